@@ -1,0 +1,165 @@
+/**
+ * A growing byte writer and a bounds-checked reader for our packed headers and RowBinary rows. Integers are little
+ * endian (ClickHouse's order), lengths are LEB128. One writer is meant to be reused: `take` copies out what was
+ * written and starts again.
+ */
+const textEncoder = new TextEncoder()
+const textDecoder = new TextDecoder()
+const EPOCH_SPLIT = 2 ** 32
+
+export class ByteWriter {
+  private bytes: Buffer
+  private view: DataView
+  length = 0
+
+  constructor(capacity = 4096) {
+    this.bytes = Buffer.allocUnsafeSlow(capacity)
+    this.view = new DataView(this.bytes.buffer)
+  }
+
+  private reserve(more: number): void {
+    const needed = this.length + more
+    if (needed <= this.bytes.length) return
+    const grown = Buffer.allocUnsafeSlow(Math.max(needed, this.bytes.length * 2))
+    this.bytes.copy(grown, 0, 0, this.length)
+    this.bytes = grown
+    this.view = new DataView(grown.buffer)
+  }
+
+  u8(value: number): void {
+    this.reserve(1)
+    this.bytes[this.length++] = value
+  }
+
+  u16(value: number): void {
+    this.reserve(2)
+    this.view.setUint16(this.length, value, true)
+    this.length += 2
+  }
+
+  u32(value: number): void {
+    this.reserve(4)
+    this.view.setUint32(this.length, value, true)
+    this.length += 4
+  }
+
+  /** A signed 64-bit number given as a safe integer. */
+  i64(value: number): void {
+    this.reserve(8)
+    this.view.setUint32(this.length, value >>> 0, true)
+    this.view.setInt32(this.length + 4, Math.floor(value / EPOCH_SPLIT), true)
+    this.length += 8
+  }
+
+  /** A signed 64-bit number beyond the safe integers. */
+  bigint64(value: bigint): void {
+    this.reserve(8)
+    this.view.setBigInt64(this.length, value, true)
+    this.length += 8
+  }
+
+  varint(value: number): void {
+    this.reserve(10)
+    let left = value
+    while (left >= 128) {
+      this.bytes[this.length++] = (left % 128) | 128
+      left = Math.floor(left / 128)
+    }
+    this.bytes[this.length++] = left
+  }
+
+  raw(value: Uint8Array): void {
+    this.reserve(value.length)
+    this.bytes.set(value, this.length)
+    this.length += value.length
+  }
+
+  /** Length-prefixed UTF-8. Lone surrogates become U+FFFD. */
+  text(value: string): void {
+    const units = value.length
+    if (units < 43) {
+      // At most 128 bytes: the length fits one byte, so write behind it and fill it in.
+      this.reserve(1 + units * 3)
+      const { written } = textEncoder.encodeInto(value, this.bytes.subarray(this.length + 1))
+      if (written < 128) {
+        this.bytes[this.length] = written
+        this.length += 1 + written
+        return
+      }
+    }
+    const size = Buffer.byteLength(value)
+    this.varint(size)
+    this.reserve(size)
+    textEncoder.encodeInto(value, this.bytes.subarray(this.length, this.length + size))
+    this.length += size
+  }
+
+  /** A copy of what was written; the writer starts again. */
+  take(): Buffer {
+    const copy = Buffer.from(this.bytes.subarray(0, this.length))
+    this.length = 0
+    return copy
+  }
+}
+
+/** Reads what a ByteWriter wrote. Throws RangeError past the end. */
+export class ByteReader {
+  private readonly view: DataView
+  at: number
+
+  constructor(
+    private readonly bytes: Uint8Array,
+    at = 0,
+  ) {
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    this.at = at
+  }
+
+  get done(): boolean {
+    return this.at >= this.bytes.length
+  }
+
+  u8(): number {
+    return this.view.getUint8(this.at++)
+  }
+
+  u16(): number {
+    this.at += 2
+    return this.view.getUint16(this.at - 2, true)
+  }
+
+  u32(): number {
+    this.at += 4
+    return this.view.getUint32(this.at - 4, true)
+  }
+
+  i64(): number {
+    this.at += 8
+    return this.view.getUint32(this.at - 8, true) + this.view.getInt32(this.at - 4, true) * EPOCH_SPLIT
+  }
+
+  bigint64(): bigint {
+    this.at += 8
+    return this.view.getBigInt64(this.at - 8, true)
+  }
+
+  varint(): number {
+    let value = 0
+    for (let factor = 1; ; factor *= 128) {
+      const byte = this.u8()
+      value += (byte & 127) * factor
+      if (byte < 128) return value
+    }
+  }
+
+  raw(length: number): Uint8Array {
+    if (this.at + length > this.bytes.length)
+      throw new RangeError(`${length} bytes wanted at ${this.at} of ${this.bytes.length}`)
+    this.at += length
+    return this.bytes.subarray(this.at - length, this.at)
+  }
+
+  text(): string {
+    return textDecoder.decode(this.raw(this.varint()))
+  }
+}

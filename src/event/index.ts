@@ -1,0 +1,15 @@
+/**
+ * The shared vocabulary: what the stages say to each other. Record types with their byte layouts, topics, tables,
+ * reasons, ids, places and the one error type. Pure: imports nothing of ours, does no input or output.
+ */
+export * from './bytes.ts'
+export * from './errors.ts'
+export * from './partition.ts'
+export * from './raw-record.ts'
+export * from './reasons.ts'
+export * from './row-codec.ts'
+export * from './row-record.ts'
+export * from './source.ts'
+export * from './tables.ts'
+export * from './topics.ts'
+export * from './uuid.ts'

@@ -1,0 +1,86 @@
+/**
+ * UUIDs: reading any spelling, minting v7 (RFC 9562) and deriving v5. The only place where the project makes ids
+ * for events and persons.
+ */
+import { createHash, randomFillSync } from 'node:crypto'
+
+/** Namespace of person ids; the same as PostHog's, so that data can be moved over (ingestion spec §5). */
+const PERSON_NAMESPACE = uuidBytes('932979b4-65c3-4424-8467-0b66ec27bc22')!
+/** Namespace of ids that we derive for events that came without one. */
+const EVENT_NAMESPACE = uuidBytes('6b0a3e5c-2f0e-5d0b-9a51-8d5f0b7c4e19')!
+
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
+
+/** 16 bytes of a UUID in canonical or bare-hex spelling, any case; undefined when it is not one. */
+export function uuidBytes(text: string): Uint8Array | undefined {
+  const length = text.length
+  if (length !== 36 && length !== 32) return undefined
+  const bytes = new Uint8Array(16)
+  let at = 0
+  for (let i = 0; i < 16; i++) {
+    if (length === 36 && (i === 4 || i === 6 || i === 8 || i === 10)) {
+      if (text.charCodeAt(at++) !== 45) return undefined
+    }
+    const high = hexDigit(text.charCodeAt(at++))
+    const low = hexDigit(text.charCodeAt(at++))
+    if (high < 0 || low < 0) return undefined
+    bytes[i] = (high << 4) | low
+  }
+  return bytes
+}
+
+function hexDigit(code: number): number {
+  if (code >= 48 && code <= 57) return code - 48
+  const lower = code | 32
+  return lower >= 97 && lower <= 102 ? lower - 87 : -1
+}
+
+/** Canonical lower-case spelling of the 16 bytes at `at`. */
+export function uuidText(bytes: Uint8Array, at = 0): string {
+  const h = (i: number) => HEX[bytes[at + i]!]!
+  return `${h(0)}${h(1)}${h(2)}${h(3)}-${h(4)}${h(5)}-${h(6)}${h(7)}-${h(8)}${h(9)}-${h(10)}${h(11)}${h(12)}${h(13)}${h(14)}${h(15)}`
+}
+
+/** Canonical lower-case spelling of `text`, or undefined when it is not a UUID. */
+export function canonicalUuid(text: string): string | undefined {
+  const bytes = uuidBytes(text)
+  return bytes && uuidText(bytes)
+}
+
+/** UUIDv7 whose time part is `timeMs` (epoch ms, clamped to 0 … 2^48 − 1). */
+export function uuidV7(timeMs: number): string {
+  const bytes = randomFillSync(new Uint8Array(16))
+  let time = Math.min(Math.max(0, Math.trunc(timeMs)), 2 ** 48 - 1)
+  for (let i = 5; i >= 0; i--) {
+    bytes[i] = time % 256
+    time = Math.floor(time / 256)
+  }
+  bytes[6] = (bytes[6]! & 0x0f) | 0x70
+  bytes[8] = (bytes[8]! & 0x3f) | 0x80
+  return uuidText(bytes)
+}
+
+/** UUIDv5 (SHA-1) of the concatenated `parts` in `namespace` (16 bytes). */
+export function uuidV5(namespace: Uint8Array, ...parts: (string | Uint8Array)[]): string {
+  const hash = createHash('sha1').update(namespace)
+  for (const part of parts) hash.update(part)
+  const bytes = new Uint8Array(hash.digest().subarray(0, 16))
+  bytes[6] = (bytes[6]! & 0x0f) | 0x50
+  bytes[8] = (bytes[8]! & 0x3f) | 0x80
+  return uuidText(bytes)
+}
+
+/** The person that a distinct id has until a merge says otherwise. */
+export function personUuid(teamId: number, distinctId: string): string {
+  return uuidV5(PERSON_NAMESPACE, `${teamId}:${distinctId}`)
+}
+
+/** The id of an event that came with a timestamp of its own but no uuid: a retry of the same bytes is recognised. */
+export function derivedEventUuid(token: string, bytes: Uint8Array): string {
+  return uuidV5(EVENT_NAMESPACE, token, ':', bytes)
+}
+
+/** The id of row `sub` (1 …) that a transformation made of the event `uuid`. */
+export function childUuid(uuid: string, sub: number): string {
+  return uuidV5(uuidBytes(uuid)!, String(sub))
+}

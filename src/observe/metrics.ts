@@ -1,0 +1,43 @@
+/**
+ * The metrics of this process (prom-client's default registry). Counters are bumped per batch, never per event.
+ * Asking twice for the same name gives the same metric, so modules declare theirs where they use them.
+ */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, register } from 'prom-client'
+
+export function counter<L extends string = never>(
+  name: string,
+  help: string,
+  labelNames: readonly L[] = [],
+): Counter<L> {
+  return (register.getSingleMetric(name) as Counter<L> | undefined) ?? new Counter({ name, help, labelNames })
+}
+
+export function gauge<L extends string = never>(
+  name: string,
+  help: string,
+  labelNames: readonly L[] = [],
+): Gauge<L> {
+  return (register.getSingleMetric(name) as Gauge<L> | undefined) ?? new Gauge({ name, help, labelNames })
+}
+
+export function histogram<L extends string = never>(
+  name: string,
+  help: string,
+  buckets: number[],
+  labelNames: readonly L[] = [],
+): Histogram<L> {
+  return (
+    (register.getSingleMetric(name) as Histogram<L> | undefined) ??
+    new Histogram({ name, help, buckets, labelNames })
+  )
+}
+
+/** Memory, CPU and event-loop lag of the process; called once by the wiring. */
+export function processMetrics(): void {
+  if (!register.getSingleMetric('process_cpu_user_seconds_total')) collectDefaultMetrics()
+}
+
+/** Everything in Prometheus' text format. */
+export function metricsText(): Promise<string> {
+  return register.metrics()
+}
