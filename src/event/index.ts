@@ -3,10 +3,12 @@
  * reasons, ids, places and the one error type. Pure: imports nothing of ours, does no input or output.
  */
 export * from './bytes.ts'
+export * from './chain.ts'
 export * from './errors.ts'
 export * from './partition.ts'
 export * from './raw-record.ts'
 export * from './reasons.ts'
+export * from './receipt.ts'
 export * from './row-codec.ts'
 export * from './row-record.ts'
 export * from './source.ts'

@@ -1,0 +1,90 @@
+/**
+ * Access to Postgres, embedded or by URL: one client, one dialect. A query that fails because the world is at fault
+ * (connection, restart, too many clients, disk full, deadlock, time-out) becomes HR_STATE_UNAVAILABLE or
+ * HR_STATE_CONFLICT, so that callers decide by class and never by driver.
+ */
+import postgres from 'postgres'
+import { errorTable, HeadraceError } from '../event/index.ts'
+
+export const STATE_ERRORS = {
+  HR_STATE_UNAVAILABLE: {
+    class: 'retriable',
+    status: 503,
+    meaning: 'Postgres cannot be reached, is restarting, or is out of a resource.',
+  },
+  HR_STATE_CONFLICT: {
+    class: 'retriable',
+    meaning:
+      'A concurrent transaction was in the way (deadlock, serialisation, lock time-out); the same work can be tried again.',
+  },
+  HR_STATE_REFUSED: {
+    class: 'rejected',
+    meaning: 'Postgres refuses this very statement: a value that it cannot hold.',
+  },
+  HR_STATE_SCHEMA: { class: 'fatal', meaning: 'The schema is not the one this version needs.' },
+} as const
+const stateError = errorTable(STATE_ERRORS)
+
+export type Sql = postgres.Sql<{ bigint: number }>
+export type Transaction = postgres.TransactionSql<{ bigint: number }>
+
+export type PostgresOptions = {
+  /** postgres:// URL, or the folder of the embedded server's Unix socket. */
+  url: string | { socketDir: string }
+  /** Shown in pg_stat_activity. */
+  name: string
+  connectionsMax: number
+}
+
+/** Opens a pool; connects on first use. Big integers come back as numbers: ours stay below 2^53. */
+export function openPostgres(options: PostgresOptions): Sql {
+  const common = {
+    max: options.connectionsMax,
+    connection: { application_name: options.name },
+    connect_timeout: 5,
+    onnotice: () => {},
+    types: { bigint: { to: 20, from: [20], serialize: String, parse: Number } },
+  }
+  if (typeof options.url === 'string') return postgres(options.url, common) as unknown as Sql
+  return postgres({
+    ...common,
+    path: `${options.url.socketDir}/.s.PGSQL.5432`,
+    user: 'headrace',
+    database: 'headrace',
+  }) as unknown as Sql
+}
+
+/** SQLSTATE classes and codes for which the world is at fault: connection, resources, operator, system. */
+const UNAVAILABLE = /^(08|53|57|58|25006|55006|XX)/
+const CONFLICT = /^(40|55P03)/
+/** Data exceptions, constraint and size limits: this statement can never succeed. */
+const REFUSED = /^(22|23|54)/
+
+/**
+ * Runs `work` and turns what the driver throws into one of STATE_ERRORS; HeadraceErrors pass through.
+ * Unknown errors stay as they are: they are our fault, and fatal.
+ */
+export async function guardState<T>(what: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    throw classifyState(what, error)
+  }
+}
+
+export function classifyState(what: string, error: unknown): unknown {
+  if (error instanceof HeadraceError || !(error instanceof Error)) return error
+  const code = String((error as { code?: unknown }).code ?? '')
+  const said = `${what}: ${error.message}`
+  if (
+    /^(CONNECTION_|CONNECT_|ECONN|EPIPE|ENOENT|ETIMEDOUT|ENOTFOUND|EAI_|EHOSTUNREACH|FailedToOpenSocket)/.test(
+      code,
+    )
+  ) {
+    return stateError('HR_STATE_UNAVAILABLE', said, error)
+  }
+  if (CONFLICT.test(code)) return stateError('HR_STATE_CONFLICT', said, error)
+  if (UNAVAILABLE.test(code)) return stateError('HR_STATE_UNAVAILABLE', said, error)
+  if (REFUSED.test(code)) return stateError('HR_STATE_REFUSED', said, error)
+  return error
+}

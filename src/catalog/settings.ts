@@ -1,0 +1,373 @@
+/**
+ * Every setting that a process reads at its start: one typed table, which makes the parser, the boot check and the
+ * reference page. What users change at run time (projects, destinations, …) is not here.
+ */
+import { errorTable } from '../event/index.ts'
+
+export const SETTINGS_ERRORS = {
+  HR_SETTING_INVALID: {
+    class: 'fatal',
+    meaning: 'A setting has a value that is not allowed; the sentence names it and what is.',
+  },
+} as const
+const settingError = errorTable(SETTINGS_ERRORS)
+
+type Spec<T> = {
+  /** Environment variable. */
+  env: string
+  default: T
+  unit: string
+  meaning: string
+  /** What is allowed, in words: used in the error and in the reference. */
+  allowed: string
+  parse: (text: string) => T | undefined
+}
+
+function integer(
+  env: string,
+  value: number,
+  min: number,
+  max: number,
+  unit: string,
+  meaning: string,
+): Spec<number> {
+  const parse = (text: string) => {
+    const number = Number(text)
+    return /^-?\d+$/.test(text) && number >= min && number <= max ? number : undefined
+  }
+  return { env, default: value, unit, meaning, allowed: `a whole number from ${min} to ${max}`, parse }
+}
+
+function text(
+  env: string,
+  value: string,
+  meaning: string,
+  allowed = 'any text',
+  pattern?: RegExp,
+): Spec<string> {
+  return {
+    env,
+    default: value,
+    unit: '',
+    meaning,
+    allowed,
+    parse: (t) => (!pattern || pattern.test(t) ? t : undefined),
+  }
+}
+
+function choice<const C extends readonly string[]>(
+  env: string,
+  value: C[number],
+  choices: C,
+  meaning: string,
+): Spec<C[number]> {
+  return {
+    env,
+    default: value,
+    unit: '',
+    meaning,
+    allowed: `one of ${choices.join(', ')}`,
+    parse: (t) => choices.find((c) => c === t),
+  }
+}
+
+function address(env: string, value: string, meaning: string): Spec<string> {
+  return text(
+    env,
+    value,
+    meaning,
+    'host:port, such as 127.0.0.1:8010 or [::1]:8010',
+    /^(\[[0-9a-fA-F:]+\]|[^\s:]+):\d{1,5}$/,
+  )
+}
+
+export const SETTINGS = {
+  dataDir: text(
+    'HEADRACE_DATA_DIR',
+    './data',
+    'Folder of everything that the embedded parts keep.',
+    'a path',
+    /./,
+  ),
+  logLevel: choice(
+    'HEADRACE_LOG_LEVEL',
+    'info',
+    ['trace', 'debug', 'info', 'warn', 'error'] as const,
+    'Least severe message that is printed.',
+  ),
+  projectToken: text(
+    'HEADRACE_PROJECT_TOKEN',
+    '',
+    'Token of project `default`, used when it is created; empty = a random one.',
+    '1 to 64 of A-Z a-z 0-9 _ -, or empty',
+    /^[A-Za-z0-9_-]{0,64}$/,
+  ),
+  captureAddress: address('HEADRACE_CAPTURE_ADDRESS', '127.0.0.1:8010', 'Where SDKs send events.'),
+  apiAddress: address(
+    'HEADRACE_API_ADDRESS',
+    '127.0.0.1:8011',
+    'Health and metrics of all roles of `headrace up`; later the admin API.',
+  ),
+  warehouseAddress: address(
+    'HEADRACE_WAREHOUSE_ADDRESS',
+    '127.0.0.1:8012',
+    'HTTP interface of the embedded ClickHouse engine.',
+  ),
+  healthAddress: text(
+    'HEADRACE_HEALTH_ADDRESS',
+    '',
+    'Where a role without an HTTP door of its own answers health and metrics; empty = a Unix socket in the data folder.',
+    'host:port, or empty',
+    /^$|^(\[[0-9a-fA-F:]+\]|[^\s:]+):\d{1,5}$/,
+  ),
+  log: text(
+    'HEADRACE_LOG',
+    'embedded',
+    'The log: `embedded`, or `kafka://host:port,host:port`.',
+    '`embedded` or kafka://host:port[,host:port…]',
+    /^embedded$|^kafka:\/\/[^\s,]+(,[^\s,]+)*$/,
+  ),
+  postgres: text(
+    'HEADRACE_POSTGRES',
+    'embedded',
+    'The state: `embedded`, or a Postgres URL.',
+    '`embedded` or postgres://…',
+    /^embedded$|^postgres(ql)?:\/\/\S+$/,
+  ),
+  clickhouse: text(
+    'HEADRACE_CLICKHOUSE',
+    'embedded',
+    'The warehouse: `embedded`, or the HTTP URL of a ClickHouse.',
+    '`embedded` or http(s)://…',
+    /^embedded$|^https?:\/\/\S+$/,
+  ),
+  clickhouseCluster: text(
+    'HEADRACE_CLICKHOUSE_CLUSTER',
+    '',
+    'Name of the ClickHouse cluster: the tables are then replicated and sharded; empty = a single node.',
+    'a cluster name, or empty',
+    /^[\w.-]*$/,
+  ),
+  partitions: integer(
+    'HEADRACE_PARTITIONS',
+    0,
+    0,
+    4096,
+    'partitions',
+    'Partitions of a new deployment, fixed for ever; 0 = 8 with the embedded log, 64 with Kafka.',
+  ),
+  kafkaReplication: integer('HEADRACE_KAFKA_REPLICATION', 3, 1, 15, 'replicas', 'Replication of the topics.'),
+  kafkaMinInsyncReplicas: integer(
+    'HEADRACE_KAFKA_MIN_INSYNC_REPLICAS',
+    2,
+    1,
+    15,
+    'replicas',
+    '`min.insync.replicas` of the topics.',
+  ),
+  kafkaCompression: choice(
+    'HEADRACE_KAFKA_COMPRESSION',
+    'lz4',
+    ['none', 'gzip', 'snappy', 'lz4', 'zstd'] as const,
+    'Compression of produced batches.',
+  ),
+  kafkaTls: choice(
+    'HEADRACE_KAFKA_TLS',
+    'off',
+    ['off', 'on'] as const,
+    'TLS to the brokers; certificates are always checked.',
+  ),
+  kafkaTlsCa: text(
+    'HEADRACE_KAFKA_TLS_CA',
+    '',
+    "File with the certificate authority, PEM; empty = the system's.",
+    'a path, or empty',
+  ),
+  kafkaTlsCert: text(
+    'HEADRACE_KAFKA_TLS_CERT',
+    '',
+    'File with our client certificate, PEM.',
+    'a path, or empty',
+  ),
+  kafkaTlsKey: text(
+    'HEADRACE_KAFKA_TLS_KEY',
+    '',
+    'File with the key of our client certificate, PEM.',
+    'a path, or empty',
+  ),
+  kafkaSaslMechanism: choice(
+    'HEADRACE_KAFKA_SASL_MECHANISM',
+    'none',
+    ['none', 'PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512'] as const,
+    'How we sign in at the brokers.',
+  ),
+  kafkaSaslUsername: text('HEADRACE_KAFKA_SASL_USERNAME', '', 'User name at the brokers.'),
+  kafkaSaslPassword: text('HEADRACE_KAFKA_SASL_PASSWORD', '', 'Password at the brokers.'),
+  logRetentionHours: integer(
+    'HEADRACE_LOG_RETENTION_HOURS',
+    168,
+    1,
+    87_600,
+    'h',
+    'How long the log keeps records; the embedded log also keeps what a reader has not read.',
+  ),
+  logDiskFullPercent: integer(
+    'HEADRACE_LOG_DISK_FULL_PERCENT',
+    90,
+    10,
+    99,
+    '%',
+    'Disk usage above which the embedded log refuses new events.',
+  ),
+  captureBodyBytesMax: integer(
+    'HEADRACE_CAPTURE_BODY_BYTES_MAX',
+    20_971_520,
+    1024,
+    268_435_456,
+    'bytes',
+    'Largest body on the wire.',
+  ),
+  captureInflatedBytesMax: integer(
+    'HEADRACE_CAPTURE_INFLATED_BYTES_MAX',
+    52_428_800,
+    1024,
+    1_073_741_824,
+    'bytes',
+    'Largest body after decompression.',
+  ),
+  captureEventBytesMax: integer(
+    'HEADRACE_CAPTURE_EVENT_BYTES_MAX',
+    1_000_000,
+    1024,
+    1_040_000,
+    'bytes',
+    'Largest single event.',
+  ),
+  captureBatchEventsMax: integer(
+    'HEADRACE_CAPTURE_BATCH_EVENTS_MAX',
+    20_000,
+    1,
+    1_000_000,
+    'events',
+    'Most events in one request.',
+  ),
+  captureAnswerMs: integer(
+    'HEADRACE_CAPTURE_ANSWER_MS',
+    7_000,
+    100,
+    9_000,
+    'ms',
+    'Time within which the log must have taken a request; SDKs give up at 10 s.',
+  ),
+  ingestBatchEventsMax: integer(
+    'HEADRACE_INGEST_BATCH_EVENTS_MAX',
+    5_000,
+    1,
+    20_000,
+    'events',
+    'Most events of one partition in one transaction.',
+  ),
+  ingestBatchBytesMax: integer(
+    'HEADRACE_INGEST_BATCH_BYTES_MAX',
+    16_777_216,
+    65_536,
+    134_217_728,
+    'bytes',
+    'Most raw bytes of one partition in one transaction.',
+  ),
+  ingestLingerMs: integer(
+    'HEADRACE_INGEST_LINGER_MS',
+    100,
+    0,
+    5_000,
+    'ms',
+    'Least time between two batches of a partition while it is not behind.',
+  ),
+  dedupWindowHours: integer(
+    'HEADRACE_DEDUP_WINDOW_HOURS',
+    168,
+    1,
+    8_760,
+    'h',
+    'Two sends of the same event within this time are stored once.',
+  ),
+  loadFlushMs: integer(
+    'HEADRACE_LOAD_FLUSH_MS',
+    1_000,
+    10,
+    60_000,
+    'ms',
+    'Rows are inserted at the latest after this.',
+  ),
+  loadFlushRows: integer(
+    'HEADRACE_LOAD_FLUSH_ROWS',
+    50_000,
+    1,
+    500_000,
+    'rows',
+    'Rows are inserted at once when there are this many.',
+  ),
+} as const satisfies Record<string, Spec<never> | Spec<number> | Spec<string>>
+
+export type Settings = {
+  -readonly [K in keyof typeof SETTINGS]: (typeof SETTINGS)[K] extends Spec<infer T> ? T : never
+}
+
+/**
+ * Reads every setting from `env`; `overrides` (from the command line) win. Throws HR_SETTING_INVALID with one
+ * sentence that names the setting, the value and what is allowed, also for a HEADRACE_* variable that nobody knows.
+ */
+export function readSettings(
+  env: Record<string, string | undefined>,
+  overrides: Partial<Settings> = {},
+): Settings {
+  const known = new Set<string>(Object.values(SETTINGS).map((spec) => spec.env))
+  for (const name of Object.keys(env)) {
+    if (name.startsWith('HEADRACE_') && !known.has(name) && !name.startsWith('HEADRACE_TEST_')) {
+      throw settingError(
+        'HR_SETTING_INVALID',
+        `${name} is not a setting; docs/reference/settings.md lists them`,
+      )
+    }
+  }
+  const settings: Record<string, unknown> = {}
+  for (const [key, spec] of Object.entries(SETTINGS) as [string, Spec<unknown>][]) {
+    const given = env[spec.env]
+    const override = (overrides as Record<string, unknown>)[key]
+    const written = override === undefined ? given : String(override)
+    if (written === undefined) {
+      settings[key] = spec.default
+      continue
+    }
+    const value = spec.parse(written)
+    if (value === undefined) {
+      throw settingError('HR_SETTING_INVALID', `${spec.env} is "${written}"; allowed is ${spec.allowed}`)
+    }
+    settings[key] = value
+  }
+  return settings as Settings
+}
+
+/** The reference page of all settings. */
+export function settingsReference(): string {
+  const rows = Object.values(SETTINGS).map((spec: Spec<unknown>) => {
+    const shown = spec.default === '' ? '(empty)' : `\`${spec.default}\``
+    return `| \`${spec.env}\` | ${shown}${spec.unit ? ` ${spec.unit}` : ''} | ${spec.meaning} | ${spec.allowed} |`
+  })
+  return [
+    '# Settings',
+    '',
+    'Environment variables, read at the start of every process.',
+    '',
+    '| Variable | Default | Meaning | Allowed |',
+    '| --- | --- | --- | --- |',
+    ...rows,
+    '',
+  ].join('\n')
+}
+
+/** Splits `host:port`, which the table has checked. */
+export function parseAddress(address: string): { hostname: string; port: number } {
+  const colon = address.lastIndexOf(':')
+  return { hostname: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) }
+}

@@ -1,0 +1,103 @@
+/**
+ * What the identity step is given and what it answers. In: the events of one batch that survived the steps before,
+ * in offset order. Out: per event the person and groups it is stamped with, and one write set in which no row
+ * stands twice.
+ */
+import type { PersonMode, PersonProcessing, Warning } from '../../event/index.ts'
+
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
+export type JsonObject = { [key: string]: Json }
+
+/** A request of the event to join two ids (ingestion spec §9.1). */
+export type MergeRequest = { kind: 'identify' | 'alias' | 'dangerous'; otherId: Json }
+
+export type IdentityEvent = {
+  teamId: number
+  distinctId: string
+  name: string
+  uuid: string
+  timestampMs: number
+  /** When capture received it: the clock of versions, so that a replay gives the same. */
+  nowMs: number
+  personProcessing: PersonProcessing
+  set: JsonObject | undefined
+  setOnce: JsonObject | undefined
+  unset: string[] | undefined
+  merge: MergeRequest | undefined
+  /** `$groups`: type → key, keys already strings. */
+  groups: Record<string, string> | undefined
+  groupIdentify: { type: string; key: string; set: JsonObject } | undefined
+}
+
+export type GroupStamp = { index: number; key: string; propertiesJson: string; createdAtMs: number }
+
+/** What an event carries of its person and groups, as they were when it took effect. */
+export type Stamp = {
+  personUuid: string
+  personCreatedAtMs: number
+  personPropertiesJson: string
+  mode: PersonMode
+  groups: GroupStamp[]
+  warnings: Warning[]
+}
+
+/** Which state rows must reach the log: kept in the receipt until they have. */
+export type Outbox = {
+  /** person.id */
+  persons: number[]
+  /** [team_id, distinct_id] */
+  mappings: [number, string][]
+  /** [team_id, type_index, group_key] */
+  groups: [number, number, string][]
+}
+
+/** The rows for the log, in RowBinary, by topic. */
+export type StateRows = { persons: Buffer[]; personDistinctIds: Buffer[]; groups: Buffer[] }
+
+/** The fence advance and the receipt of the batch: written in the same statement as its effects. */
+export type BatchPosition = {
+  logId: string
+  partition: number
+  topic: string
+  fromOffset: number
+  /** Exclusive. */
+  toOffset: number
+  /** Known produced when this batch is applied: the fence's produced_through becomes this. */
+  producedThrough: number
+}
+
+export type BatchReceipt = {
+  checksum: bigint
+  outcomes: Buffer
+  stored: number
+  duplicate: number
+  dropped: number
+  deadLettered: number
+  storedRows: number
+  /** Sum of sourceHash of the stored rows; below 2^53. */
+  hashSum: number
+  prev: { offset: number; sub: number } | undefined
+  last: { offset: number; sub: number } | undefined
+  configVersion: number
+}
+
+/** The answer of the identity step: stamps parallel to the events, and the state rows that the batch changed. */
+export type CommittedBatch = { stamps: Stamp[]; stateRows: StateRows }
+
+export interface Identity {
+  /**
+   * Applies `events` and `position` in one transaction. `receipt` is called with the stamps, again whenever a
+   * conflict made the fold run again; what it returned last is what was stored. Throws HR_INGEST_FENCE (fatal for
+   * this partition: another owner advanced it) when the fence is not at `fromOffset`; retriable state errors when
+   * Postgres is away; HR_STATE_REFUSED when Postgres refuses a value (the caller bisects).
+   */
+  commit(
+    events: IdentityEvent[],
+    position: BatchPosition,
+    receipt: (stamps: Stamp[]) => BatchReceipt,
+  ): Promise<CommittedBatch>
+  /** Stamps for a replay: state as it is now, no effect. */
+  restamp(events: IdentityEvent[]): Promise<Stamp[]>
+  /** The state rows of an outbox that may not have reached the log, as they are now. */
+  stateRows(outbox: Outbox): Promise<StateRows>
+}
