@@ -67,7 +67,8 @@ export type BatchPosition = {
 }
 
 export type BatchReceipt = {
-  checksum: bigint
+  /** Below 2^53. */
+  checksum: number
   outcomes: Buffer
   stored: number
   duplicate: number
