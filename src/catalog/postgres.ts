@@ -23,7 +23,7 @@ export const STATE_ERRORS = {
   },
   HR_STATE_SCHEMA: { class: 'fatal', meaning: 'The schema is not the one this version needs.' },
 } as const
-const stateError = errorTable(STATE_ERRORS)
+export const stateError = errorTable(STATE_ERRORS)
 
 export type Sql = postgres.Sql<{ bigint: number }>
 export type Transaction = postgres.TransactionSql<{ bigint: number }>

@@ -1,0 +1,34 @@
+/**
+ * Settings, and the state in Postgres: access by failure class, the embedded server, migrations, what the deployment
+ * was born with, projects and their tokens. Tables of a stage are read and written by that stage.
+ */
+export { bindDeployment, DEPLOYMENT_ERRORS, type Deployment, type LogKind } from './deployment.ts'
+export * from './embedded/index.ts'
+export { migrateState } from './migrate.ts'
+export {
+  classifyState,
+  guardState,
+  openPostgres,
+  type PostgresOptions,
+  type Sql,
+  STATE_ERRORS,
+  stateError,
+  type Transaction,
+} from './postgres.ts'
+export { ProjectCatalog, type ProjectCatalogOptions } from './project-catalog.ts'
+export {
+  createProject,
+  DEFAULT_PROJECT,
+  ensureDefaultProject,
+  listProjects,
+  PROJECT_ERRORS,
+  type Project,
+} from './projects.ts'
+export {
+  parseAddress,
+  readSettings,
+  SETTINGS,
+  SETTINGS_ERRORS,
+  type Settings,
+  settingsReference,
+} from './settings.ts'

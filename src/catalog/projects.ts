@@ -1,0 +1,99 @@
+/** Projects and their tokens: what an SDK sends is a token, what everything else uses is the team id. */
+import { randomBytes } from 'node:crypto'
+import { errorTable } from '../event/index.ts'
+import { guardState, type Sql } from './postgres.ts'
+
+export const PROJECT_ERRORS = {
+  HR_PROJECT_INVALID: {
+    class: 'rejected',
+    status: 400,
+    meaning: 'A project needs a name of 1 to 100 characters and a token of 1 to 64 of A-Z a-z 0-9 _ -.',
+  },
+  HR_PROJECT_EXISTS: {
+    class: 'rejected',
+    status: 409,
+    meaning: 'Another project has this name or this token.',
+  },
+} as const
+const projectError = errorTable(PROJECT_ERRORS)
+
+export type Project = {
+  teamId: number
+  name: string
+  token: string
+  /** What users change about a project at run time. */
+  settings: Record<string, unknown>
+}
+
+export const DEFAULT_PROJECT = 'default'
+const NAME_CHARACTERS_MAX = 100
+const TOKEN = /^[A-Za-z0-9_-]{1,64}$/
+
+type ProjectRow = { team_id: number; name: string; token: string; settings: Record<string, unknown> }
+
+export function toProject(row: ProjectRow): Project {
+  return { teamId: row.team_id, name: row.name, token: row.token, settings: row.settings }
+}
+
+/** True when `token` could be a project's; nothing else is worth a question to Postgres. */
+export function isToken(token: string): boolean {
+  return TOKEN.test(token)
+}
+
+/** Throws HR_PROJECT_INVALID or HR_PROJECT_EXISTS. Without a token it gets a random one. */
+export async function createProject(
+  sql: Sql,
+  { name, token = randomToken() }: { name: string; token?: string },
+): Promise<Project> {
+  const [row] = await insertProject(sql, name, token)
+  if (row) return toProject(row)
+  throw projectError('HR_PROJECT_EXISTS', `there is already a project with the name "${name}" or this token`)
+}
+
+/** All of them, oldest first. */
+export async function listProjects(sql: Sql): Promise<Project[]> {
+  const rows = await guardState(
+    'listing the projects',
+    () => sql<ProjectRow[]>`SELECT team_id, name, token, settings FROM project ORDER BY team_id`,
+  )
+  return rows.map(toProject)
+}
+
+/**
+ * Project `default`, created at the first call with `token` (empty = a random one). Later calls return it as it is.
+ * Throws HR_PROJECT_EXISTS when another project has the token.
+ */
+export async function ensureDefaultProject(sql: Sql, token = ''): Promise<Project> {
+  await insertProject(sql, DEFAULT_PROJECT, token || randomToken())
+  const [row] = await guardState(
+    'reading project default',
+    () =>
+      sql<ProjectRow[]>`SELECT team_id, name, token, settings FROM project WHERE name = ${DEFAULT_PROJECT}`,
+  )
+  if (row) return toProject(row)
+  throw projectError(
+    'HR_PROJECT_EXISTS',
+    `the token for project ${DEFAULT_PROJECT} is another project's; choose another one with HEADRACE_PROJECT_TOKEN`,
+  )
+}
+
+/** No row when the name or the token is taken. */
+async function insertProject(sql: Sql, name: string, token: string): Promise<ProjectRow[]> {
+  if (name.trim() === '' || [...name].length > NAME_CHARACTERS_MAX || name.includes('\0')) {
+    throw projectError('HR_PROJECT_INVALID', `a project's name has 1 to ${NAME_CHARACTERS_MAX} characters`)
+  }
+  if (!TOKEN.test(token)) {
+    throw projectError('HR_PROJECT_INVALID', "a project's token is 1 to 64 of A-Z a-z 0-9 _ -")
+  }
+  return guardState(
+    'creating a project',
+    () => sql<ProjectRow[]>`
+      INSERT INTO project (name, token) VALUES (${name}, ${token}) ON CONFLICT DO NOTHING
+      RETURNING team_id, name, token, settings`,
+  )
+}
+
+/** 256 bits. The prefix is the one by which SDKs and people know a public key from a secret one. */
+function randomToken(): string {
+  return `phc_${randomBytes(32).toString('base64url')}`
+}
