@@ -75,4 +75,6 @@ CREATE TABLE load_intent (
   settled_at timestamptz
 );
 CREATE INDEX load_intent_open ON load_intent (created_at) WHERE state = 'open';
+-- Without it every pruned intent would scan the table for its children.
+CREATE INDEX load_intent_parent ON load_intent (parent) WHERE parent IS NOT NULL;
 CREATE INDEX load_intent_settled ON load_intent (settled_at) WHERE state = 'done';
