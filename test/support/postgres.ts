@@ -26,16 +26,16 @@ export async function startTestPostgres(options: { migrate?: boolean } = {}): Pr
   const server = await startEmbeddedPostgres({ dataDir })
   const url = { socketDir: server.socketDir }
   const sql = openPostgres({ url, name: 'test', connectionsMax: 10 })
-  if (options.migrate !== false) await migrateState(sql)
-  return {
-    sql,
-    url,
-    pid: server.pid,
-    dataDir,
-    stop: async () => {
-      await sql.end({ timeout: 1 })
-      await server.stop()
-      await rm(dataDir, { recursive: true, force: true })
-    },
+  const stop = async () => {
+    await sql.end({ timeout: 1 })
+    await server.stop()
+    await rm(dataDir, { recursive: true, force: true })
   }
+  try {
+    if (options.migrate !== false) await migrateState(sql)
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  return { sql, url, pid: server.pid, dataDir, stop }
 }

@@ -8,7 +8,7 @@
  *
  * Must hold: no TCP; one owner per folder; everything committed survives a SIGKILL of any of its processes.
  */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { chmod, mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { type Account, chooseAccount } from './account.ts'
@@ -39,6 +39,14 @@ const READY_WITHIN_MS = 120_000
 const LEFTOVERS_GONE_WITHIN_MS = 10_000
 const LEFTOVERS = /pre-existing shared memory block|lock file "postmaster.pid" already exists/
 const LAST_WORDS_LINES = 20
+
+/**
+ * Where the machine has it, the kernel asks the server to stop when the thread that started it ends, so that a killed
+ * owner leaves no server behind. Elsewhere the next start stops it.
+ */
+const SETPRIV = '/usr/bin/setpriv'
+const DIES_WITH_OWNER =
+  process.platform === 'linux' && existsSync(SETPRIV) ? [SETPRIV, '--pdeathsig', 'INT', '--'] : []
 
 const SETTINGS: Record<string, string | number> = {
   listen_addresses: '',
@@ -143,7 +151,15 @@ function launchServer({ programs, account, clusterDir, socketDir, log }: Launch)
   const inside = join(clusterDir, '..', 'socket') === socketDir
   const flags = Object.entries(SETTINGS).flatMap(([name, value]) => ['-c', `${name}=${value}`])
   const child = Bun.spawn(
-    [programs.postgres, '-D', CLUSTER_PATH, '-k', inside ? '../socket' : socketDir, ...flags],
+    [
+      ...DIES_WITH_OWNER,
+      programs.postgres,
+      '-D',
+      CLUSTER_PATH,
+      '-k',
+      inside ? '../socket' : socketDir,
+      ...flags,
+    ],
     {
       ...account,
       cwd: clusterDir,
