@@ -259,6 +259,22 @@ export const SETTINGS = {
     'ms',
     'Time within which the log must have taken a request; SDKs give up at 10 s.',
   ),
+  captureInFlightBytesMax: integer(
+    'HEADRACE_CAPTURE_IN_FLIGHT_BYTES_MAX',
+    268_435_456,
+    1_048_576,
+    17_179_869_184,
+    'bytes',
+    'Bodies being read, decompressed or stored at the same time; beyond, requests are answered with 503.',
+  ),
+  captureClockTrustMs: integer(
+    'HEADRACE_CAPTURE_CLOCK_TRUST_MS',
+    30_000,
+    0,
+    3_600_000,
+    'ms',
+    "A client's clock that is off by at most this is believed; beyond, its events are moved by the difference.",
+  ),
   ingestBatchEventsMax: integer(
     'HEADRACE_INGEST_BATCH_EVENTS_MAX',
     5_000,
