@@ -1,0 +1,123 @@
+/**
+ * The rows of one INSERT, and how they are made again from the log by an heir: the same records, judged by the same
+ * chain, in the same order, so that they are the same bytes. Costs a read of the ranges, at most 128 MB.
+ */
+import { TOPICS } from '../event/index.ts'
+import type { Log } from '../log/index.ts'
+import { extendChecksum, finishChecksum } from './cut.ts'
+import { loadError } from './errors.ts'
+import type { FenceMove, Intent, IntentRange } from './intent.ts'
+import { type BufferedRow, PartitionInput } from './partition-input.ts'
+
+export type BatchRange = FenceMove & { rows: BufferedRow[] }
+
+export type Batch = {
+  table: string
+  ranges: BatchRange[]
+  rows: BufferedRow[]
+  bytes: number
+  checksum: number
+}
+
+/** Lines up the rows of `ranges` in their order. */
+export function makeBatch(table: string, ranges: BatchRange[]): Batch {
+  const rows = ranges.length === 1 ? ranges[0]!.rows : ranges.flatMap((range) => range.rows)
+  let checksum = 0n
+  let bytes = 0
+  for (const { row } of rows) {
+    checksum = extendChecksum(checksum, row)
+    bytes += row.length
+  }
+  return { table, ranges, rows, bytes, checksum: finishChecksum(checksum) }
+}
+
+/** The promise of this batch. */
+export function intentOf(batch: Batch, id: string, parent?: string): Intent {
+  return {
+    id,
+    parent,
+    table: batch.table,
+    ranges: batch.ranges.map(({ range }) => range),
+    rows: batch.rows.length,
+    bytes: batch.bytes,
+    checksum: batch.checksum,
+  }
+}
+
+/**
+ * Reads the batch of an intent again. Throws HR_LOAD_BYTES_DIFFER when the log gives something else than what the
+ * intent was written for, HR_LOG_OUT_OF_RANGE when it holds it no longer, HR_LOG_UNAVAILABLE (retriable).
+ */
+export async function rebuildBatch(log: Log, intent: Intent, logIds: Map<string, string>): Promise<Batch> {
+  const ranges: BatchRange[] = []
+  for (const range of intent.ranges) {
+    const logId = logIds.get(range.topic)
+    if (logId !== range.logId) {
+      throw differ(intent, `topic ${range.topic} now has id ${logId ?? 'none'}, the intent was written under ${range.logId}`)
+    }
+    ranges.push(await rereadRange(log, range))
+  }
+  const batch = makeBatch(intent.table, ranges)
+  if (batch.rows.length !== intent.rows || batch.bytes !== intent.bytes || batch.checksum !== intent.checksum) {
+    throw differ(
+      intent,
+      `the log gives ${batch.rows.length} rows, ${batch.bytes} bytes, checksum ${batch.checksum}; promised were ${intent.rows}, ${intent.bytes}, ${intent.checksum}`,
+    )
+  }
+  return batch
+}
+
+async function rereadRange(log: Log, range: IntentRange): Promise<BatchRange> {
+  const input = inputOf(range)
+  for await (const records of log.read(range.topic, range.partition, range.from, range.to)) {
+    input.accept(records)
+  }
+  return input.cut(input.waiting.length)
+}
+
+function inputOf(range: IntentRange): PartitionInput {
+  const { logId, topic, partition, from, last } = range
+  return new PartitionInput({ logId, topic, partition, chained: topic === TOPICS.events }, { next: from, last })
+}
+
+function differ(intent: Intent, what: string) {
+  return loadError('HR_LOAD_BYTES_DIFFER', `load intent ${intent.id} of ${intent.table} cannot be sent again: ${what}`)
+}
+
+/**
+ * Cuts a batch of at least two rows into two with half of the rows each, along its ranges: the way by which one bad
+ * row is found in log2(n) steps.
+ */
+export function halveBatch(batch: Batch): [Batch, Batch] {
+  const half = batch.rows.length >> 1
+  const first: BatchRange[] = []
+  const second: BatchRange[] = []
+  let count = 0
+  for (const part of batch.ranges) {
+    const wanted = half - count
+    count += part.rows.length
+    // Copies without a row go with what is in front of them.
+    if (count <= half) first.push(part)
+    else if (wanted <= 0) second.push(part)
+    else {
+      const [a, b] = splitRange(part, wanted)
+      first.push(a)
+      second.push(b)
+    }
+  }
+  return [makeBatch(batch.table, first), makeBatch(batch.table, second)]
+}
+
+function splitRange(part: BatchRange, count: number): [BatchRange, BatchRange] {
+  const { range, rows, lastAfter } = part
+  const head = rows.slice(0, count)
+  const at = rows[count]!.offset
+  const lastBetween = { ...range.last }
+  if (range.topic === TOPICS.events) {
+    for (const { source } of head) lastBetween[source.logId] = [source.offset, source.sub]
+  }
+  return [
+    { range: { ...range, to: at }, lastAfter: lastBetween, rows: head },
+    { range: { ...range, from: at, last: lastBetween }, lastAfter, rows: rows.slice(count) },
+  ]
+}

@@ -1,0 +1,69 @@
+/**
+ * Holds the row lock of one intent while its rows are on their way. The lock belongs to a transaction that Postgres
+ * ends by itself when it hears nothing for `LOCK_IDLE_MS`, so a paused or cut-off owner never blocks its heir for
+ * longer; an awake one sends a `SELECT 1` every `KEEP_ALIVE_MS`.
+ *
+ * ```
+ * lock ──▶ held ──work resolves──▶ committed
+ *            ├───work throws─────▶ rolled back: the intent is open as before
+ *            └───connection ends─▶ lost: `signal` aborts, nothing more may be written through `tx`
+ * ```
+ * The lock only saves double work. What makes double work harmless is the insert token, and asking for the sources.
+ */
+import { classifyState, type Sql, type Transaction } from '../catalog/index.ts'
+import { loadError } from './errors.ts'
+import { lockIntent, type StoredIntent } from './intent.ts'
+
+const LOCK_IDLE_MS = 10_000
+const KEEP_ALIVE_MS = 3_000
+/** How long one try waits for another loader; the caller tries again. */
+export const LOCK_WAIT_MS = 2_000
+
+export type Hold = {
+  intent: StoredIntent
+  /** Aborts when the lock is lost. */
+  signal: AbortSignal
+  /** Runs `write` in the locking transaction. Throws HR_LOAD_LOCK_LOST once the lock is lost. */
+  write<T>(write: (tx: Transaction) => Promise<T>): Promise<T>
+}
+
+/**
+ * Runs `work` while the lock of intent `id` is held, then commits. Resolves with undefined, without running it, when
+ * the intent is settled already. Throws HR_LOAD_LOCK_LOST, HR_STATE_* or what `work` throws.
+ */
+export async function holdIntent<T>(
+  sql: Sql,
+  id: string,
+  work: (hold: Hold) => Promise<T>,
+): Promise<T | undefined> {
+  const lost = new AbortController()
+  // The driver can end the transaction while `work` still runs: it is awaited too, so that nothing runs on unseen.
+  let running: Promise<unknown> = Promise.resolve()
+  try {
+    return (await sql.begin(async (tx) => {
+      await tx`SELECT set_config('idle_in_transaction_session_timeout', ${`${LOCK_IDLE_MS}ms`}, true)`
+      const intent = await lockIntent(tx, id, LOCK_WAIT_MS)
+      if (!intent) return undefined
+      const write = async <W>(write: (tx: Transaction) => Promise<W>) => {
+        if (lost.signal.aborted) throw lockLost(id, lost.signal.reason)
+        return write(tx)
+      }
+      const keepAlive = setInterval(() => {
+        write((tx) => tx`SELECT 1`).catch((error) => lost.abort(error))
+      }, KEEP_ALIVE_MS)
+      const done = work({ intent, signal: lost.signal, write }).finally(() => clearInterval(keepAlive))
+      running = done.catch(() => {})
+      return await done
+    })) as T | undefined
+  } catch (error) {
+    if (!lost.signal.aborted) lost.abort(error)
+    await running
+    // Postgres says goodbye with 25P03 when the transaction was idle for too long.
+    if ((error as { code?: unknown }).code === '25P03') throw lockLost(id, error)
+    throw classifyState(`hold load intent ${id}`, error)
+  }
+}
+
+function lockLost(id: string, cause: unknown) {
+  return loadError('HR_LOAD_LOCK_LOST', `the lock on load intent ${id} was lost while its rows were sent`, cause)
+}
