@@ -1,0 +1,187 @@
+/**
+ * One batch of one raw partition, from records to decisions: parse → project → dedup → person flag → normalise.
+ * In: the stored records of [from, to). Out: one slot per record, in order, either decided (dropped, dead-lettered,
+ * duplicate) or with a draft that goes on to the identity step. Pure but for the dedup look-up. About 12 µs per
+ * event of 1.2 kB, most of it JSON.parse.
+ */
+import {
+  type DeadLetterReason,
+  type DropReason,
+  DUPLICATE,
+  deadLetterCode,
+  dropCode,
+  type Outcome,
+  type OutcomeCode,
+  type RawHeader,
+  STORED,
+  type Warning,
+} from '../event/index.ts'
+import type { StoredRecord } from '../log/index.ts'
+import type { ClaimRequest, ClaimVerdict } from './dedup/claims.ts'
+import type { Draft, ParsedEvent } from './draft.ts'
+import { guardPersonless } from './steps/guard-personless.ts'
+import { normalise } from './steps/normalise.ts'
+import { parseEvent, parseHeader } from './steps/parse.ts'
+
+/** Why an event is not stored. */
+export type Decision =
+  | { kind: 'drop'; reason: DropReason }
+  | { kind: 'deadLetter'; reason: DeadLetterReason; detail: string; step: string }
+  | { kind: 'duplicate'; holder: { logId: string; offset: number } }
+
+/** One raw record of the batch and what is known of it. Filled step by step, by this module only. */
+export type Slot = {
+  readonly record: StoredRecord
+  header: RawHeader | undefined
+  /** 0 while the project is not known. */
+  teamId: number
+  decision: Decision | undefined
+  draft: Draft | undefined
+  warnings: Warning[]
+}
+
+/** By offset: decisions that were made elsewhere and stand, such as an event that Postgres refused alone. */
+export type Forced = ReadonlyMap<number, Decision>
+
+export type Judge = (requests: readonly ClaimRequest[]) => ClaimVerdict[]
+
+/** The slots of a batch, their headers read, and the tokens that they name. */
+export function openBatch(records: readonly StoredRecord[]): { slots: Slot[]; tokens: Set<string> } {
+  const tokens = new Set<string>()
+  const slots = records.map((record) => {
+    const slot: Slot = {
+      record,
+      header: undefined,
+      teamId: 0,
+      decision: undefined,
+      draft: undefined,
+      warnings: [],
+    }
+    slot.header = settle(slot, 'parse', parseHeader(record.header))
+    if (slot.header) tokens.add(slot.header.token)
+    return slot
+  })
+  return { slots, tokens }
+}
+
+/**
+ * Runs the steps before identity over opened slots, and returns the claims that go into the dedup index once the
+ * batch is applied. `teams` knows every token of the batch; an unknown one is absent.
+ */
+export function prepareBatch(
+  slots: readonly Slot[],
+  lane: { logId: string },
+  teams: ReadonlyMap<string, number>,
+  judge: Judge,
+  forced: Forced,
+): ClaimRequest[] {
+  const parsed = slots.map((slot) => parseSlot(slot, teams))
+  const claimants: number[] = []
+  const requests: ClaimRequest[] = []
+  for (let i = 0; i < slots.length; i++) {
+    const slot = slots[i]!
+    if (!parsed[i] || slot.decision) continue
+    claimants.push(i)
+    requests.push(claimOf(slot, lane.logId))
+  }
+  const verdicts = judge(requests)
+  const claims: ClaimRequest[] = []
+  for (let k = 0; k < claimants.length; k++) {
+    const i = claimants[k]!
+    const slot = slots[i]!
+    const verdict = verdicts[k]!
+    if (verdict.kind === 'duplicate') {
+      slot.decision = { kind: 'duplicate', holder: verdict.holder! }
+      continue
+    }
+    claims.push(requests[k]!)
+    if (verdict.uuidReused) slot.warnings.push(reusedWarning(slot.header!))
+    finishSlot(slot, parsed[i]!)
+    const decision = forced.get(slot.record.offset)
+    if (decision) slot.decision = decision
+  }
+  return claims
+}
+
+/** Project and parse; undefined when the slot is decided. */
+function parseSlot(slot: Slot, teams: ReadonlyMap<string, number>): ParsedEvent | undefined {
+  const { header } = slot
+  if (!header) return undefined
+  const teamId = teams.get(header.token)
+  if (teamId === undefined) {
+    slot.decision = { kind: 'drop', reason: 'unknown_token' }
+    return undefined
+  }
+  slot.teamId = teamId
+  return settle(slot, 'parse', parseEvent(header, slot.record.value))
+}
+
+function finishSlot(slot: Slot, parsed: ParsedEvent): void {
+  const guarded = settle(slot, 'guard-personless', guardPersonless(parsed))
+  if (guarded) slot.draft = settle(slot, 'normalise', normalise(guarded, slot.teamId))
+}
+
+/** Notes what a step decided; the value when the event goes on. */
+function settle<T>(slot: Slot, step: string, outcome: Outcome<T>): T | undefined {
+  if (outcome.kind === 'deadLetter') {
+    slot.decision = { kind: 'deadLetter', reason: outcome.reason, detail: outcome.detail, step }
+    return undefined
+  }
+  if (outcome.warnings) slot.warnings.push(...outcome.warnings)
+  if (outcome.kind === 'pass') return outcome.value
+  slot.decision = { kind: 'drop', reason: outcome.reason }
+  return undefined
+}
+
+function claimOf(slot: Slot, logId: string): ClaimRequest {
+  const header = slot.header!
+  return {
+    teamId: slot.teamId,
+    uuid: header.uuid,
+    event: header.event,
+    distinctId: header.distinctId,
+    logId,
+    offset: slot.record.offset,
+    appendedMs: slot.record.appendedMs,
+    replayOf: header.replayOf,
+  }
+}
+
+function reusedWarning(header: RawHeader): Warning {
+  return {
+    type: 'uuid_reused',
+    details: { eventUuid: header.uuid, event: header.event, distinctId: header.distinctId },
+  }
+}
+
+/** The receipt's code of a slot: decided, or stored. */
+export function outcomeCode(slot: Slot): OutcomeCode {
+  const { decision } = slot
+  if (!decision) return STORED
+  switch (decision.kind) {
+    case 'duplicate':
+      return DUPLICATE
+    case 'drop':
+      return dropCode(decision.reason)
+    case 'deadLetter':
+      return deadLetterCode(decision.reason)
+  }
+}
+
+/** The steps that an event passes, in order, as the docs and the trace name them. */
+export const STEPS = [
+  'parse',
+  'project',
+  'dedup',
+  'guard-personless',
+  'normalise',
+  'identity',
+  'stamp',
+] as const
+
+/** Outcome codes that are decided before dedup: such an event made no claim. */
+export const DECIDED_BEFORE_DEDUP: ReadonlySet<OutcomeCode> = new Set([
+  dropCode('unknown_token'),
+  deadLetterCode('unreadable_record'),
+  deadLetterCode('unreadable_event'),
+])

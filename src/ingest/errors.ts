@@ -1,0 +1,16 @@
+/** What stops a partition of ingest: each with one sentence, a metric and a runbook. */
+import { errorTable } from '../event/index.ts'
+
+export const INGEST_PIPELINE_ERRORS = {
+  HR_INGEST_GAP: {
+    class: 'fatal',
+    meaning:
+      'The raw log does not continue where this partition stands: retention passed unread records, the topic was recreated, or the log went back in time. Mend it with `headrace repair`.',
+  },
+  HR_INGEST_CHANGED: {
+    class: 'fatal',
+    meaning: 'A replay reads other bytes than the receipt was made of, or a receipt is missing.',
+  },
+} as const
+
+export const ingestError = errorTable(INGEST_PIPELINE_ERRORS)

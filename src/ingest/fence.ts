@@ -1,0 +1,142 @@
+/**
+ * Where a lane stands, in Postgres: the fence, and the receipts that a replay needs. The fence itself is advanced
+ * by the identity step, in the statement that applies the batch.
+ */
+import { guardState, type Sql } from '../catalog/index.ts'
+import type { Place } from '../event/index.ts'
+import type { Log } from '../log/index.ts'
+import { ingestError } from './errors.ts'
+import type { Outbox } from './identity/types.ts'
+
+export type LanePosition = {
+  nextOffset: number
+  producedThrough: number
+  /** The place emitted last below nextOffset. */
+  last: Place | undefined
+}
+
+export type StoredReceipt = {
+  fromOffset: number
+  toOffset: number
+  checksum: number
+  outcomes: Uint8Array
+  prev: Place | undefined
+  outbox: Outbox | undefined
+}
+
+export type LaneId = { logId: string; topic: string; partition: number }
+
+/**
+ * Reads the fence of a lane, creating it for a topic that nobody has read yet. Throws HR_INGEST_GAP when the log
+ * does not continue at the fence: nothing resets an offset silently.
+ */
+export async function openFence(sql: Sql, log: Log, lane: LaneId): Promise<LanePosition> {
+  const { start, end } = await log.bounds(lane.topic, lane.partition)
+  return guardState(`fence of ${name(lane)}`, async () => {
+    const [fence] = await sql`
+      SELECT next_offset, produced_through, last_offset, last_sub FROM ingest_fence
+      WHERE log_id = ${lane.logId} AND partition = ${lane.partition}`
+    if (!fence) return createFence(sql, lane, start)
+    const { next_offset: nextOffset, produced_through: producedThrough } = fence
+    if (nextOffset > end) {
+      throw ingestError(
+        'HR_INGEST_GAP',
+        `${name(lane)} ends at offset ${end}, but ${nextOffset} was read before: the log lost records`,
+      )
+    }
+    if (producedThrough < start) {
+      throw ingestError(
+        'HR_INGEST_GAP',
+        `${name(lane)} begins at offset ${start}, but ${producedThrough} is to be read next: retention passed it`,
+      )
+    }
+    return { nextOffset, producedThrough, last: place(fence.last_offset, fence.last_sub) }
+  })
+}
+
+async function createFence(sql: Sql, lane: LaneId, start: number): Promise<LanePosition> {
+  const [other] = await sql`
+    SELECT log_id, next_offset FROM ingest_fence
+    WHERE topic = ${lane.topic} AND partition = ${lane.partition} AND log_id <> ${lane.logId} LIMIT 1`
+  if (other) {
+    throw ingestError(
+      'HR_INGEST_GAP',
+      `${name(lane)} was recreated (log id ${lane.logId}, before ${other.log_id}); what the old one still held is missing`,
+    )
+  }
+  if (start > 0) {
+    throw ingestError(
+      'HR_INGEST_GAP',
+      `${name(lane)} begins at offset ${start}, but nothing of it was read yet: retention passed unread records`,
+    )
+  }
+  await sql`
+    INSERT INTO ingest_fence (log_id, partition, topic, next_offset, produced_through)
+    VALUES (${lane.logId}, ${lane.partition}, ${lane.topic}, 0, 0) ON CONFLICT DO NOTHING`
+  return { nextOffset: 0, producedThrough: 0, last: undefined }
+}
+
+/** The batches that were applied but are not known to be in the log, oldest first. */
+export async function unproducedReceipts(
+  sql: Sql,
+  lane: LaneId,
+  position: LanePosition,
+): Promise<StoredReceipt[]> {
+  const receipts = await readReceipts(sql, lane, position.producedThrough, position.nextOffset)
+  let expected = position.producedThrough
+  for (const receipt of receipts) {
+    if (receipt.fromOffset !== expected) break
+    expected = receipt.toOffset
+  }
+  if (expected !== position.nextOffset) {
+    throw ingestError(
+      'HR_INGEST_CHANGED',
+      `${name(lane)} has no receipt that begins at offset ${expected}, below its fence at ${position.nextOffset}`,
+    )
+  }
+  return receipts
+}
+
+/** Receipts that touch [from, to), in order. */
+export async function readReceipts(
+  sql: Sql,
+  lane: LaneId,
+  from: number,
+  to: number,
+): Promise<StoredReceipt[]> {
+  if (from >= to) return []
+  const rows = await guardState(
+    `receipts of ${name(lane)}`,
+    () => sql`
+    SELECT from_offset, to_offset, checksum, outcomes, prev_offset, prev_sub, outbox FROM receipt
+    WHERE log_id = ${lane.logId} AND partition = ${lane.partition} AND from_offset < ${to} AND to_offset > ${from}
+    ORDER BY from_offset`,
+  )
+  return rows.map((row) => ({
+    fromOffset: row.from_offset,
+    toOffset: row.to_offset,
+    checksum: row.checksum,
+    outcomes: row.outcomes,
+    prev: place(row.prev_offset, row.prev_sub),
+    outbox: row.outbox ?? undefined,
+  }))
+}
+
+/** Notes that everything below `through` is in the log; the next batch does the same on its way. */
+export async function markProduced(sql: Sql, lane: LaneId, through: number): Promise<void> {
+  await guardState(
+    `fence of ${name(lane)}`,
+    () => sql`
+    UPDATE ingest_fence SET produced_through = ${through}, updated_at = now()
+    WHERE log_id = ${lane.logId} AND partition = ${lane.partition}
+      AND produced_through < ${through} AND next_offset >= ${through}`,
+  )
+}
+
+export function name(lane: LaneId): string {
+  return `${lane.topic}/${lane.partition}`
+}
+
+function place(offset: number | null, sub: number | null): Place | undefined {
+  return offset === null || sub === null ? undefined : { offset, sub }
+}

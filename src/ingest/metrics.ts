@@ -1,0 +1,51 @@
+/** What ingest counts, per batch. */
+import { counter, gauge, histogram } from '../observe/index.ts'
+import type { Slot } from './batch.ts'
+
+export const ingestMetrics = {
+  events: counter('headrace_ingest_events_total', 'Raw events by end state and reason.', ['state', 'reason']),
+  warnings: counter('headrace_ingest_warnings_total', 'Warnings by type.', ['type']),
+  retries: counter(
+    'headrace_ingest_retries_total',
+    'Times that a partition waited and tried again, by error code.',
+    ['code'],
+  ),
+  replayed: counter('headrace_ingest_replayed_offsets_total', 'Raw offsets produced again after a crash.'),
+  halted: gauge('headrace_ingest_halted', '1 for a partition that cannot go on without a human.', [
+    'partition',
+  ]),
+  batchSeconds: histogram(
+    'headrace_ingest_batch_seconds',
+    'From the records of a batch to the acknowledgement of its rows.',
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+  ),
+  delaySeconds: histogram(
+    'headrace_ingest_delay_seconds',
+    'From capture to the acknowledgement of the rows, oldest event of each batch.',
+    [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600],
+  ),
+}
+
+export function countBatch(slots: readonly Slot[], seconds: number): void {
+  const totals = new Map<string, number>()
+  for (const { decision, warnings } of slots) {
+    const key = decision
+      ? `${decision.kind}\u0000${decision.kind === 'duplicate' ? '' : decision.reason}`
+      : 'stored\u0000'
+    totals.set(key, (totals.get(key) ?? 0) + 1)
+    for (const warning of warnings) ingestMetrics.warnings.inc({ type: warning.type })
+  }
+  for (const [key, count] of totals) {
+    const [kind, reason] = key.split('\u0000') as [string, string]
+    ingestMetrics.events.inc({ state: STATE_OF[kind]!, reason }, count)
+  }
+  ingestMetrics.batchSeconds.observe(seconds)
+  ingestMetrics.delaySeconds.observe(Math.max(0, (Date.now() - slots[0]!.record.appendedMs) / 1000))
+}
+
+const STATE_OF: Record<string, string> = {
+  stored: 'stored',
+  drop: 'dropped',
+  deadLetter: 'dead_lettered',
+  duplicate: 'duplicate',
+}

@@ -1,0 +1,251 @@
+/**
+ * What a batch sends to the log: state rows, events with their chain, outcomes, dead letters, warnings. All rows
+ * are RowBinary, ready to insert, under a header with their source. Used by the live way and by the replay, so that
+ * both give the same bytes but for the person's stamp.
+ */
+import {
+  DEAD_LETTERS,
+  encodeOutcomes,
+  encodeRowHeader,
+  INGESTION_WARNINGS,
+  type OffsetOutcome,
+  OUTCOMES,
+  type Place,
+  type Source,
+  STORED,
+  sourceHash,
+  TOPICS,
+  type TopicName,
+  writerPartition,
+} from '../event/index.ts'
+import type { LogRecord } from '../log/index.ts'
+import { outcomeCode, type Slot } from './batch.ts'
+import type { BatchReceipt, Stamp, StateRows } from './identity/types.ts'
+import { encodeEventRow } from './row.ts'
+
+/** Version of the processing rules; on every row and receipt. */
+export const CONFIG_VERSION = 1
+const NO_UUID = '00000000-0000-0000-0000-000000000000'
+
+export type OutputLane = {
+  logId: string
+  partition: number
+  partitions: number
+  historical: boolean
+  /** Header + value of the largest record that topic `events` takes. */
+  rowBytesMax: number
+}
+
+/** Encoded event rows of a batch, parallel to its slots; undefined where nothing is stored. */
+export type EventRows = (Buffer | undefined)[]
+
+/** Room for the row's header within the record's limit. */
+const ROW_HEADER_BYTES_MAX = 64
+
+/**
+ * Encodes the rows of all slots that are not decided, with the stamps given in their order. A row that no record
+ * can hold decides its slot as a dead letter; on a replay, where the receipt stands, it is stored without the
+ * properties of person and groups instead.
+ */
+export function encodeRows(
+  slots: readonly Slot[],
+  stamps: readonly Stamp[],
+  lane: OutputLane,
+  restamped: boolean,
+): EventRows {
+  let next = 0
+  return slots.map((slot) => {
+    if (slot.decision) return undefined
+    const stamp = stamps[next++]!
+    const source = sourceOf(lane, slot)
+    const options = { historical: lane.historical, configVersion: CONFIG_VERSION, restamped }
+    const row = encodeEventRow(slot.draft!, stamp, source, options)
+    if (row.length + ROW_HEADER_BYTES_MAX <= lane.rowBytesMax) return row
+    if (restamped)
+      return encodeEventRow(
+        slot.draft!,
+        { ...stamp, personPropertiesJson: '{}', groups: [] },
+        source,
+        options,
+      )
+    slot.decision = {
+      kind: 'deadLetter',
+      reason: 'event_too_large',
+      detail: `the row has ${row.length} bytes, at most ${lane.rowBytesMax - ROW_HEADER_BYTES_MAX} are allowed`,
+      step: 'stamp',
+    }
+    return undefined
+  })
+}
+
+/** The receipt of a batch whose rows are encoded. `prev` is the place emitted before it. */
+export function makeReceipt(
+  slots: readonly Slot[],
+  rows: EventRows,
+  checksum: number,
+  prev: Place | undefined,
+): BatchReceipt {
+  const outcomes: OffsetOutcome[] = []
+  const counts = { stored: 0, duplicate: 0, dropped: 0, deadLettered: 0 }
+  let hashSum = 0
+  let last = prev
+  for (let i = 0; i < slots.length; i++) {
+    const slot = slots[i]!
+    const code = outcomeCode(slot)
+    outcomes.push({ code, rows: rows[i] ? 1 : 0 })
+    counts[slot.decision ? COUNT_OF[slot.decision.kind] : 'stored']++
+    if (code !== STORED) continue
+    last = { offset: slot.record.offset, sub: 0 }
+    hashSum += sourceHash(last)
+  }
+  return {
+    checksum,
+    outcomes: encodeOutcomes(outcomes),
+    ...counts,
+    storedRows: counts.stored,
+    hashSum,
+    prev,
+    last,
+    configVersion: CONFIG_VERSION,
+  }
+}
+
+const COUNT_OF = { drop: 'dropped', deadLetter: 'deadLettered', duplicate: 'duplicate' } as const
+
+/** All records of the batch, state rows first: a person reaches the log before or with the events that show it. */
+export function outputRecords(
+  slots: readonly Slot[],
+  rows: EventRows,
+  stateRows: StateRows,
+  lane: OutputLane,
+  prev: Place | undefined,
+): LogRecord[] {
+  const records: LogRecord[] = []
+  const first = slots[0]
+  if (first) records.push(...stateRecords(stateRows, lane, first.record.offset))
+  let last = prev
+  for (let i = 0; i < slots.length; i++) {
+    const slot = slots[i]!
+    const row = rows[i]
+    if (row) {
+      const source = sourceOf(lane, slot)
+      records.push(record(TOPICS.events, lane, slot, row, last))
+      last = source
+    } else {
+      records.push(record(TOPICS.outcomes, lane, slot, outcomeRow(slot, lane), undefined))
+      if (slot.decision?.kind === 'deadLetter') {
+        records.push(record(TOPICS.deadLetters, lane, slot, deadLetterRow(slot, lane), undefined))
+      }
+    }
+    for (const warning of slot.warnings) {
+      records.push(record(TOPICS.ingestionWarnings, lane, slot, warningRow(slot, warning, lane), undefined))
+    }
+  }
+  return records
+}
+
+/** State rows of topics `persons`, `person_distinct_ids`, `groups`; idempotent by version, so the source is only a hint. */
+export function stateRecords(stateRows: StateRows, lane: OutputLane, offset: number): LogRecord[] {
+  const header = encodeRowHeader({
+    source: { logId: lane.logId, partition: lane.partition, offset, sub: 0 },
+    prev: undefined,
+    teamId: 0,
+    timestampMs: 0,
+    restamped: false,
+  })
+  const toRecord = (topic: TopicName) => (value: Buffer) => ({
+    topic,
+    partition: lane.partition,
+    header,
+    value,
+  })
+  return [
+    ...stateRows.persons.map(toRecord(TOPICS.persons)),
+    ...stateRows.personDistinctIds.map(toRecord(TOPICS.personDistinctIds)),
+    ...stateRows.groups.map(toRecord(TOPICS.groups)),
+  ]
+}
+
+function sourceOf(lane: OutputLane, slot: Slot): Source {
+  return { logId: lane.logId, partition: lane.partition, offset: slot.record.offset, sub: 0 }
+}
+
+function record(
+  topic: TopicName,
+  lane: OutputLane,
+  slot: Slot,
+  value: Buffer,
+  prev: Place | undefined,
+): LogRecord {
+  const header = encodeRowHeader({
+    source: sourceOf(lane, slot),
+    prev,
+    teamId: slot.teamId,
+    timestampMs: slot.header?.timestampMs ?? slot.record.appendedMs,
+    restamped: false,
+  })
+  return {
+    topic,
+    partition: writerPartition(topic, 'ingest', lane.partition, lane.partitions),
+    header,
+    value,
+  }
+}
+
+/** Columns that outcomes and dead letters share. */
+function identification(slot: Slot, lane: OutputLane) {
+  const { header } = slot
+  return {
+    team_id: slot.teamId,
+    uuid: header?.uuid ?? NO_UUID,
+    event: header?.event ?? '',
+    distinct_id: header?.distinctId ?? '',
+    timestamp: header?.nowMs ?? slot.record.appendedMs,
+    _log_id: lane.logId,
+    _partition: lane.partition,
+    _offset: slot.record.offset,
+    _sub: 0,
+  }
+}
+
+function outcomeRow(slot: Slot, lane: OutputLane): Buffer {
+  const decision = slot.decision!
+  return OUTCOMES.encode({
+    ...identification(slot, lane),
+    state:
+      decision.kind === 'drop' ? 'dropped' : decision.kind === 'deadLetter' ? 'dead_lettered' : 'duplicate',
+    reason: decision.kind === 'duplicate' ? '' : decision.reason,
+    first_source:
+      decision.kind === 'duplicate'
+        ? `${decision.holder.logId}/${lane.partition}/${decision.holder.offset}/0`
+        : '',
+  })
+}
+
+function deadLetterRow(slot: Slot, lane: OutputLane): Buffer {
+  const decision = slot.decision!
+  if (decision.kind !== 'deadLetter') throw new TypeError('only a dead letter has a dead-letter row')
+  return DEAD_LETTERS.encode({
+    ...identification(slot, lane),
+    reason: decision.reason,
+    detail: decision.detail,
+    step: decision.step,
+    raw_header: slot.record.header,
+    raw_value: slot.record.value,
+  })
+}
+
+function warningRow(slot: Slot, warning: { type: string; details: object }, lane: OutputLane): Buffer {
+  const known = identification(slot, lane)
+  return INGESTION_WARNINGS.encode({
+    team_id: known.team_id,
+    source: 'ingest',
+    type: warning.type,
+    details: JSON.stringify(warning.details),
+    timestamp: known.timestamp,
+    _log_id: known._log_id,
+    _partition: known._partition,
+    _offset: known._offset,
+    _sub: known._sub,
+  })
+}

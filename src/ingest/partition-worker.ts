@@ -1,0 +1,361 @@
+/**
+ * Owns one partition number, both lanes, for as long as the group says so.
+ *
+ *            ┌──────────── retriable failure, or the fence moved: back off ────────────┐
+ *            ▼                                                                         │
+ *   opening ──▶ replaying (receipts not known to be produced) ──▶ running ─────────────┤
+ *                                                                  │    gap, changed:  ▼
+ *                                                                  │    halted (one sentence, looked at again)
+ *                         stop() from any state ──▶ stopped        └─▶ unknown error: fatal, the process ends
+ *
+ * What must hold: batch n + 1 is not produced before batch n is acknowledged; the fence moves only in the
+ * transaction that applies the batch; the dedup index is written after it; a position that is in doubt (a commit
+ * whose answer was cut, a send that failed) is settled by opening again, where the receipts say what happened.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Settings, Sql } from '../catalog/index.ts'
+import { HeadraceError, isRejected, isRetriable, TOPICS } from '../event/index.ts'
+import type { Log, LogRecord, Producer, StoredRecord } from '../log/index.ts'
+import type { Logger } from '../observe/index.ts'
+import { type Decision, openBatch, prepareBatch } from './batch.ts'
+import { rangeChecksum } from './checksum.ts'
+import { catchUp, type TeamsOf } from './dedup/catch-up.ts'
+import type { Claims } from './dedup/claims.ts'
+import { type LaneId, markProduced, name, openFence, unproducedReceipts } from './fence.ts'
+import type { Gate } from './gate.ts'
+import type { BatchReceipt, CommittedBatch, Identity } from './identity/types.ts'
+import { LaneInput } from './lane-input.ts'
+import { countBatch, ingestMetrics } from './metrics.ts'
+import { type EventRows, encodeRows, makeReceipt, type OutputLane, outputRecords } from './output.ts'
+import { replayRecords } from './replay.ts'
+import { identityRequest } from './steps/identity-request.ts'
+
+export type WorkerDeps = {
+  settings: Settings
+  log: Log
+  sql: Sql
+  identity: Identity
+  producer: Producer
+  teamsOf: TeamsOf
+  openClaims(partition: number): Claims
+  /** Both lanes of this deployment, the live one first. */
+  lanes: { logId: string; topic: string }[]
+  partitions: number
+  rowBytesMax: number
+  gate: Gate
+  logger: Logger
+  /** Ends the process: we are at fault. */
+  fatal(error: unknown): void
+}
+
+const BACKOFF_MS_MIN = 100
+const BACKOFF_MS_MAX = 5_000
+/** A halted partition is looked at again, so that a repair needs no restart. */
+const HALTED_MS = 10_000
+/** After this long without a batch Postgres is told what was produced. */
+const IDLE_MARK_MS = 500
+
+export class PartitionWorker {
+  private readonly stopping = new AbortController()
+  private readonly done: Promise<void>
+  private inputs: LaneInput[] = []
+  private claims: Claims | undefined
+  /** One sentence while the partition is halted or waits for something. */
+  trouble: string | undefined
+
+  constructor(
+    readonly partition: number,
+    private readonly deps: WorkerDeps,
+  ) {
+    this.done = this.run()
+  }
+
+  /** Finishes the batch at hand, or gives it up at the next point where that is safe. */
+  stop(): Promise<void> {
+    this.stopping.abort()
+    void this.closeInputs()
+    return this.done
+  }
+
+  private get stopped(): boolean {
+    return this.stopping.signal.aborted
+  }
+
+  private async run(): Promise<void> {
+    let backoffMs = BACKOFF_MS_MIN
+    while (!this.stopped) {
+      try {
+        await this.open()
+        this.trouble = undefined
+        backoffMs = BACKOFF_MS_MIN
+        await this.work()
+      } catch (error) {
+        if (this.stopped) break
+        const wait = this.judgeFailure(error, backoffMs)
+        if (wait === undefined) break
+        await delay(wait, undefined, { signal: this.stopping.signal }).catch(() => {})
+        backoffMs = Math.min(backoffMs * 2, BACKOFF_MS_MAX)
+      } finally {
+        await this.close()
+      }
+    }
+    ingestMetrics.halted.remove({ partition: String(this.partition) })
+  }
+
+  /** How long to wait before opening again; undefined when the process must end. */
+  private judgeFailure(error: unknown, backoffMs: number): number | undefined {
+    const code = error instanceof HeadraceError ? error.code : undefined
+    if (code !== undefined && HALTING.has(code)) {
+      this.trouble = `partition ${this.partition} is halted: ${(error as Error).message}`
+      ingestMetrics.halted.set({ partition: String(this.partition) }, 1)
+      this.deps.logger.error(
+        { code, partition: this.partition, docs: 'docs/runbooks/ingest-halted.md' },
+        this.trouble,
+      )
+      return HALTED_MS
+    }
+    if (isRetriable(error) || code === 'HR_INGEST_FENCE') {
+      this.trouble = `partition ${this.partition} waits: ${(error as Error).message}`
+      ingestMetrics.retries.inc({ code: code! })
+      this.deps.logger.warn({ code, partition: this.partition }, this.trouble)
+      return backoffMs * (0.5 + Math.random() / 2)
+    }
+    this.deps.fatal(error)
+    return undefined
+  }
+
+  /** Fences, replay, dedup index, readers: in this order, for both lanes. */
+  private async open(): Promise<void> {
+    const { deps, partition } = this
+    this.claims = deps.openClaims(partition)
+    for (const lane of deps.lanes) {
+      const id: LaneId = { logId: lane.logId, topic: lane.topic, partition }
+      const position = await openFence(deps.sql, deps.log, id)
+      const caughtUp = await catchUp(this.claims, deps, id, position.nextOffset, this.stopping.signal)
+      if (caughtUp > 0)
+        deps.logger.info(
+          { partition, topic: lane.topic, offsets: caughtUp },
+          'dedup index brought up to the fence',
+        )
+      if (this.stopped) return
+      await this.replay(id, position)
+      const reader = deps.log.reader({ topic: lane.topic, partition, from: position.nextOffset })
+      this.inputs.push(
+        new LaneInput(id, lane.topic === TOPICS.rawHistorical, reader, {
+          ...position,
+          producedThrough: position.nextOffset,
+        }),
+      )
+    }
+  }
+
+  private async replay(id: LaneId, position: Awaited<ReturnType<typeof openFence>>): Promise<void> {
+    if (position.producedThrough === position.nextOffset) return
+    const { deps } = this
+    const output = this.outputLane(id)
+    for (const receipt of await unproducedReceipts(deps.sql, id, position)) {
+      const judge = this.claims!.judge.bind(this.claims)
+      const records = await replayRecords({ ...deps, judge }, id, output, receipt)
+      await deps.producer.send(records)
+      await markProduced(deps.sql, id, receipt.toOffset)
+      ingestMetrics.replayed.inc(receipt.toOffset - receipt.fromOffset)
+      deps.logger.info(
+        { partition: this.partition, topic: id.topic, from: receipt.fromOffset, to: receipt.toOffset },
+        'batch produced again',
+      )
+    }
+  }
+
+  private async work(): Promise<void> {
+    const { settings } = this.deps
+    const limit = { records: settings.ingestBatchEventsMax, bytes: settings.ingestBatchBytesMax }
+    while (!this.stopped) {
+      await this.untilReady(limit)
+      for (const input of this.inputs) {
+        if (this.stopped) return
+        if (!input.ready) continue
+        const started = performance.now()
+        const records = input.take()
+        await this.deps.gate.pass(() => this.process(input, records, new Map()))
+        const full = records.length >= limit.records
+        if (!full) await this.pause(settings.ingestLingerMs - (performance.now() - started))
+      }
+    }
+  }
+
+  /** Waits for records on either lane; when none come for a while, tells Postgres what was produced. */
+  private async untilReady(limit: { records: number; bytes: number }): Promise<void> {
+    const waiting = this.inputs.map((input) => input.whenReady(limit))
+    if (this.inputs.some((input) => input.ready)) return
+    if (this.inputs.some((input) => input.markedThrough < input.producedThrough)) {
+      await Promise.race([...waiting, this.pause(IDLE_MARK_MS)])
+      if (this.inputs.some((input) => input.ready) || this.stopped) return
+      for (const input of this.inputs) await this.mark(input)
+    }
+    await Promise.race([...waiting, aborted(this.stopping.signal)])
+  }
+
+  private async mark(input: LaneInput): Promise<void> {
+    if (input.markedThrough >= input.producedThrough) return
+    await markProduced(this.deps.sql, input.id, input.producedThrough)
+    input.markedThrough = input.producedThrough
+  }
+
+  /** Applies and produces one batch; splits it when Postgres refuses a value, so that one event cannot cost its neighbours. */
+  private async process(
+    input: LaneInput,
+    records: StoredRecord[],
+    forced: Map<number, Decision>,
+  ): Promise<void> {
+    try {
+      await this.processAtOnce(input, records, forced)
+    } catch (error) {
+      if (!isRejected(error)) throw error
+      if (records.length > 1) {
+        const middle = records.length >> 1
+        await this.process(input, records.slice(0, middle), forced)
+        await this.process(input, records.slice(middle), forced)
+        return
+      }
+      const { offset } = records[0]!
+      if (forced.has(offset)) throw error
+      forced.set(offset, {
+        kind: 'deadLetter',
+        reason: 'refused_by_state',
+        detail: (error as Error).message,
+        step: 'identity',
+      })
+      await this.processAtOnce(input, records, forced)
+    }
+  }
+
+  private async processAtOnce(
+    input: LaneInput,
+    records: StoredRecord[],
+    forced: ReadonlyMap<number, Decision>,
+  ): Promise<void> {
+    const { deps } = this
+    const claims = this.claims!
+    const started = performance.now()
+    const output = this.outputLane(input.id)
+    const { slots, tokens } = openBatch(records)
+    const accepted = prepareBatch(
+      slots,
+      input.id,
+      await deps.teamsOf(tokens),
+      (requests) => claims.judge(requests),
+      forced,
+    )
+
+    const candidates = slots.filter((slot) => !slot.decision)
+    const requests = candidates.map((slot) => {
+      const { event, warnings } = identityRequest(slot.draft!)
+      slot.warnings.push(...warnings)
+      return event
+    })
+    const checksum = rangeChecksum(records)
+    const toOffset = records.at(-1)!.offset + 1
+    let rows: EventRows = []
+    let receipt: BatchReceipt | undefined
+    const committed: CommittedBatch = await deps.identity.commit(
+      requests,
+      { ...input.id, fromOffset: records[0]!.offset, toOffset, producedThrough: input.producedThrough },
+      (stamps) => {
+        // Called again after a conflict: what a former call decided about sizes no longer stands.
+        for (const slot of candidates) slot.decision = undefined
+        rows = encodeRows(slots, stamps, output, false)
+        receipt = makeReceipt(slots, rows, checksum, input.last)
+        return receipt
+      },
+    )
+    candidates.forEach((slot, i) => {
+      slot.warnings.push(...committed.stamps[i]!.warnings)
+    })
+    input.markedThrough = input.producedThrough
+    input.nextOffset = toOffset
+    claims.store(accepted, input.id.logId, toOffset)
+
+    await this.produce(outputRecords(slots, rows, committed.stateRows, output, input.last))
+    input.last = receipt!.last
+    input.producedThrough = toOffset
+    countBatch(slots, (performance.now() - started) / 1000)
+  }
+
+  /** Sends until it is durable: copies of what landed in part are recognised by their source. */
+  private async produce(records: LogRecord[]): Promise<void> {
+    for (let backoffMs = BACKOFF_MS_MIN; ; backoffMs = Math.min(backoffMs * 2, BACKOFF_MS_MAX)) {
+      try {
+        await this.deps.producer.send(records)
+        return
+      } catch (error) {
+        if (isRejected(error)) {
+          // The batch is applied: nothing may bisect it any more, and no row of ours should be refused here.
+          throw new Error(`the log refuses a row of an applied batch: ${(error as Error).message}`, {
+            cause: error,
+          })
+        }
+        if (!isRetriable(error) || this.stopped) throw error
+        const code = (error as HeadraceError).code
+        ingestMetrics.retries.inc({ code })
+        this.deps.logger.warn(
+          { code, partition: this.partition },
+          `produce waits: ${(error as Error).message}`,
+        )
+        await this.pause(backoffMs * (0.5 + Math.random() / 2))
+      }
+    }
+  }
+
+  private outputLane(id: LaneId): OutputLane {
+    const { partitions, rowBytesMax } = this.deps
+    return {
+      logId: id.logId,
+      partition: id.partition,
+      partitions,
+      historical: id.topic === TOPICS.rawHistorical,
+      rowBytesMax,
+    }
+  }
+
+  /** What was produced, as far as Postgres knows it: the position that lag displays and retention see. */
+  positions(): { topic: string; partition: number; offset: number }[] {
+    return this.inputs.map((input) => ({
+      topic: input.id.topic,
+      partition: this.partition,
+      offset: input.markedThrough,
+    }))
+  }
+
+  private async pause(ms: number): Promise<void> {
+    if (ms > 0 && !this.stopped) await delay(ms, undefined, { signal: this.stopping.signal }).catch(() => {})
+  }
+
+  private async closeInputs(): Promise<void> {
+    await Promise.all(this.inputs.map((input) => input.close()))
+  }
+
+  /** Leaves with Postgres knowing what was produced, so that the next owner need not replay. */
+  private async close(): Promise<void> {
+    const inputs = this.inputs
+    await this.closeInputs()
+    this.inputs = []
+    for (const input of inputs) {
+      await this.mark(input).catch((error) => {
+        this.deps.logger.warn(
+          { partition: this.partition, lane: name(input.id) },
+          `position not noted, the next owner replays: ${error.message}`,
+        )
+      })
+    }
+    this.claims?.close()
+    this.claims = undefined
+  }
+}
+
+/** The partition cannot go on without a human; the others can. */
+const HALTING = new Set(['HR_INGEST_GAP', 'HR_INGEST_CHANGED', 'HR_LOG_OUT_OF_RANGE', 'HR_LOG_CORRUPT'])
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve()
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+}

@@ -1,0 +1,118 @@
+/**
+ * After a crash: brings into the log what Postgres has taken but the log may not have. The receipt is taken as
+ * given (outcomes, row counts, chain); no effect is applied again; persons and groups are stamped as they are now
+ * and the rows are marked `_restamped`; state rows of the outbox are read anew. Records get the same sources and
+ * `prev`, so a copy of what had landed is recognised by every reader.
+ */
+import type { Sql } from '../catalog/index.ts'
+import { DUPLICATE, decodeOutcomes, describeOutcome, type OffsetOutcome, STORED } from '../event/index.ts'
+import type { Log, LogRecord, StoredRecord } from '../log/index.ts'
+import { type Decision, type Judge, openBatch, prepareBatch, type Slot } from './batch.ts'
+import { rangeChecksum } from './checksum.ts'
+import type { TeamsOf } from './dedup/catch-up.ts'
+import { ingestError } from './errors.ts'
+import { type LaneId, name, type StoredReceipt } from './fence.ts'
+import type { Identity } from './identity/types.ts'
+import { encodeRows, type OutputLane, outputRecords } from './output.ts'
+import { identityRequest } from './steps/identity-request.ts'
+
+export type ReplayDeps = { sql: Sql; log: Log; identity: Identity; teamsOf: TeamsOf; judge: Judge }
+
+/** The records that the batch of `receipt` sends. Throws HR_INGEST_CHANGED when the raw bytes are not the same. */
+export async function replayRecords(
+  deps: ReplayDeps,
+  lane: LaneId,
+  output: OutputLane,
+  receipt: StoredReceipt,
+): Promise<LogRecord[]> {
+  const raw = await readRange(deps.log, lane, receipt)
+  if (rangeChecksum(raw) !== receipt.checksum) {
+    throw ingestError(
+      'HR_INGEST_CHANGED',
+      `${name(lane)} offsets ${receipt.fromOffset} to ${receipt.toOffset - 1} hold other bytes than when they were processed`,
+    )
+  }
+  const outcomes = decodeOutcomes(receipt.outcomes)
+  const { slots, tokens } = openBatch(raw)
+  prepareBatch(
+    slots,
+    lane,
+    await deps.teamsOf(tokens),
+    judgeAsReceived(deps.judge, receipt, outcomes),
+    new Map(),
+  )
+  slots.forEach((slot, i) => {
+    takeOutcome(lane, slot, outcomes[i]!)
+  })
+  const stored = slots.filter((slot) => !slot.decision)
+  const stamps = await deps.identity.restamp(stored.map((slot) => identityRequest(slot.draft!).event))
+  const rows = encodeRows(slots, stamps, output, true)
+  const stateRows = receipt.outbox
+    ? await deps.identity.stateRows(receipt.outbox)
+    : { persons: [], personDistinctIds: [], groups: [] }
+  return outputRecords(slots, rows, stateRows, output, receipt.prev)
+}
+
+/** What was no duplicate then is none now; of a duplicate the index says where the first copy is. */
+function judgeAsReceived(judge: Judge, receipt: StoredReceipt, outcomes: readonly OffsetOutcome[]): Judge {
+  return (requests) => {
+    const verdicts = judge(requests)
+    return requests.map((request, i) =>
+      outcomes[request.offset - receipt.fromOffset]!.code === DUPLICATE
+        ? verdicts[i]!
+        : { kind: 'first', holder: undefined, uuidReused: verdicts[i]!.uuidReused },
+    )
+  }
+}
+
+async function readRange(log: Log, lane: LaneId, receipt: StoredReceipt): Promise<StoredRecord[]> {
+  const records: StoredRecord[] = []
+  for await (const some of log.read(lane.topic, lane.partition, receipt.fromOffset, receipt.toOffset))
+    records.push(...some)
+  if (records.length !== receipt.toOffset - receipt.fromOffset) {
+    throw ingestError(
+      'HR_INGEST_CHANGED',
+      `${name(lane)} offsets ${receipt.fromOffset} to ${receipt.toOffset - 1} are not all in the log`,
+    )
+  }
+  return records
+}
+
+/** What the receipt says wins over what the steps say today: a token may have become known since. */
+function takeOutcome(lane: LaneId, slot: Slot, outcome: OffsetOutcome): void {
+  if (outcome.code === STORED) {
+    slot.decision = undefined
+    if (!slot.draft) {
+      throw ingestError(
+        'HR_INGEST_CHANGED',
+        `${name(lane)} offset ${slot.record.offset} was stored, but its event cannot be read today`,
+      )
+    }
+    return
+  }
+  const { state, reason } = describeOutcome(outcome.code)
+  if (slot.decision && sameOutcome(slot.decision, state, reason)) return
+  slot.decision = decisionOf(state, reason)
+}
+
+function sameOutcome(decision: Decision, state: string, reason: string): boolean {
+  if (decision.kind === 'duplicate') return state === 'duplicate'
+  return decision.reason === reason
+}
+
+function decisionOf(state: string, reason: string): Decision {
+  switch (state) {
+    case 'duplicate':
+      // The index was rebuilt since and the holder is known to it no more; the trace finds it by the uuid.
+      return { kind: 'duplicate', holder: { logId: '00000000-0000-0000-0000-000000000000', offset: 0 } }
+    case 'dropped':
+      return { kind: 'drop', reason: reason as never }
+    default:
+      return {
+        kind: 'deadLetter',
+        reason: reason as never,
+        detail: 'decided before a restart; see the logs of that time',
+        step: 'identity',
+      }
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * Draft and stamp → one row for ClickHouse. A pure function: the same raw record and the same state give the same
+ * bytes. Cost: one JSON.stringify of the properties, about 5 µs for 1.2 kB.
+ */
+import { EVENTS, type EventRow, type Source } from '../event/index.ts'
+import type { Draft } from './draft.ts'
+import type { Stamp } from './identity/types.ts'
+
+const GROUP_TYPES_MAX = 5
+const EPOCH_MS = 0
+
+/** RowBinary bytes of the event's row. */
+export function encodeEventRow(
+  draft: Draft,
+  stamp: Stamp,
+  source: Source,
+  lane: { historical: boolean; configVersion: number; restamped: boolean },
+): Buffer {
+  const { header } = draft
+  const groupProperties = ['', '', '', '', '']
+  const groupCreatedAt = [EPOCH_MS, EPOCH_MS, EPOCH_MS, EPOCH_MS, EPOCH_MS]
+  const properties = { ...draft.properties }
+  if (stamp.mode === 'full') {
+    for (const group of stamp.groups) {
+      properties[`$group_${group.index}`] = group.key
+      groupProperties[group.index] = group.propertiesJson
+      groupCreatedAt[group.index] = group.createdAtMs
+    }
+  } else {
+    for (let index = 0; index < GROUP_TYPES_MAX; index++) delete properties[`$group_${index}`]
+  }
+  const row: EventRow = {
+    uuid: header.uuid,
+    event: draft.name,
+    properties: JSON.stringify(properties),
+    timestamp: header.timestampMs,
+    team_id: draft.teamId,
+    distinct_id: header.distinctId,
+    elements_chain: draft.elementsChain,
+    created_at: header.nowMs,
+    person_id: stamp.personUuid,
+    person_created_at: stamp.personCreatedAtMs,
+    person_properties: stamp.personPropertiesJson,
+    group0_properties: groupProperties[0]!,
+    group1_properties: groupProperties[1]!,
+    group2_properties: groupProperties[2]!,
+    group3_properties: groupProperties[3]!,
+    group4_properties: groupProperties[4]!,
+    group0_created_at: groupCreatedAt[0]!,
+    group1_created_at: groupCreatedAt[1]!,
+    group2_created_at: groupCreatedAt[2]!,
+    group3_created_at: groupCreatedAt[3]!,
+    group4_created_at: groupCreatedAt[4]!,
+    person_mode: stamp.mode,
+    historical_migration: lane.historical,
+    _log_id: source.logId,
+    _partition: source.partition,
+    _offset: source.offset,
+    _sub: source.sub,
+    _config_version: lane.configVersion,
+    _restamped: lane.restamped,
+  }
+  return EVENTS.encode(row)
+}
