@@ -1,0 +1,156 @@
+/**
+ * The embedded warehouse: the real ClickHouse engine in this process behind ClickHouse's HTTP interface. Run it in a
+ * process of its own (role `warehouse`) started with `WAREHOUSE_PROCESS_ENV`, since the engine's size and its
+ * statements are felt by whatever shares a process with it.
+ *
+ * Must hold: one process per data folder; what was answered is on disk (tables sync on insert); a kill at any moment
+ * leaves whole blocks only, and insert tokens keep their memory. Cost: about 250 MB resident when idle, of which 200
+ * are the mapped library; under 1 % of a core.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { availableParallelism, totalmem } from 'node:os'
+import { join, resolve } from 'node:path'
+import { answerHealth, gauge, type Health } from '../../observe/index.ts'
+import { Engine } from './engine.ts'
+import { answerQuery } from './http.ts'
+import { Spool } from './spool.ts'
+
+export type EmbeddedWarehouseOptions = {
+  /** Folder of this warehouse alone. */
+  dir: string
+  /** Port 0 takes a free one. */
+  listen: { hostname: string; port: number }
+  /** The database that requests without one (or with `default`) use. */
+  database?: string
+  /** Statements that run at once. */
+  sessionsMax?: number
+  /** Statements that wait for one of them; beyond that they are refused with ClickHouse's code 202. */
+  waitingMax?: number
+  /** One INSERT body, inflated. */
+  insertBytesMax?: number
+  /** Memory of the engine; queries beyond it fail with ClickHouse's code 241. */
+  memoryBytesMax?: number
+}
+
+export type EmbeddedWarehouse = {
+  readonly port: number
+  readonly url: string
+  /** Finishes running statements, closes the sessions. */
+  stop(): Promise<void>
+  /** Undefined when it can answer queries, else one sentence. */
+  notReady(): Promise<string | undefined>
+}
+
+const SESSIONS_MAX = 4
+const WAITING_MAX = 64
+const INSERT_BYTES_MAX = 256 * 1024 * 1024
+const DATABASE = 'headrace'
+const READ_SECONDS_MAX = 60
+const RESULT_BYTES_MAX = 256 * 1024 * 1024
+
+/**
+ * Environment for the process that runs the engine: statements run on the runtime's thread pool, which otherwise has
+ * one thread per core, and on a small machine two slow queries would then hold up every insert.
+ */
+export const WAREHOUSE_PROCESS_ENV = { UV_THREADPOOL_SIZE: String(SESSIONS_MAX + 2) } as const
+
+/** Starts the engine and its front. Throws HR_WAREHOUSE_FOLDER_IN_USE or HR_WAREHOUSE_ENGINE with one sentence. */
+export async function startEmbeddedWarehouse(options: EmbeddedWarehouseOptions): Promise<EmbeddedWarehouse> {
+  const dir = resolve(options.dir)
+  const database = options.database ?? DATABASE
+  const insertBytesMax = options.insertBytesMax ?? INSERT_BYTES_MAX
+  mkdirSync(dir, { recursive: true, mode: 0o700 })
+  const config = join(dir, 'engine.xml')
+  writeFileSync(config, engineConfig(options.memoryBytesMax ?? Math.min(4 * 2 ** 30, totalmem() / 2)))
+  const threads = Number(process.env.UV_THREADPOOL_SIZE ?? availableParallelism())
+  const engine = Engine.open({
+    dir: join(dir, 'engine'),
+    sessionsMax: Math.max(2, Math.min(options.sessionsMax ?? SESSIONS_MAX, threads)),
+    waitingMax: options.waitingMax ?? WAITING_MAX,
+    connectionArgs: [`--config-file=${config}`],
+    baseSettings: new Map([
+      ['async_insert', '0'],
+      ['max_execution_time', String(READ_SECONDS_MAX)],
+      ['max_result_bytes', String(RESULT_BYTES_MAX)],
+      ['session_timezone', 'UTC'],
+    ]),
+  })
+  const plain = { format: 'Null', settings: new Map(), params: new Map(), changesSession: false } as const
+  await engine.run({
+    ...plain,
+    sql: `CREATE DATABASE IF NOT EXISTS \`${database}\` ENGINE = Atomic`,
+    database: 'system',
+    kind: 'read',
+  })
+  const spool = new Spool(dir, insertBytesMax, insertBytesMax * 4)
+  let stopping = false
+  const health: Health = {
+    notReady: async () => (stopping ? 'the warehouse is stopping' : undefined),
+  }
+  const { hostname } = options.listen
+  const hosts = isLoopback(hostname) ? new Set(['localhost', '127.0.0.1', '[::1]', hostname]) : undefined
+  const server = Bun.serve({
+    hostname,
+    port: options.listen.port,
+    idleTimeout: 0,
+    maxRequestBodySize: insertBytesMax + 64 * 1024,
+    fetch: async (request) => {
+      const path = new URL(request.url).pathname
+      if (path === '/ping' || path === '/replicas_status')
+        return stopping ? new Response('stopping\n', { status: 503 }) : new Response('Ok.\n')
+      const health_ = await answerHealth(path, health)
+      return health_ ?? answerQuery(request, { engine, spool, database, hosts })
+    },
+  })
+  const observe = setInterval(() => {
+    RUNNING.set(engine.load.running)
+    WAITING.set(engine.load.waiting)
+    SPOOLED.set(spool.bytes)
+  }, 1000)
+  observe.unref()
+  return {
+    port: server.port!,
+    url: `http://${hostname.includes(':') ? `[${hostname}]` : hostname}:${server.port}`,
+    notReady: health.notReady,
+    async stop() {
+      if (stopping) return
+      stopping = true
+      clearInterval(observe)
+      await engine.close()
+      await server.stop(true)
+    },
+  }
+}
+
+const RUNNING = gauge(
+  'headrace_warehouse_statements_running',
+  'Statements that the embedded engine runs now.',
+)
+const WAITING = gauge(
+  'headrace_warehouse_statements_waiting',
+  'Statements that wait for a session (limit 64).',
+)
+const SPOOLED = gauge('headrace_warehouse_spooled_bytes', 'Bytes of INSERT bodies that wait for the engine.')
+
+function isLoopback(hostname: string): boolean {
+  return hostname === 'localhost' || hostname === '::1' || hostname.startsWith('127.')
+}
+
+/** Caches and background threads for one machine that runs other things, too. */
+function engineConfig(memoryBytesMax: number): string {
+  const values = {
+    max_server_memory_usage: Math.floor(memoryBytesMax),
+    mark_cache_size: 64 * 2 ** 20,
+    index_mark_cache_size: 16 * 2 ** 20,
+    uncompressed_cache_size: 0,
+    mmap_cache_size: 64,
+    background_pool_size: 2,
+    background_merges_mutations_concurrency_ratio: 2,
+    background_schedule_pool_size: 2,
+    background_common_pool_size: 1,
+    background_move_pool_size: 1,
+    background_fetches_pool_size: 1,
+  }
+  const lines = Object.entries(values).map(([name, value]) => `  <${name}>${value}</${name}>`)
+  return `<clickhouse>\n${lines.join('\n')}\n</clickhouse>\n`
+}

@@ -1,0 +1,59 @@
+/** Everything that can go wrong with the warehouse, embedded or by URL. */
+import { errorTable } from '../event/index.ts'
+
+export const WAREHOUSE_ERRORS = {
+  HR_WAREHOUSE_UNAVAILABLE: {
+    class: 'retriable',
+    status: 503,
+    meaning: 'ClickHouse cannot be reached, did not answer, or cannot take writes now.',
+  },
+  HR_WAREHOUSE_DENIED: {
+    class: 'retriable',
+    status: 503,
+    meaning: 'ClickHouse refuses the user, the password or a right; data is kept until that is mended.',
+  },
+  HR_WAREHOUSE_SCHEMA_BEHIND: {
+    class: 'retriable',
+    status: 503,
+    meaning: 'A table or column is missing in ClickHouse: the migrations have not run there yet.',
+  },
+  HR_WAREHOUSE_REFUSED: {
+    class: 'rejected',
+    status: 422,
+    meaning: 'ClickHouse refuses the rows: they do not parse, do not fit a column or break a constraint.',
+  },
+  HR_WAREHOUSE_TOO_MANY_MONTHS: {
+    class: 'rejected',
+    status: 422,
+    meaning: 'One insert touches more month partitions than ClickHouse takes at once; split it.',
+  },
+  HR_WAREHOUSE_TOO_LARGE: {
+    class: 'rejected',
+    status: 413,
+    meaning: 'One insert holds more rows or bytes than fit one block; split it.',
+  },
+  HR_WAREHOUSE_QUERY_REFUSED: {
+    class: 'rejected',
+    status: 400,
+    meaning: 'ClickHouse refuses a query: it does not parse, names what does not exist, or passes a limit.',
+  },
+  HR_WAREHOUSE_UNEXPECTED: {
+    class: 'fatal',
+    meaning:
+      'ClickHouse answered an insert with an error that is neither about the world nor about the rows.',
+  },
+  HR_WAREHOUSE_BAD_MIGRATION: {
+    class: 'fatal',
+    meaning: 'A migration file was changed after it was applied, or cannot be rendered for the variant.',
+  },
+  HR_WAREHOUSE_FOLDER_IN_USE: {
+    class: 'fatal',
+    meaning: 'Another live process has the data folder of the embedded warehouse open.',
+  },
+  HR_WAREHOUSE_ENGINE: {
+    class: 'fatal',
+    meaning: 'The embedded engine could not be started.',
+  },
+} as const
+
+export const warehouseError = errorTable(WAREHOUSE_ERRORS)

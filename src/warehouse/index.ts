@@ -1,0 +1,15 @@
+/**
+ * The warehouse: ClickHouse's schema as numbered SQL, the client that inserts rows under tokens and asks which
+ * sources are there, and (under `embedded/`) the engine in process for those who run no ClickHouse of their own.
+ */
+export * from './client.ts'
+export { renderDdl, WAREHOUSE_VARIANTS, type WarehouseVariant } from './ddl.ts'
+export {
+  type EmbeddedWarehouse,
+  type EmbeddedWarehouseOptions,
+  startEmbeddedWarehouse,
+  WAREHOUSE_PROCESS_ENV,
+} from './embedded/index.ts'
+export { WAREHOUSE_ERRORS } from './errors.ts'
+export { type MigrationReport, migrateWarehouse, migrationFiles } from './migrate.ts'
+export { type PresentSources, presentPlaces, presentSources, type SourceRange } from './sources.ts'
