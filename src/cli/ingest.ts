@@ -1,0 +1,30 @@
+/** `headrace ingest`: the role that makes enriched rows of raw events. */
+import type { Command } from 'commander'
+import { ProjectCatalog } from '../catalog/index.ts'
+import type { ExitCode } from './exit.ts'
+import { addRole, type RoleStart } from './role.ts'
+
+export function addIngest(program: Command, done: (code: ExitCode) => void): void {
+  addRole(program, done, {
+    role: 'ingest',
+    description: 'role: give every raw event its person and groups, once',
+    connectionsMax: 8,
+    start,
+  })
+}
+
+const start: RoleStart = async ({ context, settings, logger, fatal }) => {
+  const { startIngest } = await import('../ingest/index.ts')
+  const { deployment } = await context.prepareState()
+  const log = await context.checkedLog(deployment)
+  const projects = new ProjectCatalog(context.sql)
+  const { partitions } = deployment
+  const ingest = await startIngest({ settings, log, sql: context.sql, projects, partitions, logger, fatal })
+  return {
+    notReady: () => ingest.notReady(),
+    stop: async () => {
+      await ingest.stop()
+      await projects.close()
+    },
+  }
+}

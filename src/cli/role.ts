@@ -1,0 +1,165 @@
+/**
+ * Runs one role as this process: health first, then its dependencies, then its work, then a clean stop.
+ *
+ * Must hold: a dependency that is away does not end the process: it waits, says in `/_readiness` for what, and goes on
+ * by itself when it is back. What waiting cannot mend (wrong setting, wrong topics, our own defect) ends it with one
+ * sentence. SIGTERM, SIGINT and, under a supervisor, the end of its pipe stop it within `STOP_MS_MAX`.
+ */
+import { rmSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
+import { type Command, Option } from 'commander'
+import { parseAddress, type Settings } from '../catalog/index.ts'
+import { isRetriable } from '../event/index.ts'
+import { createLogger, type Health, type Logger, processMetrics, serveHealth } from '../observe/index.ts'
+import { makeRunFolder, type Role, roleSocket } from '../supervisor/index.ts'
+import { Context } from './context.ts'
+import { EXIT, type ExitCode, exitCodeOf, sentence } from './exit.ts'
+import { type DeploymentFlags, settingsOf, withDeployment } from './options.ts'
+
+/** Below the supervisor's 10 s for everything. */
+const STOP_MS_MAX = 8_000
+const RETRY_FIRST_MS = 100
+const RETRY_MS_MAX = 2_000
+
+/** What a stage's start function gives. */
+export type RunningRole = { stop(): Promise<void>; notReady(): Promise<string | undefined> }
+
+export type RoleStart = (boot: {
+  context: Context
+  settings: Settings
+  logger: Logger
+  /** Ends the process: the error is nobody's fault but ours, or can only be mended by a human. */
+  fatal: (error: unknown) => void
+}) => Promise<RunningRole>
+
+export type RoleOptions = {
+  role: Role
+  settings: Settings
+  /** Started by `headrace up`: its pipe on our standard input is our life line. */
+  supervised: boolean
+  connectionsMax: number
+  start: RoleStart
+}
+
+/** The verb of a role: its flags, and its one line of help. */
+export function addRole(
+  program: Command,
+  done: (code: ExitCode) => void,
+  verb: { role: Role; description: string; connectionsMax: number; start: RoleStart },
+): void {
+  const { role, description, connectionsMax, start } = verb
+  withDeployment(program.command(role))
+    .description(description)
+    .addOption(new Option('--supervised').hideHelp())
+    .action(async (flags: DeploymentFlags & { supervised?: boolean }) => {
+      const settings = settingsOf(flags)
+      done(await runRole({ role, settings, supervised: flags.supervised === true, connectionsMax, start }))
+    })
+}
+
+/** Resolves with the exit code when the role has stopped. */
+export async function runRole({
+  role,
+  settings,
+  supervised,
+  connectionsMax,
+  start,
+}: RoleOptions): Promise<ExitCode> {
+  const logger = createLogger(role, settings.logLevel)
+  processMetrics()
+  const context = new Context(settings, role, connectionsMax)
+  const end = new Ending(supervised)
+  let running: RunningRole | undefined
+  let waitingFor = 'is starting'
+  const health = openHealth(settings, role, supervised, {
+    notReady: async () => (end.reached ? 'is stopping' : running ? running.notReady() : waitingFor),
+  })
+  const fatal = (error: unknown) => {
+    logger.fatal({ err: error }, sentence(error, settings.logLevel))
+    end.reach(exitCodeOf(error))
+  }
+  process.on('uncaughtException', fatal)
+  process.on('unhandledRejection', fatal)
+
+  for (
+    let retryMs = RETRY_FIRST_MS;
+    !running && !end.reached;
+    retryMs = Math.min(retryMs * 2, RETRY_MS_MAX)
+  ) {
+    try {
+      running = await start({ context, settings, logger, fatal })
+    } catch (error) {
+      if (!isRetriable(error)) {
+        fatal(error)
+        break
+      }
+      waitingFor = sentence(error, 'info')
+      logger.warn(`waits for a dependency: ${waitingFor}`)
+      await Promise.race([end.promise, delay(retryMs / 2 + (Math.random() * retryMs) / 2)])
+    }
+  }
+  if (running) logger.info('started')
+  const code = await end.promise
+  // Whatever hangs now must not keep the process: durable state is durable already, the rest is a replay.
+  const giveUp = setTimeout(() => {
+    logger.error(`did not stop within ${STOP_MS_MAX} ms; ends at once`)
+    process.exit(code === EXIT.done ? EXIT.finding : code)
+  }, STOP_MS_MAX)
+  try {
+    await running?.stop()
+    await context.close()
+    await health.stop()
+  } catch (error) {
+    logger.error({ err: error }, `the stop failed: ${sentence(error, settings.logLevel)}`)
+    if (code === EXIT.done) return EXIT.finding
+  } finally {
+    clearTimeout(giveUp)
+  }
+  logger.info('stopped')
+  return code
+}
+
+/** The one moment at which a role begins to stop, and the code with which it will exit. */
+class Ending {
+  reached = false
+  readonly promise: Promise<ExitCode>
+  private resolve!: (code: ExitCode) => void
+
+  constructor(supervised: boolean) {
+    this.promise = new Promise((resolve) => {
+      this.resolve = resolve
+    })
+    process.on('SIGTERM', () => this.reach(EXIT.done))
+    process.on('SIGINT', () => this.reach(EXIT.done))
+    if (supervised) {
+      process.stdin.on('end', () => this.reach(EXIT.done))
+      process.stdin.on('error', () => this.reach(EXIT.done))
+      process.stdin.resume()
+    }
+  }
+
+  reach(code: ExitCode): void {
+    this.reached = true
+    this.resolve(code)
+  }
+}
+
+function openHealth(
+  settings: Settings,
+  role: Role,
+  supervised: boolean,
+  health: Health,
+): { stop(): Promise<void> } {
+  if (!supervised && settings.healthAddress !== '')
+    return serveHealth(parseAddress(settings.healthAddress), health)
+  makeRunFolder(settings.dataDir)
+  const socket = roleSocket(settings.dataDir, role, supervised ? undefined : process.pid)
+  rmSync(socket, { force: true })
+  const server = serveHealth({ unix: socket }, health)
+  return {
+    stop: async () => {
+      await server.stop()
+      rmSync(socket, { force: true })
+    },
+  }
+}

@@ -1,0 +1,23 @@
+/** `headrace warehouse`: the embedded ClickHouse engine in a process of its own, behind ClickHouse's HTTP interface. */
+import type { Command } from 'commander'
+import { parseAddress } from '../catalog/index.ts'
+import { warehouseDir } from './context.ts'
+import type { ExitCode } from './exit.ts'
+import { addRole, type RoleStart } from './role.ts'
+
+export function addWarehouse(program: Command, done: (code: ExitCode) => void): void {
+  addRole(program, done, {
+    role: 'warehouse',
+    description: 'role: the embedded ClickHouse engine behind its HTTP interface',
+    connectionsMax: 1,
+    start,
+  })
+}
+
+const start: RoleStart = async ({ settings }) => {
+  const { startEmbeddedWarehouse } = await import('../warehouse/index.ts')
+  return startEmbeddedWarehouse({
+    dir: warehouseDir(settings),
+    listen: parseAddress(settings.warehouseAddress),
+  })
+}

@@ -1,0 +1,82 @@
+/**
+ * Keeps the embedded Postgres running for as long as the supervisor does. It has no program of ours around it: the
+ * server's own process is our child. When it dies it is started again, for ever; the roles wait meanwhile.
+ *
+ *   stopped ── start() ──▶ running ──exit──▶ backing off ──▶ running …
+ *      ▲                                │
+ *      └──────────── stop() ────────────┘
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../catalog/index.ts'
+import type { Logger } from '../observe/index.ts'
+import { FORGIVEN_AFTER_MS, restartDelayMs } from './verdict.ts'
+
+export class PostgresKeeper {
+  state: 'stopped' | 'starting' | 'healthy' | 'backing off' | 'stopping' = 'stopped'
+  restarts = 0
+  private server: EmbeddedPostgres | undefined
+  private keeping: Promise<void> = Promise.resolve()
+  private readonly ending = new AbortController()
+
+  constructor(
+    private readonly options: {
+      /** `<data>/postgres`. */
+      dataDir: string
+      logger: Logger
+      onLine(line: string): void
+    },
+  ) {}
+
+  get pid(): number | undefined {
+    return this.server?.pid
+  }
+
+  /** Resolves when it takes connections. Throws HR_POSTGRES_* when it cannot start for the first time. */
+  async start(): Promise<void> {
+    this.state = 'starting'
+    this.server = await startEmbeddedPostgres({ dataDir: this.options.dataDir, log: this.options.onLine })
+    this.state = 'healthy'
+    this.keeping = this.keep(this.server)
+  }
+
+  /** Resolves when the server is gone. */
+  async stop(): Promise<void> {
+    this.state = 'stopping'
+    this.ending.abort()
+    await this.server?.stop()
+    await this.keeping
+    this.state = 'stopped'
+  }
+
+  private async keep(first: EmbeddedPostgres): Promise<void> {
+    const { signal } = this.ending
+    let server = first
+    let startedMs = performance.now()
+    for (let deaths = 1; ; deaths++) {
+      const exit = await server.exited
+      this.server = undefined
+      if (signal.aborted) return
+      if (performance.now() - startedMs > FORGIVEN_AFTER_MS) deaths = 1
+      const how = exit.signal ? `was killed by ${exit.signal}` : `exited with code ${exit.code}`
+      this.options.logger.warn(`postgres ${how}; it is started again`)
+      for (;;) {
+        this.state = 'backing off'
+        await delay(restartDelayMs(deaths, Math.random()), undefined, { signal }).catch(() => {})
+        if (signal.aborted) return
+        this.state = 'starting'
+        try {
+          server = await startEmbeddedPostgres({ dataDir: this.options.dataDir, log: this.options.onLine })
+          break
+        } catch (error) {
+          deaths++
+          this.options.logger.error({ err: error }, 'postgres could not be started')
+        }
+      }
+      this.restarts++
+      startedMs = performance.now()
+      this.server = server
+      this.state = 'healthy'
+      if (signal.aborted) await server.stop()
+    }
+  }
+}
