@@ -1,0 +1,154 @@
+/**
+ * Everything of `npm test`, one suite after the other: the unit tests of each folder of src with coverage, then the
+ * product from outside (test/e2e), then the short form of the fault tests (test/faults). Suites never run side by
+ * side: they measure time and take the machine's ports, memory and disk. `npm test -- <text>…` runs the test files
+ * whose path has one of the texts, without the coverage gate.
+ *
+ * Prints each suite's own output, its time, and as the last line `N passed, N failed` (`, N skipped` when there are).
+ * Must hold: a suite that crashes, hangs past the budget or says nothing counts as failed.
+ */
+import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { coverageOf, type FileCoverage, readLcov } from './coverage.ts'
+
+const ROOT = join(import.meta.dirname, '..')
+const BUDGET_MS = 25 * 60_000
+const TEST_TIMEOUT_MS = 60_000
+/** Of the lines of src that the unit tests load; processes that tests start are not measured. */
+const COVERAGE_MIN_PERCENT = 85
+
+type Suite = { name: string; files: string[]; coverage: boolean }
+type Tally = { passed: number; failed: number; skipped: number }
+
+const filters = process.argv.slice(2).filter((argument) => argument !== '--')
+const suites = findSuites(filters)
+if (suites.length === 0) {
+  console.error(`no test file matches ${filters.join(' ')}`)
+  process.exit(1)
+}
+const gated = filters.length === 0
+const total: Tally = { passed: 0, failed: 0, skipped: 0 }
+const times: string[] = []
+const covered: FileCoverage[] = []
+const endsAt = performance.now() + BUDGET_MS
+
+for (const suite of suites) {
+  console.log(`\n── ${suite.name}`)
+  const began = performance.now()
+  const tally = await runSuite(suite, endsAt - began)
+  total.passed += tally.passed
+  total.failed += tally.failed
+  total.skipped += tally.skipped
+  const seconds = ((performance.now() - began) / 1000).toFixed(1)
+  times.push(`${seconds.padStart(7)} s  ${suite.name}: ${sentence(tally)}`)
+  if (suite.coverage) covered.push(...readLcov(join(coverageDir(suite), 'lcov.info')))
+}
+
+console.log(`\n${times.join('\n')}`)
+if (gated && !passesCoverage(covered)) total.failed++
+console.log(`\n${sentence(total)}`)
+process.exit(total.failed === 0 ? 0 : 1)
+
+function sentence({ passed, failed, skipped }: Tally): string {
+  return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`
+}
+
+function findSuites(texts: string[]): Suite[] {
+  const under = (folder: string) => {
+    if (!existsSync(join(ROOT, folder))) return []
+    return [...new Bun.Glob(`${folder}/**/*.test.ts`).scanSync({ cwd: ROOT })].sort()
+  }
+  const folders = readdirSync(join(ROOT, 'src'), { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map((entry) => `src/${entry.name}`)
+    .sort()
+  const all: Suite[] = [
+    ...folders.map((name) => ({ name, files: under(name), coverage: true })),
+    ...['scripts', 'test/support', 'test/e2e', 'test/faults'].map((name) => ({
+      name,
+      files: under(name),
+      coverage: false,
+    })),
+  ]
+  const matches = (file: string) => texts.length === 0 || texts.some((text) => file.includes(text))
+  return all
+    .map((suite) => ({ ...suite, files: suite.files.filter(matches) }))
+    .filter((suite) => suite.files.length > 0)
+}
+
+function coverageDir(suite: Suite): string {
+  return join(ROOT, 'coverage', suite.name.replaceAll('/', '-'))
+}
+
+async function runSuite(suite: Suite, budgetMs: number): Promise<Tally> {
+  if (budgetMs <= 0) {
+    console.log(`not run: the ${BUDGET_MS / 60_000} minutes are over`)
+    return { passed: 0, failed: 1, skipped: 0 }
+  }
+  const options = ['--no-orphans', `--timeout=${TEST_TIMEOUT_MS}`]
+  if (suite.coverage) {
+    rmSync(coverageDir(suite), { recursive: true, force: true })
+    options.push('--coverage', '--coverage-reporter=lcov', `--coverage-dir=${coverageDir(suite)}`)
+  }
+  const child = Bun.spawn([process.execPath, 'test', ...options, ...suite.files.map((file) => `./${file}`)], {
+    cwd: ROOT,
+    stdin: 'ignore',
+    stdout: 'pipe',
+    stderr: 'pipe',
+  })
+  // SIGTERM first: with --no-orphans it takes what the tests started along.
+  let late = false
+  const timers = [
+    setTimeout(() => {
+      late = true
+      child.kill('SIGTERM')
+    }, budgetMs),
+    setTimeout(() => child.kill('SIGKILL'), budgetMs + 10_000),
+  ]
+  const [, summary, code] = await Promise.all([
+    show(child.stdout, process.stdout),
+    show(child.stderr, process.stderr),
+    child.exited,
+  ])
+  for (const timer of timers) clearTimeout(timer)
+  const tally = readSummary(summary)
+  if (late) console.log(`stopped: the ${BUDGET_MS / 60_000} minutes are over`)
+  const incomplete = late || code !== 0 || tally.passed + tally.failed + tally.skipped === 0
+  if (incomplete && tally.failed === 0) {
+    if (!late) console.log(`the suite ended with exit code ${code} without a failed test`)
+    tally.failed = 1
+  }
+  return tally
+}
+
+/** Passes a stream on as it comes, and returns its end, where bun's summary is. */
+async function show(from: ReadableStream<Uint8Array>, to: NodeJS.WriteStream): Promise<string> {
+  const decoder = new TextDecoder()
+  let end = ''
+  for await (const chunk of from) {
+    to.write(chunk)
+    end = (end + decoder.decode(chunk, { stream: true })).slice(-4_000)
+  }
+  return end
+}
+
+/** ` 12 pass`, ` 1 skip`, ` 0 fail`, ` 1 error`: the last of each, for a test may print such a line too. */
+function readSummary(text: string): Tally {
+  const colourless = Bun.stripANSI(text)
+  const last = (word: string) => {
+    const found = [...colourless.matchAll(new RegExp(`^ *(\\d+) ${word}s?$`, 'gm'))]
+    return Number(found.at(-1)?.[1] ?? 0)
+  }
+  return { passed: last('pass'), failed: last('fail') + last('error'), skipped: last('skip') + last('todo') }
+}
+
+function passesCoverage(files: FileCoverage[]): boolean {
+  const loaded = files.filter(({ file }) => file.startsWith('src/') && !file.endsWith('.test.ts'))
+  const { lines, hit, percent, worst } = coverageOf(loaded)
+  console.log(`\ncoverage of src: ${percent.toFixed(1)} % of ${lines} lines (${hit} run), least in:`)
+  for (const { file, percent: share } of worst.slice(0, 5))
+    console.log(`${share.toFixed(1).padStart(7)} %  ${file}`)
+  if (percent >= COVERAGE_MIN_PERCENT) return true
+  console.log(`coverage is below ${COVERAGE_MIN_PERCENT} %`)
+  return false
+}
