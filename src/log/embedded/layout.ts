@@ -1,0 +1,126 @@
+/**
+ * Where things lie in the folder of an embedded log, and how files are made so that they outlive a power cut.
+ * ```
+ * topics.lock                               held while a topic is made or deleted
+ * topics/<topic>/topic.json                 settings and log id
+ * topics/<topic>/<p>/writer.lock            held by the process that writes partition p
+ * topics/<topic>/<p>/<base offset>.seg      segments
+ * heads/<topic>                             durable ends, one slot per partition (head-file.ts)
+ * heads/.<group>                            touched when something changes in the group
+ * groups/<group>/members/<member>           held by a live member
+ * groups/<group>/leases/<p>                 held by the member that owns partition number p
+ * groups/<group>/positions/<topic>@<log id> committed offsets, one slot per partition
+ * ```
+ */
+import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, writeSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { logError } from '../errors.ts'
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/
+const SEGMENT = /^(\d{16})\.seg$/
+
+/** Refuses topic and group names that could not be a file name. */
+export function checkName(kind: 'topic' | 'group', name: string): void {
+  if (!NAME.test(name))
+    throw logError(
+      kind === 'topic' ? 'HR_LOG_NO_TOPIC' : 'HR_LOG_WRONG_TOPIC',
+      `"${name}" is no ${kind} name; allowed are 1 to 200 of A-Z a-z 0-9 . _ - beginning with a letter or digit`,
+    )
+}
+
+export class Layout {
+  readonly topics: string
+  readonly heads: string
+  readonly topicsLock: string
+
+  constructor(readonly dir: string) {
+    this.topics = join(dir, 'topics')
+    this.heads = join(dir, 'heads')
+    this.topicsLock = join(dir, 'topics.lock')
+  }
+
+  topic(topic: string): string {
+    return join(this.topics, topic)
+  }
+
+  partition(topic: string, partition: number): string {
+    return join(this.topics, topic, String(partition))
+  }
+
+  writerLock(topic: string, partition: number): string {
+    return join(this.partition(topic, partition), 'writer.lock')
+  }
+
+  segment(topic: string, partition: number, base: number): string {
+    return join(this.partition(topic, partition), segmentName(base))
+  }
+
+  head(topic: string): string {
+    return join(this.heads, topic)
+  }
+
+  groups(): string {
+    return join(this.dir, 'groups')
+  }
+
+  group(group: string): string {
+    return join(this.dir, 'groups', group)
+  }
+
+  positions(group: string, topic: string, logId: string): string {
+    return join(this.group(group), 'positions', `${topic}@${logId}`)
+  }
+}
+
+export function segmentName(base: number): string {
+  return `${String(base).padStart(16, '0')}.seg`
+}
+
+/** Base offsets of the segments in the folder of a partition, rising. */
+export function segmentBases(partitionDir: string): number[] {
+  const bases: number[] = []
+  for (const name of readdirSync(partitionDir)) {
+    const match = SEGMENT.exec(name)
+    if (match) bases.push(Number(match[1]))
+  }
+  return bases.sort((a, b) => a - b)
+}
+
+/** Makes the names in a folder durable. */
+export function syncDir(dir: string): void {
+  const fd = openSync(dir, 'r')
+  try {
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Makes a folder and its missing parents, durably. */
+export function makeDir(dir: string): void {
+  const made = mkdirSync(dir, { recursive: true })
+  if (made === undefined) return
+  for (let at = dir; ; at = dirname(at)) {
+    syncDir(dirname(at))
+    if (at === made || dirname(at) === at) return
+  }
+}
+
+/** Writes a whole file that is either there with all its bytes or not at all, whatever happens. */
+export function writeDurably(path: string, bytes: Uint8Array): void {
+  const temporary = `${path}.${process.pid}.new`
+  const fd = openSync(temporary, 'w')
+  try {
+    writeFully(fd, bytes, 0)
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+  renameSync(temporary, path)
+  syncDir(dirname(path))
+}
+
+/** write(2) may take less than it is given. */
+export function writeFully(fd: number, bytes: Uint8Array, position: number): void {
+  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, position + at)
+}

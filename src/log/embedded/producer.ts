@@ -1,0 +1,170 @@
+/**
+ * A producer of the embedded log: checks the records, sorts them by partition and hands them to the group commit.
+ * The order of sends holds: while a partition is being opened for one send, later ones of this producer wait behind
+ * it. A send that passes its deadline before its commit begins never lands; one whose commit has begun lands in its
+ * place, before any later one.
+ */
+import { HeadraceError } from '../../event/index.ts'
+import { logError } from '../errors.ts'
+import type { LogRecord, Position, Producer, ProducerOptions } from '../log.ts'
+import { type Content, RECORD_HEADER_BYTES } from './format.ts'
+import type { GroupCommit } from './group-commit.ts'
+import type { HeadBoard } from './head-board.ts'
+import type { Limits } from './options.ts'
+import type { PartitionWriter } from './partition-writer.ts'
+import type { TopicHandle } from './topic-handle.ts'
+import type { Writers } from './writers.ts'
+
+/** What producers of one log share. */
+export type ProducerShared = {
+  board: HeadBoard
+  writers: Writers
+  commit: GroupCommit
+  limits: Limits
+  /** Undefined, or one sentence why nothing may be stored now. */
+  diskFull(): string | undefined
+  /** False once the log is closed. */
+  isOpen(): boolean
+}
+
+/** The records of one send for one partition, with their places in the send. */
+type Lot = { topic: TopicHandle; partition: number; records: Content[]; places: number[]; bytes: number }
+
+export class EmbeddedProducer implements Producer {
+  private opening: Promise<void> = Promise.resolve()
+  private openings = 0
+  private inFlight = 0
+  private closed = false
+  private drained: (() => void) | undefined
+
+  constructor(
+    private readonly shared: ProducerShared,
+    private readonly options: ProducerOptions,
+  ) {}
+
+  async send(records: LogRecord[]): Promise<Position[]> {
+    if (this.closed || !this.shared.isOpen())
+      throw logError('HR_LOG_CLOSED', `producer ${this.options.name} is closed`)
+    const { commit, limits } = this.shared
+    if (commit.failure) throw commit.failure
+    const lots = this.sort(records)
+    const full = this.shared.diskFull()
+    if (full) throw logError('HR_LOG_DISK_FULL', full)
+    let bytes = 0
+    for (const lot of lots) bytes += lot.bytes
+    if (bytes + commit.queuedBytes > limits.queueBytesMax)
+      throw logError(
+        'HR_LOG_UNAVAILABLE',
+        `${commit.queuedBytes} bytes wait for the disk already and ${bytes} more would pass ${limits.queueBytesMax}`,
+      )
+    if (lots.length === 0) return []
+    this.inFlight++
+    try {
+      return await this.commitLots(records, lots)
+    } finally {
+      if (--this.inFlight === 0) this.drained?.()
+    }
+  }
+
+  /** One lot per topic and partition, in order of first appearance. Refuses what could not be stored. */
+  private sort(records: LogRecord[]): Lot[] {
+    const lots: Lot[] = []
+    let topic: TopicHandle | undefined
+    let lot: Lot | undefined
+    for (let i = 0; i < records.length; i++) {
+      const record = records[i]!
+      if (record.topic !== topic?.name) topic = this.shared.board.open(record.topic)
+      const { partition } = record
+      if (!Number.isInteger(partition) || partition < 0 || partition >= topic.partitions)
+        throw logError('HR_LOG_WRONG_TOPIC', `topic ${topic.name} has no partition ${partition}`)
+      const size = record.header.length + record.value.length
+      if (size > topic.settings.recordBytesMax)
+        throw logError(
+          'HR_LOG_RECORD_TOO_LARGE',
+          `a record of ${size} bytes is larger than the ${topic.settings.recordBytesMax} that ${topic.name} allows`,
+        )
+      if (lot?.topic !== topic || lot.partition !== partition) lot = lotOf(lots, topic, partition)
+      lot.records.push(record)
+      lot.places.push(i)
+      lot.bytes += RECORD_HEADER_BYTES + size
+    }
+    return lots
+  }
+
+  private commitLots(records: LogRecord[], lots: Lot[]): Promise<Position[]> {
+    return new Promise((resolve, reject) => {
+      const positions = new Array<Position>(records.length)
+      let waiting = lots.length
+      let settled = false
+      const timer = setTimeout(() => {
+        fail(
+          logError(
+            'HR_LOG_DEADLINE',
+            `producer ${this.options.name}: not durable within ${this.options.deadlineMs} ms`,
+          ),
+        )
+      }, this.options.deadlineMs)
+      const fail = (error: unknown) => {
+        if (settled) return
+        settled = true
+        clearTimeout(timer)
+        reject(error)
+      }
+      const enqueue = (lot: Lot, writer: PartitionWriter) =>
+        this.shared.commit.enqueue(writer, {
+          records: lot.records,
+          bytes: lot.bytes,
+          abandoned: () => settled,
+          landed: (first) => {
+            const { topic, partition } = lot
+            for (let i = 0; i < lot.places.length; i++)
+              positions[lot.places[i]!] = { topic: topic.name, partition, offset: first + i }
+            if (--waiting > 0 || settled) return
+            settled = true
+            clearTimeout(timer)
+            resolve(positions)
+          },
+          failed: fail,
+        })
+      const writers = lots.map((lot) => this.shared.writers.peek(lot.topic, lot.partition))
+      if (this.openings === 0 && writers.every((writer) => writer !== undefined)) {
+        for (let i = 0; i < lots.length; i++) enqueue(lots[i]!, writers[i]!)
+        return
+      }
+      this.openings++
+      this.opening = this.opening.then(async () => {
+        try {
+          const opened = await Promise.all(
+            lots.map((lot) => this.shared.writers.open(lot.topic, lot.partition)),
+          )
+          if (!settled) for (let i = 0; i < lots.length; i++) enqueue(lots[i]!, opened[i]!)
+        } catch (error) {
+          fail(toLogError(error))
+        } finally {
+          this.openings--
+        }
+      })
+    })
+  }
+
+  async close(): Promise<void> {
+    this.closed = true
+    if (this.inFlight > 0) await new Promise<void>((resolve) => (this.drained = resolve))
+  }
+}
+
+function lotOf(lots: Lot[], topic: TopicHandle, partition: number): Lot {
+  const known = lots.find((lot) => lot.topic === topic && lot.partition === partition)
+  if (known) return known
+  const lot: Lot = { topic, partition, records: [], places: [], bytes: 0 }
+  lots.push(lot)
+  return lot
+}
+
+function toLogError(error: unknown): unknown {
+  if (error instanceof HeadraceError) return error
+  const { code } = error as NodeJS.ErrnoException
+  return code === 'ENOSPC'
+    ? logError('HR_LOG_DISK_FULL', 'the disk is full', error)
+    : logError('HR_LOG_UNAVAILABLE', 'a partition cannot be opened for writing', error)
+}

@@ -1,0 +1,89 @@
+/**
+ * The partitions that this process writes: each is opened at its first send and held until the log is closed or the
+ * topic is about to be deleted.
+ */
+import { logError } from '../errors.ts'
+import type { GroupCommit } from './group-commit.ts'
+import type { FileOperations, Limits } from './options.ts'
+import { PartitionWriter } from './partition-writer.ts'
+import type { TopicHandle } from './topic-handle.ts'
+
+type Known = { open?: PartitionWriter; opening?: Promise<PartitionWriter> }
+
+export class Writers {
+  private readonly topics = new Map<TopicHandle, Known[]>()
+
+  constructor(
+    private readonly limits: Limits,
+    private readonly operations: FileOperations,
+    private readonly commit: () => GroupCommit,
+  ) {}
+
+  /** The writer when it is open: what every send but the first finds. */
+  peek(topic: TopicHandle, partition: number): PartitionWriter | undefined {
+    const writer = this.topics.get(topic)?.[partition]?.open
+    return writer && !writer.leaving ? writer : undefined
+  }
+
+  /** The writer, opened when it is not. Throws HR_LOG_NOT_WRITER, HR_LOG_NO_TOPIC, HR_LOG_CORRUPT. */
+  async open(topic: TopicHandle, partition: number): Promise<PartitionWriter> {
+    const slots = this.slots(topic)
+    slots[partition] ??= {}
+    const known = slots[partition]
+    const writer = known.open
+    if (writer && !writer.leaving) return writer
+    known.opening ??= PartitionWriter.open(topic, partition, this.limits.writerWaitMs, this.operations)
+      .then((opened) => {
+        if (!opened)
+          throw logError('HR_LOG_NOT_WRITER', `another live process writes ${topic.name}/${partition}`)
+        if (topic.state !== 'live') opened.leaving = true
+        known.open = opened
+        return opened
+      })
+      .finally(() => {
+        delete known.opening
+      })
+    return await known.opening
+  }
+
+  private slots(topic: TopicHandle): Known[] {
+    let slots = this.topics.get(topic)
+    if (!slots) {
+      slots = []
+      this.topics.set(topic, slots)
+      topic.onLeave(() => void this.leave(topic))
+    }
+    return slots
+  }
+
+  /** Lets go of all partitions of a topic, after the commit in flight. */
+  private async leave(topic: TopicHandle): Promise<void> {
+    const writers = (this.topics.get(topic) ?? []).flatMap((known) => known?.open ?? [])
+    for (const writer of writers) writer.leaving = true
+    await this.commit().between(async () => {
+      for (const writer of writers) this.drop(writer)
+    })
+    if (topic.state === 'gone') this.topics.delete(topic)
+  }
+
+  drop(writer: PartitionWriter): void {
+    writer.close()
+    const known = this.topics.get(writer.topic)?.[writer.partition]
+    if (known?.open === writer) delete known.open
+  }
+
+  /** Every open writer. */
+  all(): PartitionWriter[] {
+    return [...this.topics.values()].flatMap((slots) => slots.flatMap((known) => known?.open ?? []))
+  }
+
+  /** Waits for openings in flight and closes everything. Nothing may be in a commit. */
+  async close(): Promise<void> {
+    for (const slots of this.topics.values())
+      for (const known of slots) {
+        await known?.opening?.catch(() => {})
+        known?.open?.close()
+      }
+    this.topics.clear()
+  }
+}

@@ -1,0 +1,8 @@
+/**
+ * The log: an interface (`log.ts`), its errors, and two implementations that keep the same promises: embedded
+ * (append-only files, nothing to install) and Kafka.
+ */
+
+export { type EmbeddedLogOptions, openEmbeddedLog } from './embedded/index.ts'
+export * from './errors.ts'
+export * from './log.ts'
