@@ -51,7 +51,9 @@ test('a gap is refused, and what stood before it is kept', () => {
   const input = inputOf(0)
   const all = records(['row', 'row', 'row', 'row'])
   const holed = [all[0]!, { ...all[2]!, offset: 1 }]
-  expect(() => input.accept(holed)).toThrow(/gap in events\/0.*follows row 2\/0, but the last one here was 0\/0/)
+  expect(() => input.accept(holed)).toThrow(
+    /gap in events\/0.*follows row 2\/0, but the last one here was 0\/0/,
+  )
   expect(input.waiting.length).toBe(1)
   expect(input.nextOffset).toBe(1)
   expect(() => inputOf(0).accept([{ ...all[0]!, offset: 5 }])).toThrow(/offset 0 was to be read next/)

@@ -53,12 +53,19 @@ export async function rebuildBatch(log: Log, intent: Intent, logIds: Map<string,
   for (const range of intent.ranges) {
     const logId = logIds.get(range.topic)
     if (logId !== range.logId) {
-      throw differ(intent, `topic ${range.topic} now has id ${logId ?? 'none'}, the intent was written under ${range.logId}`)
+      throw differ(
+        intent,
+        `topic ${range.topic} now has id ${logId ?? 'none'}, the intent was written under ${range.logId}`,
+      )
     }
     ranges.push(await rereadRange(log, range))
   }
   const batch = makeBatch(intent.table, ranges)
-  if (batch.rows.length !== intent.rows || batch.bytes !== intent.bytes || batch.checksum !== intent.checksum) {
+  if (
+    batch.rows.length !== intent.rows ||
+    batch.bytes !== intent.bytes ||
+    batch.checksum !== intent.checksum
+  ) {
     throw differ(
       intent,
       `the log gives ${batch.rows.length} rows, ${batch.bytes} bytes, checksum ${batch.checksum}; promised were ${intent.rows}, ${intent.bytes}, ${intent.checksum}`,
@@ -77,11 +84,17 @@ async function rereadRange(log: Log, range: IntentRange): Promise<BatchRange> {
 
 function inputOf(range: IntentRange): PartitionInput {
   const { logId, topic, partition, from, last } = range
-  return new PartitionInput({ logId, topic, partition, chained: topic === TOPICS.events }, { next: from, last })
+  return new PartitionInput(
+    { logId, topic, partition, chained: topic === TOPICS.events },
+    { next: from, last },
+  )
 }
 
 function differ(intent: Intent, what: string) {
-  return loadError('HR_LOAD_BYTES_DIFFER', `load intent ${intent.id} of ${intent.table} cannot be sent again: ${what}`)
+  return loadError(
+    'HR_LOAD_BYTES_DIFFER',
+    `load intent ${intent.id} of ${intent.table} cannot be sent again: ${what}`,
+  )
 }
 
 /**

@@ -10,7 +10,14 @@ describe('planCut', () => {
   const cases: [string, Cuttable[][], number[]][] = [
     ['nothing waits', [[], []], [0, 0]],
     ['all fit', [[row(1)], [row(1), row(1)]], [1, 2]],
-    ['rows are limited', [[row(1), row(1), row(1)], [row(1), row(1)]], [3, 1]],
+    [
+      'rows are limited',
+      [
+        [row(1), row(1), row(1)],
+        [row(1), row(1)],
+      ],
+      [3, 1],
+    ],
     ['bytes are limited', [[row(6), row(4)], [row(1)]], [2, 0]],
     ['a row over the limit goes alone', [[row(11), row(1)]], [1]],
     ['a month too many ends its input only', [months(1, 2, 3), months(2, 1)], [2, 2]],
@@ -21,10 +28,9 @@ describe('planCut', () => {
   }
 
   const inputs = fc.array(
-    fc.array(
-      fc.record({ length: fc.integer({ min: 0, max: 12 }), month: fc.integer({ min: 0, max: 5 }) }),
-      { maxLength: 12 },
-    ),
+    fc.array(fc.record({ length: fc.integer({ min: 0, max: 12 }), month: fc.integer({ min: 0, max: 5 }) }), {
+      maxLength: 12,
+    }),
     { maxLength: 5 },
   )
   const limit = fc.record({

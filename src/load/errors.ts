@@ -8,7 +8,8 @@ export const LOAD_ERRORS = {
   },
   HR_LOAD_LOCK_LOST: {
     class: 'retriable',
-    meaning: 'The lock on a load intent fell while its rows were being inserted; whoever holds it next settles it.',
+    meaning:
+      'The lock on a load intent fell while its rows were being inserted; whoever holds it next settles it.',
   },
   HR_LOAD_BUSY: {
     class: 'retriable',
@@ -18,6 +19,10 @@ export const LOAD_ERRORS = {
     class: 'fatal',
     meaning:
       'Records are missing in front of the load progress: retention passed them, the topic was made anew, or the log lost them. The partition stops; `headrace repair` mends it.',
+  },
+  HR_LOAD_NO_TOPIC: {
+    class: 'fatal',
+    meaning: 'A row topic does not exist; the boot of `headrace up` or `headrace kafka apply` makes it.',
   },
   HR_LOAD_UNREADABLE: {
     class: 'fatal',

@@ -65,5 +65,9 @@ export async function holdIntent<T>(
 }
 
 function lockLost(id: string, cause: unknown) {
-  return loadError('HR_LOAD_LOCK_LOST', `the lock on load intent ${id} was lost while its rows were sent`, cause)
+  return loadError(
+    'HR_LOAD_LOCK_LOST',
+    `the lock on load intent ${id} was lost while its rows were sent`,
+    cause,
+  )
 }

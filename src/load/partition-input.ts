@@ -5,8 +5,8 @@
  */
 import { Chain, decodeRowHeader, type RowHeader, type Source } from '../event/index.ts'
 import type { StoredRecord } from '../log/index.ts'
-import { loadError } from './errors.ts'
 import { type Cuttable, monthOf } from './cut.ts'
+import { loadError } from './errors.ts'
 import type { Fence, FenceMove, LastPlaces } from './intent.ts'
 
 /** A row that waits, or is on its way. */

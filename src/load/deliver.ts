@@ -1,0 +1,239 @@
+/**
+ * Brings the rows of one held intent into ClickHouse, each once. In: the intent, locked, and its rows. Out: what
+ * became of them, already written to Postgres in the locking transaction.
+ *
+ * ```
+ *            ┌─ world at fault: wait, ask, send again; for ever ─┐
+ * ask ──▶ send ◀──────────────────────────────────────────────────┘
+ *  │       ├─ taken ─▶ (ask) ─▶ done
+ *  │       └─ a row refused ─▶ split into two child intents, or, when it is alone, to the dead letters: done
+ *  └─ all there: done · part of it there and the token too old to trust: repair
+ * ```
+ * The first owner's first try needs no question. Every later one asks which sources are there, since the token is
+ * remembered only for a number of inserts; for the other tables, whose rows replace themselves, it just sends.
+ */
+import {
+  type HeadraceError,
+  isRejected,
+  isRetriable,
+  TABLE_OF_TOPIC,
+  type Table,
+  TOPICS,
+} from '../event/index.ts'
+import type { Log } from '../log/index.ts'
+import type { Logger } from '../observe/index.ts'
+import type { Warehouse } from '../warehouse/index.ts'
+import { type Batch, halveBatch, intentOf } from './batch.ts'
+import { askPresence, type Presence } from './check-sources.ts'
+import { buryRow } from './dead-letter.ts'
+import type { Hold } from './hold-intent.ts'
+import { markDone, markRefused, markRepair, replaceByChildren } from './intent.ts'
+import { LOAD_DOCS, loadMetrics } from './metrics.ts'
+import { backoffMs, pause } from './wait.ts'
+
+/** Test hook: called when a step is reached; production passes nothing. */
+export type StepHook = (step: LoadStep) => Promise<void> | void
+export type LoadStep = 'intent_written' | 'locked' | 'inserted' | 'done' | 'split' | 'buried'
+
+export type DeliverDeps = {
+  log: Log
+  warehouse: Warehouse
+  logger: Logger
+  partitions: number
+  clock: () => number
+  /** One sentence while ClickHouse does not take rows, else undefined. */
+  blocked: (sentence: string | undefined) => void
+  reached: StepHook
+}
+
+/** After `split` there are children to settle; after `verdict` the same intent, whose row is known to be bad. */
+export type Delivery = 'done' | 'split' | 'verdict' | 'buried' | 'repair'
+
+/**
+ * Past this age the token of a batch that is there in part is no longer trusted: at one insert per second and table,
+ * a quarter of the 10,000 tokens that ClickHouse remembers is never reached within it by a few loaders.
+ */
+export const INTENT_AGE_MS_MAX = 600_000
+
+/** So often ClickHouse must refuse a row that is alone in its insert. */
+const REFUSALS_MAX = 3
+
+const TABLES = new Map<string, Table>(Object.values(TABLE_OF_TOPIC).map((table) => [table.name, table]))
+
+/** Throws HR_LOAD_LOCK_LOST, an abort of `signal`, HR_STATE_*, HR_LOG_*, or what ClickHouse says that nobody expects. */
+export async function deliver(
+  deps: DeliverDeps,
+  hold: Hold,
+  batch: Batch,
+  role: 'owner' | 'heir',
+  signal: AbortSignal,
+): Promise<Delivery> {
+  const stop = AbortSignal.any([hold.signal, signal])
+  if (hold.intent.refused !== undefined) return bury(deps, hold, batch, hold.intent.refused)
+  const startedMs = deps.clock()
+  for (let attempt = 0; ; attempt++) {
+    stop.throwIfAborted()
+    try {
+      const doubtful = (role === 'heir' || attempt > 0) && batch.table === TOPICS.events
+      const ageMs = hold.intent.ageMs + deps.clock() - startedMs
+      const result = await attemptOnce(deps, hold, batch, doubtful, ageMs)
+      deps.blocked(undefined)
+      return result
+    } catch (error) {
+      if (!isWarehouseDown(error)) throw error
+      waitSentence(deps, batch, error)
+      await pause(backoffMs(attempt + 1), stop)
+    }
+  }
+}
+
+async function attemptOnce(
+  deps: DeliverDeps,
+  hold: Hold,
+  batch: Batch,
+  doubtful: boolean,
+  ageMs: number,
+): Promise<Delivery> {
+  const { id } = hold.intent
+  if (doubtful) {
+    const presence = await askPresence(deps.warehouse, batch.rows)
+    if (presence === 'all') return done(deps, hold)
+    if (presence === 'some' && ageMs > INTENT_AGE_MS_MAX)
+      return repair(deps, hold, batch, 'part of its rows are there, and its token may be forgotten')
+  }
+  const sentMs = deps.clock()
+  try {
+    await deps.warehouse.insertRows({
+      table: TABLES.get(batch.table)!,
+      rows: batch.rows.map(({ row }) => row),
+      token: id,
+    })
+  } catch (error) {
+    if (isRejected(error)) return refused(deps, hold, batch, error as HeadraceError)
+    throw error
+  }
+  await deps.reached('inserted')
+  if (doubtful) {
+    const presence = await askPresence(deps.warehouse, batch.rows)
+    if (presence !== 'all') return repair(deps, hold, batch, afterwards(presence))
+  }
+  countInsert(deps, batch, sentMs)
+  return done(deps, hold)
+}
+
+function afterwards(presence: Presence): string {
+  return `ClickHouse took them, but afterwards ${presence === 'none' ? 'none' : 'not each exactly once'} of its rows is there`
+}
+
+async function done(deps: DeliverDeps, hold: Hold): Promise<Delivery> {
+  await hold.write((tx) => markDone(tx, hold.intent.id))
+  await deps.reached('done')
+  return 'done'
+}
+
+async function repair(deps: DeliverDeps, hold: Hold, batch: Batch, why: string): Promise<Delivery> {
+  const { id } = hold.intent
+  await hold.write((tx) => markRepair(tx, id, why))
+  deps.logger.error(
+    { table: batch.table, intent: id, rows: batch.rows.length, docs: `${LOAD_DOCS}#repair` },
+    `load intent ${id} goes to repair: ${why}`,
+  )
+  return 'repair'
+}
+
+/** A whole insert is refused: nothing of it may be there before it is cut otherwise, since children have other tokens. */
+async function refused(deps: DeliverDeps, hold: Hold, batch: Batch, error: HeadraceError): Promise<Delivery> {
+  const { id } = hold.intent
+  if (batch.table === TOPICS.events && (await askPresence(deps.warehouse, batch.rows)) !== 'none') {
+    return repair(
+      deps,
+      hold,
+      batch,
+      `ClickHouse refuses a row, but part of the rows are there: ${error.message}`,
+    )
+  }
+  if (batch.rows.length === 1) {
+    // A body that was cut on its way is refused, too: a single row gets another chance.
+    for (let attempt = 2; attempt <= REFUSALS_MAX; attempt++) {
+      if (await takesRow(deps, batch, id)) return done(deps, hold)
+    }
+    return bury(deps, hold, batch, error.message)
+  }
+  deps.logger.warn(
+    {
+      table: batch.table,
+      intent: id,
+      rows: batch.rows.length,
+      code: error.code,
+      docs: `${LOAD_DOCS}#refused-rows`,
+    },
+    `ClickHouse refuses an insert of ${batch.rows.length} rows; it is halved to find the row: ${error.message}`,
+  )
+  const children = halveBatch(batch).map((half) => intentOf(half, Bun.randomUUIDv7(), id))
+  await hold.write((tx) => replaceByChildren(tx, id, children))
+  await deps.reached('split')
+  return 'split'
+}
+
+async function takesRow(deps: DeliverDeps, batch: Batch, id: string): Promise<boolean> {
+  try {
+    await deps.warehouse.insertRows({
+      table: TABLES.get(batch.table)!,
+      rows: batch.rows.map(({ row }) => row),
+      token: id,
+    })
+    return true
+  } catch (error) {
+    if (isRejected(error)) return false
+    throw error
+  }
+}
+
+/** The one row of the batch goes to the dead letters; the verdict is remembered first. */
+async function bury(deps: DeliverDeps, hold: Hold, batch: Batch, why: string): Promise<Delivery> {
+  const row = batch.rows[0]!
+  const { id, refused } = hold.intent
+  if (batch.table === TOPICS.deadLetters || batch.table === TOPICS.outcomes) {
+    return repair(deps, hold, batch, `ClickHouse refuses a row of ${batch.table}: ${why}`)
+  }
+  if (refused === undefined) {
+    // Committed before the row is produced elsewhere: an heir must not offer it again and have it in both places.
+    await hold.write((tx) => markRefused(tx, id, why))
+    return 'verdict'
+  }
+  const amend = await buryRow(deps, batch.table, row, why)
+  await deps.reached('buried')
+  await hold.write(async (tx) => {
+    await amend(tx)
+    await markDone(tx, id)
+  })
+  loadMetrics.refusedRows.inc({ table: batch.table })
+  return 'buried'
+}
+
+function countInsert(deps: DeliverDeps, batch: Batch, sentMs: number): void {
+  const nowMs = deps.clock()
+  const label = { table: batch.table }
+  loadMetrics.rows.inc(label, batch.rows.length)
+  loadMetrics.bytes.inc(label, batch.bytes)
+  loadMetrics.inserts.inc(label)
+  loadMetrics.insertSeconds.observe(label, (nowMs - sentMs) / 1000)
+  if (batch.table !== TOPICS.events) return
+  let oldestMs = nowMs
+  for (const { appendedMs } of batch.rows) if (appendedMs < oldestMs) oldestMs = appendedMs
+  loadMetrics.freshness.observe((nowMs - oldestMs) / 1000)
+}
+
+function isWarehouseDown(error: unknown): boolean {
+  return isRetriable(error) && (error as HeadraceError).code.startsWith('HR_WAREHOUSE_')
+}
+
+function waitSentence(deps: DeliverDeps, batch: Batch, error: unknown): void {
+  const { code, message } = error as HeadraceError
+  loadMetrics.retries.inc({ table: batch.table, code })
+  const what =
+    code === 'HR_WAREHOUSE_SCHEMA_BEHIND'
+      ? 'the schema of ClickHouse is behind this version; its migrations must run'
+      : 'ClickHouse does not take rows'
+  deps.blocked(`${what}: ${message}`)
+}

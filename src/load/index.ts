@@ -1,0 +1,9 @@
+/**
+ * Load: rows from the log into ClickHouse, each once (architecture: Load). `startLoad` is the role; the rest of the
+ * folder is how: `loader.ts` owns partition numbers, `input-reader.ts` reads, `lane.ts` cuts and sends per table,
+ * `intent.ts` is what Postgres knows, `deliver.ts` and `settle.ts` bring an intent to its end whatever happened.
+ */
+
+export type { LoadStep, StepHook } from './deliver.ts'
+export { LOAD_ERRORS } from './errors.ts'
+export { type Load, type LoadDeps, startLoad } from './loader.ts'

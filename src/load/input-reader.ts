@@ -1,0 +1,157 @@
+/**
+ * Reads one partition of a row topic into its lane for as long as it is ours.
+ *
+ * ```
+ * settling ──no open intent──▶ reading ──gap, unreadable──▶ stopped (rows before it are still loaded)
+ *    ▲  └─world at fault: wait─┐   │
+ *    └─────────────────────────┴───┘ restart: a cut failed, forget the rows, read again from the fence
+ * any ──close──▶ closed
+ * ```
+ */
+import { type HeadraceError, isRetriable, TOPICS } from '../event/index.ts'
+import { openFence } from './intent.ts'
+import type { Lane } from './lane.ts'
+import { loadMetrics } from './metrics.ts'
+import { type InputPlace, PartitionInput } from './partition-input.ts'
+import { backoffMs, pause } from './wait.ts'
+
+/** One `next`: small, since every partition may overshoot the lane's bound by one. */
+const READ_RECORDS_MAX = 2_000
+const READ_BYTES_MAX = 1024 * 1024
+const READER_BUFFER_BYTES_MAX = 2 * 1024 * 1024
+
+/** Errors that stop a partition number, not the process. */
+const STOPPING = new Set([
+  'HR_LOAD_GAP',
+  'HR_LOAD_UNREADABLE',
+  'HR_LOAD_BYTES_DIFFER',
+  'HR_LOG_OUT_OF_RANGE',
+  'HR_LOG_CORRUPT',
+])
+
+export class InputReader {
+  /** What can be cut; undefined while settling. */
+  input: PartitionInput | undefined
+  private readonly place: InputPlace
+  private readonly closing = new AbortController()
+  private round = new AbortController()
+  private pauseMs = 0
+  private running: Promise<void> | undefined
+
+  constructor(
+    private readonly lane: Lane,
+    logId: string,
+    readonly topic: string,
+    readonly partition: number,
+    /** Called once, with a sentence, when this input stops for good. */
+    private readonly stopped: (reason: HeadraceError) => void,
+  ) {
+    this.place = { logId, topic, partition, chained: topic === TOPICS.events }
+  }
+
+  start(): void {
+    this.lane.add(this)
+    this.running = this.run().catch((error) => this.lane.deps.fatal(error))
+  }
+
+  /** Reads no further; what waits is still loaded. */
+  halt(): void {
+    this.closing.abort()
+  }
+
+  /** Reads no further and forgets what waits. */
+  async close(): Promise<void> {
+    this.closing.abort()
+    this.input = undefined
+    this.lane.remove(this)
+    await this.running
+  }
+
+  /** Forgets what waits and starts anew at the fence, after `pauseMs`. */
+  restart(pauseMs: number): void {
+    this.input = undefined
+    this.pauseMs = pauseMs
+    this.round.abort()
+  }
+
+  private async run(): Promise<void> {
+    const { signal } = this.closing
+    let failures = 0
+    while (!signal.aborted) {
+      this.round = new AbortController()
+      const both = AbortSignal.any([signal, this.round.signal])
+      try {
+        await pause(this.pauseMs, signal)
+        this.pauseMs = 0
+        const input = await this.open(both)
+        failures = 0
+        if (input) await this.read(input, both)
+      } catch (error) {
+        if (signal.aborted) return
+        if (!isRetriable(error)) return this.stop(error)
+        failures++
+        if (failures === 1 || failures % 20 === 0) {
+          this.lane.deps.logger.warn(
+            { topic: this.topic, partition: this.partition, code: (error as HeadraceError).code },
+            `${this.topic}/${this.partition} waits: ${(error as HeadraceError).message}`,
+          )
+        }
+        await pause(backoffMs(failures), both)
+      }
+    }
+  }
+
+  private async open(signal: AbortSignal): Promise<PartitionInput | undefined> {
+    const { log, sql } = this.lane.deps
+    await this.lane.settle(this.place, signal)
+    if (signal.aborted) return undefined
+    const { start } = await log.bounds(this.topic, this.partition)
+    const fence = await openFence(sql, { ...this.place, logStart: start })
+    if (signal.aborted) return undefined
+    this.input = new PartitionInput(this.place, fence)
+    return this.input
+  }
+
+  private async read(input: PartitionInput, signal: AbortSignal): Promise<void> {
+    const { log } = this.lane.deps
+    const { topic, partition } = this
+    const reader = log.reader({
+      topic,
+      partition,
+      from: input.nextOffset,
+      bufferBytesMax: READER_BUFFER_BYTES_MAX,
+    })
+    try {
+      for (let failures = 0; !signal.aborted; ) {
+        await this.lane.room(signal)
+        try {
+          const records = await reader.next({ records: READ_RECORDS_MAX, bytes: READ_BYTES_MAX }, signal)
+          failures = 0
+          if (records.length === 0 || signal.aborted) return
+          this.take(input, records)
+        } catch (error) {
+          if (!isRetriable(error)) throw error
+          await pause(backoffMs(++failures), signal)
+        }
+      }
+    } finally {
+      await reader.close()
+    }
+  }
+
+  private take(input: PartitionInput, records: Parameters<PartitionInput['accept']>[0]): void {
+    try {
+      input.accept(records)
+    } finally {
+      const copies = input.takeCopies()
+      if (copies > 0) loadMetrics.copies.inc(copies)
+      this.lane.notify()
+    }
+  }
+
+  private stop(error: unknown): void {
+    const { code } = error as Partial<HeadraceError>
+    if (code === undefined || !STOPPING.has(code)) throw error
+    this.stopped(error as HeadraceError)
+  }
+}

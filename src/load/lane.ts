@@ -1,0 +1,235 @@
+/**
+ * One table's way into ClickHouse: gathers the waiting rows of all owned partitions of its topic, cuts, writes the
+ * intent, inserts; one cut at a time. In: rows from the input readers. Out: rows in ClickHouse and moved fences.
+ *
+ * ```
+ *           rows wait, and flush is due           intent written          taken
+ * gathering ─────────────────────────────▶ cutting ─────────────▶ sending ──────▶ gathering
+ *     ▲                                       │                      │
+ *     └────── inputs of the cut start anew at their fences ◀─────────┘ anything else (they settle first)
+ * ```
+ * Bounds: rows that wait BUFFER_*_MAX, then reading stops; one batch on its way, one being settled. So at most
+ * 128 MB waiting, 128 MB sent, 128 MB settled, and that only far behind: at 5,000 events/s it is 8 MB.
+ */
+import { type HeadraceError, isRetriable } from '../event/index.ts'
+import { INSERT_BYTES_MAX, INSERT_ROWS_MAX } from '../warehouse/index.ts'
+import { intentOf, makeBatch } from './batch.ts'
+import { CUT_LIMITS, planCut } from './cut.ts'
+import { deliver } from './deliver.ts'
+import { holdIntent } from './hold-intent.ts'
+import type { InputReader } from './input-reader.ts'
+import { writeIntent } from './intent.ts'
+import { LOAD_DOCS, loadMetrics } from './metrics.ts'
+import type { PartitionInput } from './partition-input.ts'
+import { type SettleDeps, settlePartition } from './settle.ts'
+import { Signal } from './wait.ts'
+
+export type LaneDeps = Omit<SettleDeps, 'blocked'> & {
+  flushMs: number
+  flushRows: number
+  /** Something that no retry mends: the process must stop. */
+  fatal: (error: unknown) => void
+}
+
+const LIMITS = {
+  rowsMax: Math.min(CUT_LIMITS.rowsMax, INSERT_ROWS_MAX),
+  bytesMax: Math.min(CUT_LIMITS.bytesMax, INSERT_BYTES_MAX),
+  monthsMax: CUT_LIMITS.monthsMax,
+}
+/** A cut is due at once when so much waits; twice as much may wait while one is sent. */
+const FLUSH_BYTES = 48 * 1024 * 1024
+const BUFFER_BYTES_MAX = 2 * FLUSH_BYTES
+const BUFFER_ROWS_MAX = LIMITS.rowsMax
+/** How long the first rows after a quiet time wait for company. */
+const LINGER_MS_MAX = 100
+
+export class Lane {
+  private readonly readers = new Set<InputReader>()
+  private readonly arrived = new Signal()
+  private readonly drained = new Signal()
+  private readonly stopping = new AbortController()
+  private running: Promise<void> | undefined
+  /** Inputs of the cut that is on its way. */
+  private inFlight: { readers: InputReader[]; done: Promise<void> } | undefined
+  private settling: Promise<unknown> = Promise.resolve()
+  private lastCutMs = 0
+  private waitingSinceMs: number | undefined
+  private turn = 0
+  /** Why ClickHouse does not take rows now. */
+  blockedBy: string | undefined
+  readonly settleDeps: SettleDeps
+
+  constructor(
+    readonly table: string,
+    readonly deps: LaneDeps,
+  ) {
+    this.settleDeps = { ...deps, blocked: (sentence) => this.setBlocked(sentence) }
+  }
+
+  start(): void {
+    this.running = this.run().catch((error) => this.deps.fatal(error))
+  }
+
+  /** Stops after the running cut, or after `waitMs` without it: its intent then stays open for the heir. */
+  async stop(waitMs: number): Promise<void> {
+    await this.finished(undefined, waitMs)
+    this.stopping.abort()
+    await this.running
+  }
+
+  add(reader: InputReader): void {
+    this.readers.add(reader)
+  }
+
+  remove(reader: InputReader): void {
+    this.readers.delete(reader)
+    this.drained.notify()
+  }
+
+  /** Resolves when no cut with rows of `reader` (any reader, if undefined) is on its way, at the latest after `waitMs`. */
+  async finished(reader: InputReader | undefined, waitMs: number): Promise<void> {
+    const { inFlight } = this
+    if (!inFlight || (reader && !inFlight.readers.includes(reader))) return
+    const given = new AbortController()
+    const timer = setTimeout(() => given.abort(), waitMs)
+    await Promise.race([inFlight.done, new Signal().wait(given.signal)])
+    clearTimeout(timer)
+  }
+
+  /** Rows were taken up. */
+  notify(): void {
+    this.waitingSinceMs ??= this.deps.clock()
+    this.arrived.notify()
+  }
+
+  /** Resolves when more may be read, or `signal` aborts. */
+  async room(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const { rows, bytes } = this.waiting()
+      if (signal.aborted || (rows < BUFFER_ROWS_MAX && bytes < BUFFER_BYTES_MAX)) return
+      await this.drained.wait(signal)
+    }
+  }
+
+  /** One partition after the other, so that one batch at a time is read again. */
+  async settle(of: { logId: string; partition: number }, signal: AbortSignal): Promise<void> {
+    const both = AbortSignal.any([signal, this.stopping.signal])
+    const turn = this.settling.then(() =>
+      both.aborted ? undefined : settlePartition(this.settleDeps, this.table, of, both),
+    )
+    this.settling = turn.catch(() => {})
+    await turn
+  }
+
+  private waiting(): { rows: number; bytes: number; movable: boolean } {
+    let rows = 0
+    let bytes = 0
+    let movable = false
+    for (const { input } of this.readers) {
+      if (!input) continue
+      rows += input.waiting.length
+      bytes += input.waitingBytes
+      if (input.movable) movable = true
+    }
+    return { rows, bytes, movable }
+  }
+
+  private async run(): Promise<void> {
+    const { signal } = this.stopping
+    while (!signal.aborted) {
+      const waitMs = this.dueInMs()
+      if (waitMs > 0) {
+        await this.arrived.wait(signal, waitMs)
+        continue
+      }
+      const done = this.cut()
+      this.inFlight &&= { ...this.inFlight, done }
+      await done
+      this.inFlight = undefined
+      this.drained.notify()
+    }
+  }
+
+  /** When the next cut is due: 0 now, infinite while nothing waits. At most one in flushMs unless enough waits. */
+  private dueInMs(): number {
+    const { rows, bytes, movable } = this.waiting()
+    loadMetrics.buffered.set({ table: this.table }, bytes)
+    if (!movable) {
+      this.waitingSinceMs = undefined
+      return Number.POSITIVE_INFINITY
+    }
+    const { flushMs, flushRows, clock } = this.deps
+    if (rows >= flushRows || bytes >= FLUSH_BYTES) return 0
+    const now = clock()
+    const since = this.waitingSinceMs ?? now
+    this.waitingSinceMs = since
+    const due = Math.max(since + Math.min(LINGER_MS_MAX, flushMs / 10), this.lastCutMs + flushMs)
+    return Math.max(0, Math.min(due - now, flushMs))
+  }
+
+  private async cut(): Promise<void> {
+    const ready = [...this.readers].filter((reader) => reader.input?.movable)
+    const turned = [...ready.slice(this.turn % ready.length), ...ready.slice(0, this.turn % ready.length)]
+    this.turn++
+    this.lastCutMs = this.deps.clock()
+    this.waitingSinceMs = undefined
+    const inputs = turned.map(({ input }) => input as PartitionInput)
+    const plan = planCut(
+      inputs.map(({ waiting }) => waiting),
+      LIMITS,
+    )
+    const ranges = []
+    const readers: InputReader[] = []
+    for (let i = 0; i < inputs.length; i++) {
+      const input = inputs[i]!
+      // Nothing of it is taken but copies wait in front of its end: the fence passes them.
+      if (plan.taken[i]! === 0 && input.waiting.length > 0) continue
+      ranges.push(input.cut(plan.taken[i]!))
+      readers.push(turned[i]!)
+    }
+    this.inFlight = { readers, done: Promise.resolve() }
+    const batch = makeBatch(this.table, ranges)
+    const intent = intentOf(batch, Bun.randomUUIDv7())
+    try {
+      await writeIntent(this.deps.sql, intent, ranges)
+      await this.deps.reached('intent_written')
+      this.drained.notify()
+      if (batch.rows.length === 0) return
+      const result = await holdIntent(this.deps.sql, intent.id, async (hold) => {
+        await this.deps.reached('locked')
+        return deliver(this.settleDeps, hold, batch, 'owner', this.stopping.signal)
+      })
+      if (result === 'split' || result === 'verdict') for (const reader of readers) reader.restart(0)
+    } catch (error) {
+      this.failed(readers, error)
+    }
+  }
+
+  /** Where the cut ended is for Postgres to say: its inputs start anew there, after settling what is open. */
+  private failed(readers: InputReader[], error: unknown): void {
+    if (!this.stopping.signal.aborted) {
+      if (!isRetriable(error)) throw error
+      const { code, message } = error as HeadraceError
+      const moved = code === 'HR_LOAD_FENCE'
+      if (moved) loadMetrics.fenceMoved.inc({ table: this.table })
+      this.deps.logger.warn(
+        { table: this.table, code, docs: `${LOAD_DOCS}#${moved ? 'fence-moved' : 'cut-given-up'}` },
+        `a cut of ${this.table} was given up and will be settled: ${message}`,
+      )
+      // Another owner gets the time to be told apart from us.
+      for (const reader of readers) reader.restart(moved ? 2_000 : 0)
+      return
+    }
+    for (const reader of readers) reader.restart(0)
+  }
+
+  private setBlocked(sentence: string | undefined): void {
+    if ((sentence === undefined) !== (this.blockedBy === undefined)) {
+      if (sentence)
+        this.deps.logger.warn({ table: this.table, docs: `${LOAD_DOCS}#clickhouse-away` }, sentence)
+      else this.deps.logger.info({ table: this.table }, `ClickHouse takes rows of ${this.table} again`)
+      loadMetrics.blocked.set({ table: this.table }, sentence ? 1 : 0)
+    }
+    this.blockedBy = sentence
+  }
+}
