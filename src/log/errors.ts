@@ -50,6 +50,10 @@ export const LOG_ERRORS = {
     class: 'fatal',
     meaning: 'The topic exists with other settings than the deployment needs.',
   },
+  HR_LOG_SETTING: {
+    class: 'fatal',
+    meaning: 'A setting of the log is wrong; the message names it and what is allowed.',
+  },
   HR_LOG_CLOSED: { class: 'fatal', meaning: 'The log was used after it was closed.' },
 } as const
 

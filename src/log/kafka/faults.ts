@@ -1,0 +1,76 @@
+/** Kafka's error codes, and what they mean for us. */
+import { protocolErrorsCodesById } from '@platformatic/kafka'
+import { HeadraceError } from '../../event/index.ts'
+
+/** `NOT_LEADER_OR_FOLLOWER (6)`. */
+export function codeName(code: number): string {
+  return `${(protocolErrorsCodesById as Record<number, string>)[code] ?? 'unknown'} (${code})`
+}
+
+export const CODE = {
+  NONE: 0,
+  OFFSET_OUT_OF_RANGE: 1,
+  CORRUPT_MESSAGE: 2,
+  UNKNOWN_TOPIC_OR_PARTITION: 3,
+  LEADER_NOT_AVAILABLE: 5,
+  NOT_LEADER_OR_FOLLOWER: 6,
+  REQUEST_TIMED_OUT: 7,
+  BROKER_NOT_AVAILABLE: 8,
+  REPLICA_NOT_AVAILABLE: 9,
+  MESSAGE_TOO_LARGE: 10,
+  NETWORK_EXCEPTION: 13,
+  COORDINATOR_LOAD_IN_PROGRESS: 14,
+  COORDINATOR_NOT_AVAILABLE: 15,
+  NOT_COORDINATOR: 16,
+  RECORD_LIST_TOO_LARGE: 18,
+  NOT_ENOUGH_REPLICAS: 19,
+  NOT_ENOUGH_REPLICAS_AFTER_APPEND: 20,
+  ILLEGAL_GENERATION: 22,
+  UNKNOWN_MEMBER_ID: 25,
+  REBALANCE_IN_PROGRESS: 27,
+  TOPIC_ALREADY_EXISTS: 36,
+  NOT_CONTROLLER: 41,
+  KAFKA_STORAGE_ERROR: 56,
+  FENCED_LEADER_EPOCH: 74,
+  UNKNOWN_LEADER_EPOCH: 75,
+  OFFSET_NOT_AVAILABLE: 78,
+  MEMBER_ID_REQUIRED: 79,
+  GROUP_MAX_SIZE_REACHED: 81,
+  FENCED_INSTANCE_ID: 82,
+  THROTTLING_QUOTA_EXCEEDED: 89,
+  UNKNOWN_TOPIC_ID: 100,
+  INCONSISTENT_TOPIC_ID: 103,
+} as const
+
+/** The partition, its leader or the coordinator is on the move: ask again, after looking where it is now. */
+const TRANSIENT: ReadonlySet<number> = new Set([
+  CODE.CORRUPT_MESSAGE,
+  CODE.UNKNOWN_TOPIC_OR_PARTITION,
+  CODE.LEADER_NOT_AVAILABLE,
+  CODE.NOT_LEADER_OR_FOLLOWER,
+  CODE.REQUEST_TIMED_OUT,
+  CODE.BROKER_NOT_AVAILABLE,
+  CODE.REPLICA_NOT_AVAILABLE,
+  CODE.NETWORK_EXCEPTION,
+  CODE.COORDINATOR_LOAD_IN_PROGRESS,
+  CODE.COORDINATOR_NOT_AVAILABLE,
+  CODE.NOT_COORDINATOR,
+  CODE.NOT_ENOUGH_REPLICAS,
+  CODE.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+  CODE.NOT_CONTROLLER,
+  CODE.KAFKA_STORAGE_ERROR,
+  CODE.FENCED_LEADER_EPOCH,
+  CODE.UNKNOWN_LEADER_EPOCH,
+  CODE.OFFSET_NOT_AVAILABLE,
+  CODE.THROTTLING_QUOTA_EXCEEDED,
+  CODE.UNKNOWN_TOPIC_ID,
+  CODE.INCONSISTENT_TOPIC_ID,
+])
+
+export function isTransient(code: number): boolean {
+  return TRANSIENT.has(code)
+}
+
+export function isHeadraceError(error: unknown): error is HeadraceError {
+  return error instanceof HeadraceError
+}
