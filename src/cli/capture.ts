@@ -16,5 +16,5 @@ const start: RoleStart = async ({ context, settings, logger, fatal }) => {
   const { startCapture } = await import('../capture/index.ts')
   const { deployment } = await context.prepareState()
   const log = await context.checkedLog(deployment)
-  return startCapture({ settings, log, partitions: deployment.partitions, logger, fatal })
+  return startCapture({ settings, log, partitions: deployment.partitions, logger, onFatal: fatal })
 }

@@ -16,6 +16,7 @@ import {
   type Settings,
   type Sql,
 } from '../catalog/index.ts'
+import { partitionsOf, TOPICS } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 
@@ -48,7 +49,7 @@ export class Context {
 
   /** The log, whatever state its topics are in. */
   log(): Promise<Log> {
-    this.openedLog ??= openLog(this.settings, this.name)
+    this.openedLog ??= openLog(this.settings)
     return this.openedLog
   }
 
@@ -78,7 +79,9 @@ export class Context {
 
   /** The log with all topics right; embedded ones are made when missing. Throws HR_LOG_NO_TOPIC, HR_LOG_WRONG_TOPIC. */
   async checkedLog(deployment: Deployment): Promise<Log> {
-    return this.log()
+    const log = await this.log()
+    if (log.kind === 'embedded') await createMissingTopics(log, deployment, this.settings)
+    return log
   }
 
   /** The warehouse with this version's schema. Throws HR_WAREHOUSE_UNAVAILABLE, HR_WAREHOUSE_BAD_MIGRATION. */
@@ -114,6 +117,21 @@ export function warehouseUrl(settings: Settings): string {
   return settings.clickhouse === 'embedded' ? `http://${settings.warehouseAddress}` : settings.clickhouse
 }
 
-async function openLog(settings: Settings, name: string): Promise<Log> {
-  throw new Error(`${settings.log} ${name}`)
+async function openLog(settings: Settings): Promise<Log> {
+  const { openEmbeddedLog } = await import('../log/index.ts')
+  return openEmbeddedLog({ dir: logDir(settings), diskUsedRatioMax: settings.logDiskFullPercent / 100 })
+}
+
+async function createMissingTopics(log: Log, deployment: Deployment, settings: Settings): Promise<void> {
+  const names = Object.values(TOPICS)
+  const there = new Set((await log.describe(names)).map((state) => state.name))
+  for (const name of names) {
+    if (there.has(name)) continue
+    await log.createTopic({
+      name,
+      partitions: partitionsOf(name, deployment.partitions),
+      retentionMs: settings.logRetentionHours * 3_600_000,
+      recordBytesMax: 4_000_000,
+    })
+  }
 }

@@ -21,7 +21,7 @@ export function exitCodeOf(error: unknown): ExitCode {
 }
 
 /** One sentence with the code; the stack and its causes only for who asked for them. */
-export function sentence(error: unknown, level = process.env['HEADRACE_LOG_LEVEL']): string {
+export function sentence(error: unknown, level = process.env.HEADRACE_LOG_LEVEL): string {
   if (level === 'debug' || level === 'trace') return Bun.inspect(error)
   if (error instanceof HeadraceError) return `${error.message} (${error.code})`
   return error instanceof Error ? error.message : String(error)

@@ -7,7 +7,7 @@ export function addLoad(program: Command, done: (code: ExitCode) => void): void 
   addRole(program, done, {
     role: 'load',
     description: 'role: insert the rows of the log into ClickHouse, each once',
-    connectionsMax: 6,
+    connectionsMax: 14,
     start,
   })
 }

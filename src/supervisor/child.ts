@@ -24,6 +24,8 @@ import { judgeChild, restartDelayMs } from './verdict.ts'
 
 /** A healthy child is asked this often; a starting one as often as `STARTING_POLL_MS`. */
 const POLL_MS = 2_000
+/** One that did not answer is asked again soon, so that it is known for hung when its time is over. */
+const DOUBTED_POLL_MS = 500
 const STARTING_POLL_MS = 100
 const ANSWER_MS_MAX = 2_000
 
@@ -170,6 +172,6 @@ export class Child {
       this.kill('SIGKILL')
       return
     }
-    this.pollIn(this.state === 'starting' ? STARTING_POLL_MS : POLL_MS)
+    this.pollIn(this.state === 'starting' ? STARTING_POLL_MS : alive ? POLL_MS : DOUBTED_POLL_MS)
   }
 }

@@ -38,13 +38,13 @@ export function formatLine(role: string, line: string, format: LogFormat): strin
     format.colour && colour !== undefined ? `\x1b[${colour}m${text}\x1b[0m` : text
   const name = paint(ROLE_COLOURS[role], role.padEnd(10))
   if (!message) return `${' '.repeat(12)} ${name}       ${line}`
-  const level = LEVELS[Number(message['level'])] ?? 'info'
-  const time = String(message['time'] ?? '').slice(11, 23)
+  const level = LEVELS[Number(message.level)] ?? 'info'
+  const time = String(message.time ?? '').slice(11, 23)
   const rest = Object.entries(message)
     .filter(([key]) => !OMITTED.has(key))
     .map(([key, value]) => ` ${key}=${formatValue(value)}`)
     .join('')
-  return `${time.padEnd(12)} ${name} ${paint(LEVEL_COLOURS[level], level.padEnd(5))} ${String(message['msg'] ?? '')}${paint(90, rest)}`
+  return `${time.padEnd(12)} ${name} ${paint(LEVEL_COLOURS[level], level.padEnd(5))} ${String(message.msg ?? '')}${paint(90, rest)}`
 }
 
 function formatValue(value: unknown): string {

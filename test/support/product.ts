@@ -77,14 +77,14 @@ export async function startProduct(options: ProductOptions = {}): Promise<Produc
   void child.exited.then(() => running.delete(child))
   for (const stream of [child.stdout, child.stderr]) void collect(stream, output)
 
-  const apiUrl = `http://${settings['HEADRACE_API_ADDRESS']}`
-  const warehouseUrl = settings['HEADRACE_CLICKHOUSE'] ?? `http://${settings['HEADRACE_WAREHOUSE_ADDRESS']}`
+  const apiUrl = `http://${settings.HEADRACE_API_ADDRESS}`
+  const warehouseUrl = settings.HEADRACE_CLICKHOUSE ?? `http://${settings.HEADRACE_WAREHOUSE_ADDRESS}`
   const told = () => output.slice(-40).join('\n')
   const product: Product = {
-    captureUrl: `http://${settings['HEADRACE_CAPTURE_ADDRESS']}`,
+    captureUrl: `http://${settings.HEADRACE_CAPTURE_ADDRESS}`,
     warehouseUrl,
     apiUrl,
-    token: settings['HEADRACE_PROJECT_TOKEN']!,
+    token: settings.HEADRACE_PROJECT_TOKEN!,
     dataDir,
     env: settings,
     output,
@@ -123,7 +123,12 @@ export async function startProduct(options: ProductOptions = {}): Promise<Produc
       await waitFor('readiness', isReady, withinMs, () => `${last}\n${told()}`)
     },
     async run(...args) {
-      const verb = Bun.spawn([join(ROOT, 'headrace'), ...args], { env, stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' })
+      const verb = Bun.spawn([join(ROOT, 'headrace'), ...args], {
+        env,
+        stdin: 'ignore',
+        stdout: 'pipe',
+        stderr: 'pipe',
+      })
       const [stdout, stderr] = await Promise.all([verb.stdout.text(), verb.stderr.text()])
       return { code: await verb.exited, stdout, stderr }
     },
@@ -133,7 +138,8 @@ export async function startProduct(options: ProductOptions = {}): Promise<Produc
       const code = await child.exited
       clearTimeout(stuck)
       if (options.dataDir === undefined) rmSync(dataDir, { recursive: true, force: true })
-      if (child.signalCode) throw new Error(`headrace up did not stop within ${STOPPED_MS_MAX} ms:\n${told()}`)
+      if (child.signalCode)
+        throw new Error(`headrace up did not stop within ${STOPPED_MS_MAX} ms:\n${told()}`)
       return code
     },
   }
