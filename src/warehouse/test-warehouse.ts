@@ -51,6 +51,7 @@ export async function startWarehouseProcess(dir: string): Promise<WarehouseProce
 export type TestWarehouse = {
   readonly dir: string
   readonly url: string
+  readonly pid: number
   readonly warehouse: Warehouse
   stop(): Promise<void>
 }
@@ -64,6 +65,7 @@ export async function startTestWarehouse(): Promise<TestWarehouse> {
   return {
     dir,
     url: child.url,
+    pid: child.pid,
     warehouse,
     async stop() {
       await warehouse.close()

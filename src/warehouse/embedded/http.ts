@@ -56,12 +56,16 @@ export async function answerQuery(request: Request, options: FrontOptions): Prom
     if (statement === undefined) return new Response('Ok.\n')
     const started = performance.now()
     const result = await options.engine.run(statement)
+    // Rows of an INSERT are counted as sent, also when its token was known and nothing was stored again.
+    const wrote = statement.kind === 'insert'
     const summary = {
-      read_rows: '0',
-      read_bytes: '0',
-      result_rows: String(result.rows),
-      result_bytes: String(result.bytes.length),
+      read_rows: String(result.rows),
+      read_bytes: String(result.rowBytes),
+      written_rows: wrote ? String(result.rows) : '0',
+      written_bytes: wrote ? String(result.rowBytes) : '0',
       total_rows_to_read: '0',
+      result_rows: wrote ? '0' : String(result.rows),
+      result_bytes: String(result.bytes.length),
       elapsed_ns: String(Math.round((performance.now() - started) * 1e6)),
     }
     return await respond(request, url, result.bytes, {
