@@ -43,8 +43,8 @@ export type Stamp = {
 
 /** Which state rows must reach the log: kept in the receipt until they have. */
 export type Outbox = {
-  /** person.id */
-  persons: number[]
+  /** [team_id, uuid] */
+  persons: [number, string][]
   /** [team_id, distinct_id] */
   mappings: [number, string][]
   /** [team_id, type_index, group_key] */

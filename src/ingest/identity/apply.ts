@@ -1,0 +1,140 @@
+/**
+ * Writes a batch: fence, persons, mappings, groups and receipt in one statement (0004_apply_batch.sql), or nothing.
+ * Throws ApplyConflict when something that the fold read has moved since, HR_INGEST_FENCE when the fence has.
+ */
+import type { Sql, Transaction } from '../../catalog/index.ts'
+import { identityError } from './errors.ts'
+import type { BatchPosition, BatchReceipt, Outbox } from './types.ts'
+import type { GroupWrite, MappingWrite, MergeWrite, PersonWrite, WriteSet } from './write-set.ts'
+
+/** A merge moves this many distinct ids at once; more are moved later, and reads follow the pointer until then. */
+export const MOVE_MAX = 100
+
+/** Something moved between read and write: read, fold and apply again. */
+export class ApplyConflict extends Error {
+  override readonly name = 'ApplyConflict'
+}
+
+/** An id that moved with the merge of its person. */
+export type MovedMapping = { teamId: number; distinctId: string; personUuid: string; version: number }
+
+export async function applyBatch(
+  sql: Sql | Transaction,
+  position: BatchPosition,
+  receipt: BatchReceipt,
+  writeSet: WriteSet,
+): Promise<MovedMapping[]> {
+  const inserts = writeSet.persons.filter((person) => person.id === undefined)
+  const updates = writeSet.persons.filter((person) => person.id !== undefined)
+  const { checks } = writeSet
+  try {
+    const [row] = await sql<{ moved: [number, string, string, number][] }[]>`
+      SELECT apply_batch(
+        ${headJson(position, receipt, outboxOf(writeSet))}::text::jsonb, ${receipt.outcomes}::bytea,
+        ${`{${checks.map((check) => check.id).join()}}`}::text::bigint[],
+        ${`{${checks.map((check) => check.version).join()}}`}::text::bigint[],
+        ${`{${checks.map((check) => check.dead).join()}}`}::text::boolean[],
+        ${listJson(updates, updateJson)}::text::jsonb, ${listJson(inserts, insertJson)}::text::jsonb,
+        ${changesJson(writeSet)}::text::jsonb, ${MOVE_MAX}::int
+      ) AS moved`
+    return row!.moved.map(([teamId, distinctId, personUuid, version]) => ({
+      teamId,
+      distinctId,
+      personUuid,
+      version,
+    }))
+  } catch (error) {
+    const code = (error as { code?: unknown }).code
+    const message = (error as Error).message
+    if (code === 'HR002') throw new ApplyConflict(message, { cause: error })
+    if (code === 'HR001') throw identityError('HR_INGEST_FENCE', message, error)
+    throw error
+  }
+}
+
+/** What must reach the log. Ids that move with a merge are added by the statement itself. */
+function outboxOf(writeSet: WriteSet): Outbox {
+  const persons: [number, string][] = []
+  const stored = new Set<string>()
+  for (const { teamId, uuid } of writeSet.persons) {
+    persons.push([teamId, uuid])
+    stored.add(`${teamId}:${uuid}`)
+  }
+  for (const { teamId, loserUuid } of writeSet.merges) {
+    if (!stored.has(`${teamId}:${loserUuid}`)) persons.push([teamId, loserUuid])
+  }
+  return {
+    persons,
+    mappings: writeSet.mappings
+      .filter((mapping) => mapping.version > 0)
+      .map((mapping) => [mapping.teamId, mapping.distinctId]),
+    groups: writeSet.groups.map((group) => [group.teamId, group.index, group.key]),
+  }
+}
+
+function headJson(position: BatchPosition, receipt: BatchReceipt, outbox: Outbox): string {
+  return JSON.stringify({
+    log_id: position.logId,
+    partition: position.partition,
+    from: position.fromOffset,
+    to: position.toOffset,
+    through: position.producedThrough,
+    checksum: receipt.checksum,
+    stored: receipt.stored,
+    duplicate: receipt.duplicate,
+    dropped: receipt.dropped,
+    dead_lettered: receipt.deadLettered,
+    stored_rows: receipt.storedRows,
+    hash_sum: receipt.hashSum,
+    prev_offset: receipt.prev?.offset,
+    prev_sub: receipt.prev?.sub,
+    last_offset: receipt.last?.offset,
+    last_sub: receipt.last?.sub,
+    config_version: receipt.configVersion,
+    outbox,
+  })
+}
+
+function listJson<T>(items: readonly T[], json: (item: T) => string): string | null {
+  return items.length === 0 ? null : `[${items.map(json).join()}]`
+}
+
+function updateJson(person: PersonWrite): string {
+  const { id, version, propertiesJson, createdAtMs, isIdentified } = person
+  return `{"i":${id},"v":${version},"p":${propertiesJson ?? null},"c":${createdAtMs},"f":${isIdentified}}`
+}
+
+function insertJson(person: PersonWrite): string {
+  const { teamId, uuid, version, shownPropertiesJson, createdAtMs, isIdentified } = person
+  return `{"t":${teamId},"u":"${uuid}","v":${version},"p":${shownPropertiesJson},"c":${createdAtMs},"f":${isIdentified}}`
+}
+
+function changesJson(writeSet: WriteSet): string | null {
+  const parts: string[] = []
+  const add = (name: string, list: string | null) => {
+    if (list) parts.push(`"${name}":${list}`)
+  }
+  add('merges', listJson(writeSet.merges, mergeJson))
+  add('mappings', listJson(writeSet.mappings, mappingJson))
+  add(
+    'types',
+    listJson(writeSet.groupTypes, ({ teamId, type, index }) =>
+      JSON.stringify({ t: teamId, g: type, i: index }),
+    ),
+  )
+  add('groups', listJson(writeSet.groups, groupJson))
+  return parts.length === 0 ? null : `{${parts.join()}}`
+}
+
+function mergeJson({ teamId, loserUuid, intoUuid, homeUuid, version, nowMs }: MergeWrite): string {
+  return JSON.stringify({ t: teamId, l: loserUuid, k: intoUuid, h: homeUuid, v: version, n: nowMs })
+}
+
+function mappingJson({ teamId, distinctId, personUuid, version, expectedVersion }: MappingWrite): string {
+  return JSON.stringify({ t: teamId, d: distinctId, u: personUuid, v: version, e: expectedVersion })
+}
+
+function groupJson(group: GroupWrite): string {
+  const { teamId, index, key, version, propertiesJson, createdAtMs, expectedVersion } = group
+  return `{"t":${teamId},"i":${index},"k":${JSON.stringify(key)},"v":${version},"p":${propertiesJson},"c":${createdAtMs},"e":${expectedVersion ?? null}}`
+}

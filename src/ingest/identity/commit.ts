@@ -1,0 +1,126 @@
+/**
+ * Commits a batch. First the optimistic way, two round trips: read without locks, fold, apply; the apply rolls back
+ * when a version has moved in between. Then, and only then, the locked way, in one transaction with short time-outs:
+ *
+ *   lock the fence · read the ids · lock their persons in the order of their ids · read again, in a new statement,
+ *   because a person seen before its lock may have been merged away · the same fold · the same apply
+ *
+ * With its persons locked nothing that the batch read can change, but for ids that have no person yet: there is
+ * nothing to lock. Their insert may still meet another's, which is found by the same checks and tried again; each
+ * such try finds at least one id more that now exists, so the tries end. Locks are always taken in the order that
+ * 0004_apply_batch.sql states.
+ */
+import { guardState, type Sql, stateError, type Transaction } from '../../catalog/index.ts'
+import { HeadraceError } from '../../event/index.ts'
+import { ApplyConflict, applyBatch } from './apply.ts'
+import { fold } from './fold.ts'
+import { readNamesakes, readSnapshot, type Wanted, wantedBy } from './read.ts'
+import { stateRowsOf } from './state-rows.ts'
+import type { BatchPosition, BatchReceipt, CommittedBatch, IdentityEvent, Stamp } from './types.ts'
+
+/** One optimistic try, then locked ones. */
+const ATTEMPTS_MAX = 8
+const BACKOFF_MS_BASE = 5
+const BACKOFF_MS_MAX = 250
+/** Another batch holds its locks for milliseconds; one that does not move is dead or paused. */
+const LOCK_TIMEOUT_MS = 5_000
+const STATEMENT_TIMEOUT_MS = 15_000
+/** A process that is paused inside its transaction must not hold up the others. */
+const IDLE_TIMEOUT_MS = 5_000
+
+export type CommitHooks = {
+  /** Called before every try: for counters. */
+  attempt?: (attempt: number, path: 'optimistic' | 'locked') => void
+}
+
+type Job = {
+  events: readonly IdentityEvent[]
+  wanted: Wanted
+  position: BatchPosition
+  receipt: (stamps: Stamp[]) => BatchReceipt
+}
+
+/** See Identity.commit. */
+export async function commitBatch(
+  sql: Sql,
+  events: readonly IdentityEvent[],
+  position: BatchPosition,
+  receipt: (stamps: Stamp[]) => BatchReceipt,
+  hooks: CommitHooks = {},
+): Promise<CommittedBatch> {
+  checkPosition(position)
+  const job: Job = { events, wanted: wantedBy(events), position, receipt }
+  const what = `batch ${position.topic}/${position.partition} from ${position.fromOffset}`
+  for (let attempt = 1; ; attempt++) {
+    try {
+      hooks.attempt?.(attempt, attempt === 1 ? 'optimistic' : 'locked')
+      return await guardState(what, () => (attempt === 1 ? optimistic(sql, job) : locked(sql, job)))
+    } catch (error) {
+      if (!isConflict(error)) throw error
+      if (attempt >= ATTEMPTS_MAX) {
+        throw stateError(
+          'HR_STATE_CONFLICT',
+          `${what}: others changed its persons ${ATTEMPTS_MAX} times`,
+          error,
+        )
+      }
+      // The first conflict needs no pause: the locks make it wait.
+      if (attempt > 1) await Bun.sleep(backoffMs(attempt))
+    }
+  }
+}
+
+async function optimistic(sql: Sql, job: Job): Promise<CommittedBatch> {
+  const snapshot = await readSnapshot(sql, job.wanted)
+  return foldAndApply(sql, job, snapshot)
+}
+
+async function locked(sql: Sql, job: Job): Promise<CommittedBatch> {
+  const committed = await sql.begin('isolation level read committed', async (tx) => {
+    await tx`
+      SELECT set_config('lock_timeout', ${String(LOCK_TIMEOUT_MS)}, true),
+        set_config('statement_timeout', ${String(STATEMENT_TIMEOUT_MS)}, true),
+        set_config('idle_in_transaction_session_timeout', ${String(IDLE_TIMEOUT_MS)}, true)`
+    await tx`
+      SELECT FROM ingest_fence WHERE log_id = ${job.position.logId} AND partition = ${job.position.partition}
+      FOR UPDATE`
+    await lockPersons(tx, job.wanted)
+    const snapshot = await readSnapshot(tx, job.wanted)
+    await readNamesakes(tx, job.wanted, snapshot)
+    return foldAndApply(tx, job, snapshot)
+  })
+  return committed as CommittedBatch
+}
+
+async function lockPersons(tx: Transaction, wanted: Wanted): Promise<void> {
+  const { mappings } = await readSnapshot(tx, { ...wanted, groups: { teamIds: [], types: [], keys: [] } })
+  const ids = [...new Set([...mappings.values()].map(({ person }) => person.id))]
+  if (ids.length === 0) return
+  await tx`SELECT FROM person WHERE id = ANY (${ids}::bigint[]) ORDER BY id FOR NO KEY UPDATE`
+}
+
+async function foldAndApply(
+  sql: Sql | Transaction,
+  job: Job,
+  snapshot: Awaited<ReturnType<typeof readSnapshot>>,
+): Promise<CommittedBatch> {
+  const { stamps, writeSet } = fold(job.events, snapshot)
+  const moved = await applyBatch(sql, job.position, job.receipt(stamps), writeSet)
+  return { stamps, stateRows: stateRowsOf(writeSet, moved) }
+}
+
+function isConflict(error: unknown): boolean {
+  return (
+    error instanceof ApplyConflict || (error instanceof HeadraceError && error.code === 'HR_STATE_CONFLICT')
+  )
+}
+
+function backoffMs(attempt: number): number {
+  return Math.random() * Math.min(BACKOFF_MS_MAX, BACKOFF_MS_BASE * 2 ** attempt)
+}
+
+/** A position that cannot be is our fault, and must not look like a value that Postgres refuses. */
+function checkPosition({ fromOffset, toOffset, producedThrough }: BatchPosition): void {
+  if (fromOffset >= 0 && toOffset > fromOffset && producedThrough <= fromOffset) return
+  throw new TypeError(`a batch cannot go from ${fromOffset} to ${toOffset} with ${producedThrough} produced`)
+}
