@@ -1,0 +1,182 @@
+/**
+ * Everything that capture can refuse: whole requests (an error with a status) and single events (a reason in the
+ * answer's `rejected` list). Both lists are closed and make the reference pages.
+ */
+import { errorTable, HeadraceError } from '../event/index.ts'
+
+export const CAPTURE_ERRORS = {
+  HR_CAPTURE_NO_BODY: { class: 'rejected', status: 400, meaning: 'The request has no body.' },
+  HR_CAPTURE_BODY_CUT: {
+    class: 'rejected',
+    status: 400,
+    meaning: 'The connection ended before the whole body had come.',
+  },
+  HR_CAPTURE_WRONG_GZIP: {
+    class: 'rejected',
+    status: 400,
+    meaning: 'The body begins like gzip and cannot be decompressed: it is damaged or cut.',
+  },
+  HR_CAPTURE_WRONG_FORM: {
+    class: 'rejected',
+    status: 400,
+    meaning: 'The form has no `data` field that can be read.',
+  },
+  HR_CAPTURE_NOT_JSON: {
+    class: 'rejected',
+    status: 400,
+    meaning: 'The body is not JSON in UTF-8; the sentence names the byte.',
+  },
+  HR_CAPTURE_WRONG_SHAPE: {
+    class: 'rejected',
+    status: 400,
+    meaning:
+      'The body is JSON, and neither an event, an array of events nor an object with a `batch` of them.',
+  },
+  HR_CAPTURE_NO_EVENTS: { class: 'rejected', status: 400, meaning: 'The batch is empty.' },
+  HR_CAPTURE_NOTHING_STORED: {
+    class: 'rejected',
+    status: 400,
+    meaning: 'Every event of the request is invalid; `rejected` says why, by index and field.',
+  },
+  HR_CAPTURE_NO_TOKEN: {
+    class: 'rejected',
+    status: 401,
+    meaning: 'Neither the request nor its events name a project token (`api_key`).',
+  },
+  HR_CAPTURE_INVALID_TOKEN: {
+    class: 'rejected',
+    status: 401,
+    meaning: 'The project token cannot be one: empty, too long, not ASCII, or a personal key.',
+  },
+  HR_CAPTURE_TOKENS_DIFFER: {
+    class: 'rejected',
+    status: 401,
+    meaning: 'The events of one request name different project tokens.',
+  },
+  HR_CAPTURE_NOT_FOUND: { class: 'rejected', status: 404, meaning: 'Nothing is served under this path.' },
+  HR_CAPTURE_WRONG_METHOD: {
+    class: 'rejected',
+    status: 405,
+    meaning: 'The path is known; it takes another method, named in `Allow`.',
+  },
+  HR_CAPTURE_BODY_TOO_LARGE: {
+    class: 'rejected',
+    status: 413,
+    meaning: 'The body is larger than `HEADRACE_CAPTURE_BODY_BYTES_MAX`.',
+  },
+  HR_CAPTURE_INFLATED_TOO_LARGE: {
+    class: 'rejected',
+    status: 413,
+    meaning: 'The decompressed body is larger than `HEADRACE_CAPTURE_INFLATED_BYTES_MAX`.',
+  },
+  HR_CAPTURE_TOO_MANY_EVENTS: {
+    class: 'rejected',
+    status: 413,
+    meaning: 'The request holds more events than `HEADRACE_CAPTURE_BATCH_EVENTS_MAX`.',
+  },
+  HR_CAPTURE_EVENT_TOO_LARGE: {
+    class: 'rejected',
+    status: 413,
+    meaning: 'Every event of the request is larger than `HEADRACE_CAPTURE_EVENT_BYTES_MAX`.',
+  },
+  HR_CAPTURE_INTERNAL: {
+    class: 'fatal',
+    status: 500,
+    meaning: 'A defect of ours; it is in the log of capture with its cause.',
+  },
+  HR_CAPTURE_BUSY: {
+    class: 'retriable',
+    status: 503,
+    meaning: 'As many bytes are being stored as `HEADRACE_CAPTURE_IN_FLIGHT_BYTES_MAX` allows.',
+  },
+  HR_CAPTURE_LOG_UNAVAILABLE: {
+    class: 'retriable',
+    status: 503,
+    meaning:
+      'The log did not take the events in time. Some of them may be stored: send them again with their uuids.',
+  },
+  HR_CAPTURE_DISK_FULL: {
+    class: 'retriable',
+    status: 503,
+    meaning: 'The disk of the log is full; events are taken again when there is space.',
+  },
+} as const
+export type CaptureErrorCode = keyof typeof CAPTURE_ERRORS
+
+export const captureError = errorTable(CAPTURE_ERRORS)
+
+/** Why a single event is not stored while its neighbours are. */
+export const REJECT_REASONS = {
+  not_an_object: 'An event is a JSON object.',
+  missing_event: '`event`, the name, is missing or empty.',
+  invalid_event: '`event` is not a string.',
+  missing_distinct_id:
+    'Neither `distinct_id` nor `properties.distinct_id` says who did it, or it is an empty string.',
+  invalid_uuid: '`uuid` is not a UUID.',
+  invalid_timestamp: '`timestamp` is not a string.',
+  invalid_offset: '`offset` is not a whole number of milliseconds.',
+  invalid_properties: '`properties` is not an object.',
+  invalid_set: '`$set` or `$set_once` is not an object.',
+  invalid_cookieless_mode: '`properties.$cookieless_mode` is neither true nor false.',
+  event_too_large: 'The event is larger than `HEADRACE_CAPTURE_EVENT_BYTES_MAX`.',
+  event_too_deep: 'The event nests deeper than 128 levels.',
+} as const
+export type RejectReason = keyof typeof REJECT_REASONS
+
+/** One entry of the answer's `rejected` list. */
+export type Rejection = {
+  /** Place in the request's list of events, from 0. */
+  index: number
+  /** As sent, when it was a string. */
+  uuid?: string
+  field: string
+  reason: RejectReason
+  message: string
+}
+
+/** What a route answers: plain data, made into a Response with CORS headers by the server. */
+export type Answer = {
+  status: number
+  body: string
+  contentType?: string
+  headers?: Record<string, string>
+}
+
+/** Entries of `rejected` that an answer holds at most; `rejected_count` is always whole. */
+const REJECTIONS_SHOWN_MAX = 1000
+/** When a refused client should come back. */
+const RETRY_AFTER_S = '5'
+const DOCS_PAGE = 'docs/reference/errors.md'
+
+/** The members about refused events that an answer carries, if there are any. */
+export function rejectedMembers(rejected: readonly Rejection[]): Record<string, unknown> {
+  if (rejected.length === 0) return {}
+  return { rejected: rejected.slice(0, REJECTIONS_SHOWN_MAX), rejected_count: rejected.length }
+}
+
+/** A refusal as SDKs understand it: `detail` is what posthog-python shows. */
+export function errorAnswer(error: HeadraceError, rejected: readonly Rejection[] = []): Answer {
+  const status = error.status ?? 500
+  const body = {
+    type: errorType(status),
+    code: error.code,
+    detail: error.message,
+    docs: `${DOCS_PAGE}#${error.code.toLowerCase()}`,
+    ...rejectedMembers(rejected),
+  }
+  const answer: Answer = { status, body: JSON.stringify(body) }
+  if (status === 503) answer.headers = { 'retry-after': RETRY_AFTER_S }
+  return answer
+}
+
+function errorType(status: number): string {
+  if (status === 401) return 'authentication_error'
+  if (status === 404 || status === 405) return 'invalid_request'
+  return status < 500 ? 'validation_error' : 'server_error'
+}
+
+/** Any thrown thing as an error with a status; what is not ours is HR_CAPTURE_INTERNAL, its text stays inside. */
+export function asCaptureError(error: unknown): HeadraceError {
+  if (error instanceof HeadraceError && error.status !== undefined) return error
+  return captureError('HR_CAPTURE_INTERNAL', 'capture failed on this request; its log says how', error)
+}

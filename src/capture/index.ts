@@ -1,0 +1,86 @@
+/**
+ * Capture: HTTP requests of event SDKs come in, raw records go out to the log. An answer of success is a promise: the
+ * events are durable (I1). Each body is looked at once; the log's record is a slice of it, byte for byte.
+ *
+ *   server.ts → protocols/ → decode.ts → (protocol's scan) → validate.ts → produce.ts → log
+ *
+ * A protocol owns its paths, its body shapes and its answers; reading, judging single events, limits and producing
+ * are shared by all.
+ */
+import { parseAddress, type Settings } from '../catalog/index.ts'
+import type { Log } from '../log/index.ts'
+import type { Logger } from '../observe/index.ts'
+import { InFlightBudget } from './limits.ts'
+import { RawWriter } from './produce.ts'
+import { configRoute, QUIET_ROUTES } from './protocols/quiet/index.ts'
+import { v0Routes } from './protocols/v0/index.ts'
+import { CaptureServer } from './server.ts'
+
+export { CAPTURE_ERRORS, REJECT_REASONS } from './errors.ts'
+
+export type CaptureDeps = {
+  settings: Settings
+  log: Log
+  /** Of the raw topics; fixed when the deployment was born. */
+  partitions: number
+  logger: Logger
+  /** Called with an error after which the process must stop. */
+  onFatal(error: unknown): void
+  /** Epoch ms. */
+  clock?: () => number
+}
+
+export type Capture = {
+  /** `http://host:port`, with the port that was really taken. */
+  readonly url: string
+  /** Undefined when events can be stored now, else one sentence why not. */
+  notReady(): Promise<string | undefined>
+  /** Not ready at once; requests in flight are finished, the producer is flushed, then all connections close. */
+  stop(): Promise<void>
+}
+
+/** Longer than any request in flight waits for the log. */
+const DRAIN_SLACK_MS = 500
+
+/** Serves on `captureAddress` until `stop`. */
+export async function startCapture(deps: CaptureDeps): Promise<Capture> {
+  const { settings, log, logger } = deps
+  const writer = new RawWriter(log, settings.captureAnswerMs, deps.onFatal)
+  let stopping: Promise<void> | undefined
+  const notReady = async () => (stopping ? 'capture is stopping' : log.notReady())
+  const v0 = v0Routes({
+    writer,
+    partitions: deps.partitions,
+    clockTrustMs: settings.captureClockTrustMs,
+    limits: {
+      bodyBytesMax: settings.captureBodyBytesMax,
+      inflatedBytesMax: settings.captureInflatedBytesMax,
+      batchEventsMax: settings.captureBatchEventsMax,
+      eventBytesMax: settings.captureEventBytesMax,
+    },
+  })
+  const server = new CaptureServer({
+    ...parseAddress(settings.captureAddress),
+    routes: new Map([...v0, ...QUIET_ROUTES]),
+    dynamicRoute: configRoute,
+    health: { notReady },
+    budget: new InFlightBudget(settings.captureInFlightBytesMax),
+    clock: deps.clock ?? Date.now,
+    logger,
+    drainMs: settings.captureAnswerMs + DRAIN_SLACK_MS,
+  })
+  logger.info({ url: server.url }, 'capture takes events')
+  const stop = async () => {
+    await server.stop()
+    await writer.close()
+    logger.info('capture has stopped')
+  }
+  return {
+    url: server.url,
+    notReady,
+    stop() {
+      stopping ??= stop()
+      return stopping
+    },
+  }
+}

@@ -1,0 +1,237 @@
+/**
+ * Judges one event: what comes in is a candidate and what is known about its request, what goes out is a raw header
+ * (the event is stored) or a rejection (it is not, and its neighbours are). Pure but for minted ids.
+ */
+import {
+  boundDistinctId,
+  canonicalUuid,
+  correctTime,
+  derivedEventUuid,
+  type JsonPick,
+  JsonSlice,
+  type PartitionKey,
+  parseTimestamp,
+  type RawHeader,
+  uuidV7,
+} from '../event/index.ts'
+import type { EventCandidate } from './candidate.ts'
+import { captureError, REJECT_REASONS, type Rejection, type RejectReason } from './errors.ts'
+import { EVENT_DEPTH_MAX, EVENT_NAME_UNITS_MAX, SDK_UNITS_MAX, TOKEN_BYTES_MAX } from './limits.ts'
+
+/** What all events of a request have in common. */
+export type RequestFacts = {
+  token: string
+  /** When capture received the request, epoch ms. */
+  nowMs: number
+  sentAtMs: number | undefined
+  ip: string
+  userAgent: string
+  /** `name/version` that the user agent tells, for events that do not say it themselves. */
+  userAgentSdk: string
+  requestId: string
+  clockTrustMs: number
+  eventBytesMax: number
+}
+
+/** Events that change persons or groups even when they ask for no person processing, so their order matters. */
+const STATE_EVENTS: ReadonlySet<string> = new Set([
+  '$identify',
+  '$create_alias',
+  '$merge_dangerously',
+  '$groupidentify',
+])
+
+/** The header of the event at `index` of the request, whose body is `bytes`; or why it is not stored. */
+export function validateEvent(
+  bytes: Buffer,
+  candidate: EventCandidate,
+  index: number,
+  facts: RequestFacts,
+): RawHeader | Rejection {
+  const no = (field: string, reason: RejectReason, message: string = REJECT_REASONS[reason]): Rejection =>
+    rejection(index, candidate, field, reason, message)
+
+  if (!candidate.isObject) return no('', 'not_an_object')
+  const size = candidate.end - candidate.start
+  if (size > facts.eventBytesMax) {
+    return no('', 'event_too_large', `The event has ${size} bytes; ${facts.eventBytesMax} are allowed.`)
+  }
+  if (candidate.depth > EVENT_DEPTH_MAX) {
+    return no(
+      '',
+      'event_too_deep',
+      `The event nests ${candidate.depth} levels deep; ${EVENT_DEPTH_MAX} are allowed.`,
+    )
+  }
+  const { event } = candidate
+  if (event === undefined || event === null || event === '') return no('event', 'missing_event')
+  if (typeof event !== 'string') return no('event', 'invalid_event')
+  if (candidate.properties === 'other') return no('properties', 'invalid_properties')
+  if (candidate.set === 'other') return no('$set', 'invalid_set')
+  if (candidate.setOnce === 'other') return no('$set_once', 'invalid_set')
+  if (candidate.ownCookielessMode !== undefined && typeof candidate.ownCookielessMode !== 'boolean') {
+    return no('properties.$cookieless_mode', 'invalid_cookieless_mode')
+  }
+
+  const distinctId = distinctIdOf(bytes, candidate)
+  if (distinctId === '') return no('distinct_id', 'missing_distinct_id')
+
+  const timestamp = candidate.timestamp ?? undefined
+  if (timestamp !== undefined && typeof timestamp !== 'string') return no('timestamp', 'invalid_timestamp')
+  const offsetMs = offsetOf(bytes, candidate.offset)
+  if (offsetMs === 'invalid') return no('offset', 'invalid_offset')
+  const { timestampMs, timeRule } = correctTime(
+    {
+      timestamp,
+      offsetMs,
+      sentAtMs: facts.sentAtMs,
+      ignoreSentAt: candidate.ownIgnoreSentAt === true,
+    },
+    facts.nowMs,
+    facts.clockTrustMs,
+  )
+
+  let uuid: string | undefined
+  if (candidate.uuid === undefined || candidate.uuid === null || candidate.uuid === '') {
+    // Without an id of its own an event is known again by its bytes, if its own time makes them unlike others.
+    const hasOwnTime = timestamp !== undefined && timeRule !== 'unreadable'
+    uuid = hasOwnTime
+      ? derivedEventUuid(facts.token, bytes.subarray(candidate.start, candidate.end))
+      : uuidV7(timestampMs)
+  } else {
+    uuid = typeof candidate.uuid === 'string' ? readUuid(candidate.uuid) : undefined
+    if (uuid === undefined) return no('uuid', 'invalid_uuid')
+  }
+
+  return {
+    token: facts.token,
+    distinctId,
+    event: cutName(event),
+    uuid,
+    timestampMs,
+    timeRule,
+    nowMs: facts.nowMs,
+    sentAtMs: facts.sentAtMs,
+    ip: facts.ip,
+    userAgent: facts.userAgent,
+    sdk: sdkOf(candidate, facts),
+    personProcessing: candidate.ownProcessPersonProfile === false ? 'off' : 'on',
+    cookieless: candidate.ownCookielessMode === true,
+    requestId: facts.requestId,
+    replayOf: undefined,
+  }
+}
+
+/** True for the second of the two things that `validateEvent` returns. */
+export function isRejection(judged: RawHeader | Rejection): judged is Rejection {
+  return 'reason' in judged
+}
+
+function rejection(
+  index: number,
+  candidate: EventCandidate,
+  field: string,
+  reason: RejectReason,
+  message: string,
+): Rejection {
+  const uuid = typeof candidate.uuid === 'string' ? { uuid: candidate.uuid.slice(0, 64) } : {}
+  return { index, ...uuid, field, reason, message }
+}
+
+/** What decides the partition of the event: never more than captured bytes (architecture: records). */
+export function partitionKeyOf(header: RawHeader): PartitionKey {
+  const { token, distinctId, uuid, ip } = header
+  if (header.cookieless) return { kind: 'cookieless', token, ip }
+  if (header.personProcessing === 'off' && !STATE_EVENTS.has(header.event)) {
+    return { kind: 'personless', token, uuid }
+  }
+  return { kind: 'distinctId', token, distinctId }
+}
+
+/**
+ * A token as sent, trimmed (keys are often pasted with a line break). Throws HR_CAPTURE_INVALID_TOKEN; whether a
+ * project has it is not asked here.
+ */
+export function checkToken(sent: string): string {
+  const token = sent.trim()
+  const no = (why: string) =>
+    captureError('HR_CAPTURE_INVALID_TOKEN', `the project token (\`api_key\`) ${why}`)
+  if (token === '') throw no('is empty')
+  for (let i = 0; i < token.length; i++) {
+    const unit = token.charCodeAt(i)
+    if (unit === 0) throw no('holds a NUL character')
+    if (unit > 127) throw no('is not ASCII')
+  }
+  if (token.length > TOKEN_BYTES_MAX) throw no(`is longer than ${TOKEN_BYTES_MAX} characters`)
+  if (token.startsWith('phx_')) {
+    throw no('is a personal API key, which is secret; use the project token, which begins with phc_')
+  }
+  return token
+}
+
+/** Root first, then properties; null and the empty string count as absent. Empty when there is none. */
+function distinctIdOf(bytes: Buffer, candidate: EventCandidate): string {
+  return (
+    idText(bytes, candidate.distinctId) ||
+    idText(bytes, candidate.dollarDistinctId) ||
+    idText(bytes, candidate.ownDistinctId)
+  )
+}
+
+/**
+ * Strings as they are; numbers as they are written, because two large ones may be the same number to JavaScript and
+ * are two people; everything else as compact JSON.
+ */
+function idText(bytes: Buffer, value: JsonPick | undefined): string {
+  if (typeof value === 'string') return boundDistinctId(value)
+  if (value === undefined || value === null) return ''
+  if (!(value instanceof JsonSlice)) return String(value)
+  const text = bytes.toString('utf8', value.start, value.end)
+  return boundDistinctId(value.kind === 'number' ? text : JSON.stringify(JSON.parse(text)))
+}
+
+function offsetOf(bytes: Buffer, value: JsonPick | undefined): number | undefined | 'invalid' {
+  if (value === undefined || value === null) return undefined
+  if (!(value instanceof JsonSlice) || value.kind !== 'number') return 'invalid'
+  const offsetMs = Number(bytes.toString('latin1', value.start, value.end))
+  return Number.isInteger(offsetMs) ? offsetMs : 'invalid'
+}
+
+/** Canonical, bare, braced or as a URN. */
+function readUuid(text: string): string | undefined {
+  return canonicalUuid(text) ?? canonicalUuid(text.trim().replace(/^urn:uuid:|^\{|\}$/gi, ''))
+}
+
+/** The name without splitting a surrogate pair. */
+function cutName(name: string): string {
+  if (name.length <= EVENT_NAME_UNITS_MAX) return name
+  const last = name.charCodeAt(EVENT_NAME_UNITS_MAX - 1)
+  const splits = last >= 0xd800 && last <= 0xdbff
+  return name.slice(0, splits ? EVENT_NAME_UNITS_MAX - 1 : EVENT_NAME_UNITS_MAX)
+}
+
+function sdkOf(candidate: EventCandidate, facts: RequestFacts): string {
+  const { ownLib, ownLibVersion } = candidate
+  if (typeof ownLib !== 'string' || ownLib === '') return facts.userAgentSdk
+  const name = ownLib.slice(0, SDK_UNITS_MAX)
+  return typeof ownLibVersion === 'string' ? `${name}/${ownLibVersion.slice(0, SDK_UNITS_MAX)}` : name
+}
+
+const SDK_USER_AGENT = /^posthog-[\w.-]{1,56}\/[\w.+-]{1,64}/
+
+/** `name/version` when a user agent is that of an SDK, else empty. */
+export function sdkOfUserAgent(userAgent: string): string {
+  return SDK_USER_AGENT.exec(userAgent)?.[0] ?? ''
+}
+
+/** `sent_at` of a batch (a time as text), else of the query (`_` or `sent_at`, whole ms since 2021 at least). */
+export function readSentAt(ofBatch: JsonPick | undefined, ofQuery: string | null): number | undefined {
+  const fromBatch = typeof ofBatch === 'string' ? parseTimestamp(ofBatch) : undefined
+  if (fromBatch !== undefined) return fromBatch
+  if (ofQuery === null || !/^\d{13,15}$/.test(ofQuery)) return undefined
+  const ms = Number(ofQuery)
+  return ms >= SENT_AT_MS_MIN ? ms : undefined
+}
+
+/** Before this a number in the query is not in milliseconds. */
+const SENT_AT_MS_MIN = Date.UTC(2021, 0, 1)
