@@ -29,8 +29,8 @@ export type Sql = postgres.Sql<{ bigint: number }>
 export type Transaction = postgres.TransactionSql<{ bigint: number }>
 
 export type PostgresOptions = {
-  /** postgres:// URL, or the folder of the embedded server's Unix socket. */
-  url: string | { socketDir: string }
+  /** postgres:// URL, or the folder of the embedded server's Unix socket; its database is `headrace`. */
+  url: string | { socketDir: string; database?: string }
   /** Shown in pg_stat_activity. */
   name: string
   connectionsMax: number
@@ -50,7 +50,7 @@ export function openPostgres(options: PostgresOptions): Sql {
     ...common,
     path: `${options.url.socketDir}/.s.PGSQL.5432`,
     user: 'headrace',
-    database: 'headrace',
+    database: options.url.database ?? 'headrace',
   }) as unknown as Sql
 }
 

