@@ -25,7 +25,7 @@ export async function expectExactlyOnce(query: Query, { name, events, users }: S
            countIf(group0_properties = '' OR JSONExtractInt(group0_properties, 'size') != toInt64(splitByChar('-', \`$group_0\`)[2])) AS without_group,
            countIf(JSONExtractString(person_properties, 'plan') != 'pro') AS without_plan
     FROM events WHERE event = '${name} event'`)
-  expect({ name, ...rows }).toEqual({
+  expect<object>({ name, ...rows }).toEqual({
     name,
     rows: events,
     uuids: events,
@@ -41,7 +41,7 @@ export async function expectExactlyOnce(query: Query, { name, events, users }: S
     SELECT uniqExact(if(o.distinct_id = '', e.person_id, o.person_id)) AS persons, countIf(event = '${name} before identify') AS before
     FROM events e LEFT JOIN overrides o ON o.team_id = e.team_id AND o.distinct_id = e.distinct_id
     WHERE event IN ('${name} event', '${name} before identify')`)
-  expect({ name, ...joined }).toEqual({ name, persons: users, before: users })
+  expect<object>({ name, ...joined }).toEqual({ name, persons: users, before: users })
 }
 
 /** p50 and p99 of the time from capture to queryable, ms. */

@@ -7,7 +7,8 @@ import type { CaptureRequest, Route, Routes } from '../../request.ts'
 
 /**
  * `gzip-js` in the list keeps browsers compressing; `hasFeatureFlags: false` spares the flags request;
- * `autocapture_opt_out` must be a boolean, else autocapture stays off.
+ * `autocapture_opt_out` must be a boolean, else autocapture stays off. `surveys` is left out: posthog-js 1.449 loads
+ * the surveys script for `false`, and only a missing one keeps it from asking.
  */
 const CONFIG = {
   supportedCompression: ['gzip', 'gzip-js'],
@@ -16,7 +17,6 @@ const CONFIG = {
   analytics: { endpoint: '/e/' },
   elementsChainAsString: true,
   sessionRecording: false,
-  surveys: false,
   heatmaps: false,
   capturePerformance: false,
   captureDeadClicks: false,

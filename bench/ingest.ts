@@ -1,0 +1,165 @@
+/**
+ * Ingest alone: from `raw_events` to acknowledged rows on `events`, embedded log and real Postgres, one process for
+ * ingest. Mix: 95 % known persons, 5 % new ids, 30 % of events change a property, 1 % identify, 20 % personless.
+ * Prints events/s, CPU µs per event of this process (log writes included) and of Postgres, and batch times.
+ *
+ *   bun bench/ingest.ts [events = 200000] [known persons = 50000]
+ */
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { ensureDefaultProject, ProjectCatalog, readSettings } from '../src/catalog/index.ts'
+import { encodeRawHeader, partitionOf, partitionsOf, TOPICS, uuidV7 } from '../src/event/index.ts'
+import { startIngest } from '../src/ingest/index.ts'
+import { type LogRecord, openEmbeddedLog } from '../src/log/index.ts'
+import { createLogger } from '../src/observe/index.ts'
+import { startTestPostgres } from '../test/support/postgres.ts'
+
+const EVENTS = Number(process.argv[2] ?? 200_000)
+const PERSONS = Number(process.argv[3] ?? 50_000)
+const PARTITIONS = 8
+const EVENT_BYTES = 1_200
+const SEND_RECORDS = 2_000
+const TICKS_PER_SECOND = 100
+
+const dir = mkdtempSync(join(tmpdir(), 'headrace-bench-'))
+const postgres = await startTestPostgres()
+const log = await openEmbeddedLog({ dir: join(dir, 'log') })
+try {
+  for (const name of Object.values(TOPICS)) {
+    await log.createTopic({ name, partitions: partitionsOf(name, PARTITIONS), recordBytesMax: 4 * 1_048_576 })
+  }
+  const project = await ensureDefaultProject(postgres.sql, 'bench')
+  const settings = readSettings({ HEADRACE_DATA_DIR: dir })
+  const fill = log.producer({ name: 'fill', deadlineMs: 60_000 })
+  await seedPersons()
+  await fillRaw()
+  const projects = new ProjectCatalog(postgres.sql)
+  const before = { own: process.cpuUsage(), postgres: postgresCpu() }
+  const started = performance.now()
+  const ingest = await startIngest({
+    settings,
+    log,
+    sql: postgres.sql,
+    projects,
+    partitions: PARTITIONS,
+    logger: createLogger('bench', 'warn'),
+    fatal: (error) => {
+      throw error
+    },
+  })
+  await untilProduced()
+  const seconds = (performance.now() - started) / 1000
+  const own = process.cpuUsage(before.own)
+  const ownUs = (own.user + own.system) / EVENTS
+  const postgresUs = ((postgresCpu() - before.postgres) * 1e6) / EVENTS
+  console.log(
+    `ingest                  ${Math.round(EVENTS / seconds)} events/s (${EVENTS} events, ${PERSONS} persons, ${PARTITIONS} partitions)`,
+  )
+  console.log(
+    `cpu                     ${ownUs.toFixed(1)} µs per event here, ${postgresUs.toFixed(1)} µs in Postgres`,
+  )
+  console.log(
+    `bottleneck              ${ownUs > postgresUs ? 'this process: one core of JavaScript' : 'Postgres'}`,
+  )
+  await ingest.stop()
+  await projects.close()
+
+  async function seedPersons(): Promise<void> {
+    await postgres.sql`
+      INSERT INTO person (team_id, uuid, properties, created_at, version)
+      SELECT ${project.teamId}, gen_random_uuid(), jsonb_build_object('n', i, 'filler', repeat('x', 1000)), now(), 1
+      FROM generate_series(0, ${PERSONS - 1}) i`
+    await postgres.sql`
+      INSERT INTO person_distinct_id (team_id, distinct_id, person_id)
+      SELECT team_id, 'known-' || (properties->>'n'), id FROM person`
+    await postgres.sql`ANALYZE`
+  }
+
+  async function fillRaw(): Promise<void> {
+    for (let first = 0; first < EVENTS; first += SEND_RECORDS) {
+      await fill.send(
+        Array.from({ length: Math.min(SEND_RECORDS, EVENTS - first) }, (_, i) => rawRecord(first + i)),
+      )
+    }
+    await fill.close()
+  }
+
+  async function untilProduced(): Promise<void> {
+    for (;;) {
+      const [row] =
+        await postgres.sql`SELECT coalesce(sum(next_offset), 0)::bigint AS n FROM ingest_fence WHERE topic = ${TOPICS.raw}`
+      if (row!.n >= EVENTS) return
+      await Bun.sleep(50)
+    }
+  }
+} finally {
+  await log.close()
+  await postgres.stop()
+  rmSync(dir, { recursive: true, force: true })
+}
+
+function rawRecord(index: number): LogRecord {
+  const now = Date.now()
+  const uuid = uuidV7(now)
+  const personless = index % 5 === 0
+  const identify = index % 100 === 1
+  const distinctId = index % 20 === 3 ? `new-${index}` : `known-${(index * 7919) % PERSONS}`
+  const properties: Record<string, unknown> = {
+    index,
+    $current_url: 'https://example.com/pricing',
+    $lib: 'web',
+    filler: '',
+  }
+  if (index % 10 < 3) properties.$set = { visits: index }
+  if (identify) properties.$anon_distinct_id = `anon-${index}`
+  if (personless && !identify) properties.$process_person_profile = false
+  const body = { uuid, event: identify ? '$identify' : '$pageview', distinct_id: distinctId, properties }
+  properties.filler = 'x'.repeat(Math.max(0, EVENT_BYTES - JSON.stringify(body).length))
+  const off = personless && !identify
+  const key = off
+    ? ({ kind: 'personless', token: 'bench', uuid } as const)
+    : ({ kind: 'distinctId', token: 'bench', distinctId } as const)
+  const header = encodeRawHeader({
+    token: 'bench',
+    distinctId,
+    event: body.event,
+    uuid,
+    timestampMs: now,
+    timeRule: 'client',
+    nowMs: now,
+    sentAtMs: now,
+    ip: '127.0.0.1',
+    userAgent: 'bench',
+    sdk: 'web/1',
+    personProcessing: off ? 'off' : 'on',
+    cookieless: false,
+    requestId: '',
+    replayOf: undefined,
+  })
+  return {
+    topic: TOPICS.raw,
+    partition: partitionOf(key, PARTITIONS),
+    header,
+    value: Buffer.from(JSON.stringify(body)),
+  }
+}
+
+/** Seconds of the postmaster and all its children, ended ones included. */
+function postgresCpu(): number {
+  const pids = [postgres.pid, ...childrenOf(postgres.pid)]
+  return pids.reduce((sum, pid) => sum + cpuOf(pid), 0)
+}
+
+function childrenOf(pid: number): number[] {
+  return readdirSync(`/proc/${pid}/task`).flatMap((task) => {
+    const children = readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').trim()
+    return children === '' ? [] : children.split(' ').map(Number)
+  })
+}
+
+function cpuOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
+  const ticks = [11, 12, 13, 14].slice(0, pid === postgres.pid ? 4 : 2).map((i) => Number(fields[i]))
+  return ticks.reduce((sum, n) => sum + n, 0) / TICKS_PER_SECOND
+}
