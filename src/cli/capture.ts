@@ -1,10 +1,9 @@
 /** `headrace capture`: the role that takes events from SDKs. */
 import type { Command } from 'commander'
-import type { ExitCode } from './exit.ts'
 import { addRole, type RoleStart } from './role.ts'
 
-export function addCapture(program: Command, done: (code: ExitCode) => void): void {
-  addRole(program, done, {
+export function addCapture(program: Command): void {
+  addRole(program, {
     role: 'capture',
     description: 'role: take events from SDKs and put them in the log',
     connectionsMax: 2,

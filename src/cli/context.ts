@@ -3,6 +3,7 @@
  * at its first use and closed together. `prepareState` and `openCheckedLog` are the boot checks: what they refuse,
  * they refuse with one sentence.
  */
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   bindDeployment,
@@ -13,12 +14,13 @@ import {
   migrateState,
   openPostgres,
   type Project,
+  SETTINGS,
   type Settings,
   type Sql,
 } from '../catalog/index.ts'
-import { partitionsOf, TOPICS } from '../event/index.ts'
-import type { Log } from '../log/index.ts'
+import type { KafkaLogOptions, Log, WantedTopic } from '../log/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
+import { cliError } from './errors.ts'
 
 export class Context {
   readonly logKind: LogKind
@@ -49,7 +51,7 @@ export class Context {
 
   /** The log, whatever state its topics are in. */
   log(): Promise<Log> {
-    this.openedLog ??= openLog(this.settings)
+    this.openedLog ??= openLog(this.settings, this.name)
     return this.openedLog
   }
 
@@ -79,9 +81,34 @@ export class Context {
 
   /** The log with all topics right; embedded ones are made when missing. Throws HR_LOG_NO_TOPIC, HR_LOG_WRONG_TOPIC. */
   async checkedLog(deployment: Deployment): Promise<Log> {
+    const { applyPlan, checkTopics, planTopics } = await import('../log/index.ts')
     const log = await this.log()
-    if (log.kind === 'embedded') await createMissingTopics(log, deployment, this.settings)
+    const wanted = await this.wantedTopics(deployment.partitions)
+    const describe = () => log.describe(wanted.map((topic) => topic.name))
+    if (log.kind === 'kafka') {
+      checkTopics(wanted, await describe())
+      return log
+    }
+    const plan = planTopics(wanted, await describe())
+    // Another retention than at birth is no reason not to start; it holds for topics made from now on.
+    await applyPlan(
+      log,
+      plan.filter((action) => action.kind !== 'alter'),
+    )
     return log
+  }
+
+  /** Every topic as a deployment with so many partitions needs it. */
+  async wantedTopics(partitions: number): Promise<WantedTopic[]> {
+    const { deploymentTopics } = await import('../log/index.ts')
+    const { logRetentionHours, kafkaReplication, kafkaMinInsyncReplicas } = this.settings
+    return deploymentTopics({
+      partitions,
+      retentionMs: logRetentionHours * 3_600_000,
+      ...(this.logKind === 'kafka'
+        ? { replication: kafkaReplication, minInsyncReplicas: kafkaMinInsyncReplicas }
+        : {}),
+    })
   }
 
   /** The warehouse with this version's schema. Throws HR_WAREHOUSE_UNAVAILABLE, HR_WAREHOUSE_BAD_MIGRATION. */
@@ -117,21 +144,47 @@ export function warehouseUrl(settings: Settings): string {
   return settings.clickhouse === 'embedded' ? `http://${settings.warehouseAddress}` : settings.clickhouse
 }
 
-async function openLog(settings: Settings): Promise<Log> {
-  const { openEmbeddedLog } = await import('../log/index.ts')
-  return openEmbeddedLog({ dir: logDir(settings), diskUsedRatioMax: settings.logDiskFullPercent / 100 })
+async function openLog(settings: Settings, name: string): Promise<Log> {
+  const { openEmbeddedLog, openKafkaLog } = await import('../log/index.ts')
+  if (settings.log === 'embedded') {
+    return openEmbeddedLog({ dir: logDir(settings), diskUsedRatioMax: settings.logDiskFullPercent / 100 })
+  }
+  return openKafkaLog(kafkaOptions(settings, name))
 }
 
-async function createMissingTopics(log: Log, deployment: Deployment, settings: Settings): Promise<void> {
-  const names = Object.values(TOPICS)
-  const there = new Set((await log.describe(names)).map((state) => state.name))
-  for (const name of names) {
-    if (there.has(name)) continue
-    await log.createTopic({
-      name,
-      partitions: partitionsOf(name, deployment.partitions),
-      retentionMs: settings.logRetentionHours * 3_600_000,
-      recordBytesMax: 4_000_000,
-    })
+/** The Kafka settings as the log wants them. Throws HR_SETTING_INVALID when a file of a certificate cannot be read. */
+function kafkaOptions(settings: Settings, name: string): KafkaLogOptions {
+  const { kafkaSaslMechanism: mechanism } = settings
+  const tls: NonNullable<KafkaLogOptions['tls']> = {}
+  if (settings.kafkaTlsCa !== '') tls.ca = readPem('kafkaTlsCa', settings)
+  if (settings.kafkaTlsCert !== '') tls.cert = readPem('kafkaTlsCert', settings)
+  if (settings.kafkaTlsKey !== '') tls.key = readPem('kafkaTlsKey', settings)
+  return {
+    brokers: settings.log.slice('kafka://'.length).split(','),
+    clientId: `headrace-${name}`,
+    compression: settings.kafkaCompression,
+    replication: settings.kafkaReplication,
+    ...(settings.kafkaTls === 'on' ? { tls } : {}),
+    ...(mechanism === 'none'
+      ? {}
+      : {
+          sasl: {
+            mechanism,
+            username: settings.kafkaSaslUsername,
+            password: settings.kafkaSaslPassword,
+          },
+        }),
+  }
+}
+
+function readPem(key: 'kafkaTlsCa' | 'kafkaTlsCert' | 'kafkaTlsKey', settings: Settings): string {
+  try {
+    return readFileSync(settings[key], 'utf8')
+  } catch (error) {
+    throw cliError(
+      'HR_CLI_ARGUMENT',
+      `${SETTINGS[key].env} names "${settings[key]}", which cannot be read; allowed is a PEM file`,
+      error,
+    )
   }
 }

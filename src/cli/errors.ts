@@ -6,17 +6,13 @@ export const CLI_ERRORS = {
     class: 'rejected',
     meaning: 'ClickHouse refuses the query of `headrace sql`; its own words follow.',
   },
-  HR_CLI_WAREHOUSE_UNREACHABLE: {
+  HR_CLI_UNREACHABLE: {
     class: 'retriable',
-    meaning: 'ClickHouse does not answer `headrace sql`.',
-  },
-  HR_CLI_TOPICS_WRONG: {
-    class: 'fatal',
-    meaning: 'Topics exist with settings that only a human may change; `headrace kafka plan` shows them.',
+    meaning: 'A server that the verb needs does not answer.',
   },
   HR_CLI_ARGUMENT: {
     class: 'rejected',
-    meaning: 'An argument of a verb is not of the allowed form.',
+    meaning: 'An argument of a verb, or a file that a setting names, is not what is allowed.',
   },
 } as const
 

@@ -1,11 +1,10 @@
 /** `headrace ingest`: the role that makes enriched rows of raw events. */
 import type { Command } from 'commander'
 import { ProjectCatalog } from '../catalog/index.ts'
-import type { ExitCode } from './exit.ts'
 import { addRole, type RoleStart } from './role.ts'
 
-export function addIngest(program: Command, done: (code: ExitCode) => void): void {
-  addRole(program, done, {
+export function addIngest(program: Command): void {
+  addRole(program, {
     role: 'ingest',
     description: 'role: give every raw event its person and groups, once',
     connectionsMax: 8,

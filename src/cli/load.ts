@@ -1,10 +1,9 @@
 /** `headrace load`: the role that inserts rows into ClickHouse. */
 import type { Command } from 'commander'
-import type { ExitCode } from './exit.ts'
 import { addRole, type RoleStart } from './role.ts'
 
-export function addLoad(program: Command, done: (code: ExitCode) => void): void {
-  addRole(program, done, {
+export function addLoad(program: Command): void {
+  addRole(program, {
     role: 'load',
     description: 'role: insert the rows of the log into ClickHouse, each once',
     connectionsMax: 14,

@@ -44,7 +44,6 @@ export type RoleOptions = {
 /** The verb of a role: its flags, and its one line of help. */
 export function addRole(
   program: Command,
-  done: (code: ExitCode) => void,
   verb: { role: Role; description: string; connectionsMax: number; start: RoleStart },
 ): void {
   const { role, description, connectionsMax, start } = verb
@@ -53,7 +52,15 @@ export function addRole(
     .addOption(new Option('--supervised').hideHelp())
     .action(async (flags: DeploymentFlags & { supervised?: boolean }) => {
       const settings = settingsOf(flags)
-      done(await runRole({ role, settings, supervised: flags.supervised === true, connectionsMax, start }))
+      const code = await runRole({
+        role,
+        settings,
+        supervised: flags.supervised === true,
+        connectionsMax,
+        start,
+      })
+      // Everything that must end has ended; the pipe to the supervisor and a library's timer must not keep us.
+      process.exit(code)
     })
 }
 

@@ -70,16 +70,13 @@ async function ask(url: string, query: string, format: Format | 'JSONEachRow'): 
     text = await response.text()
   } catch (error) {
     throw cliError(
-      'HR_CLI_WAREHOUSE_UNREACHABLE',
+      'HR_CLI_UNREACHABLE',
       `ClickHouse at ${target.origin} does not answer; is \`headrace up\` running?`,
       error,
     )
   }
   if (response.status === 503 || response.status === 502) {
-    throw cliError(
-      'HR_CLI_WAREHOUSE_UNREACHABLE',
-      `ClickHouse at ${target.origin} is not ready: ${text.trim()}`,
-    )
+    throw cliError('HR_CLI_UNREACHABLE', `ClickHouse at ${target.origin} is not ready: ${text.trim()}`)
   }
   if (!response.ok) throw cliError('HR_CLI_QUERY_REFUSED', text.trim())
   return text

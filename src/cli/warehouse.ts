@@ -2,11 +2,10 @@
 import type { Command } from 'commander'
 import { parseAddress } from '../catalog/index.ts'
 import { warehouseDir } from './context.ts'
-import type { ExitCode } from './exit.ts'
 import { addRole, type RoleStart } from './role.ts'
 
-export function addWarehouse(program: Command, done: (code: ExitCode) => void): void {
-  addRole(program, done, {
+export function addWarehouse(program: Command): void {
+  addRole(program, {
     role: 'warehouse',
     description: 'role: the embedded ClickHouse engine behind its HTTP interface',
     connectionsMax: 1,

@@ -129,7 +129,10 @@ export async function startProduct(options: ProductOptions = {}): Promise<Produc
         stdout: 'pipe',
         stderr: 'pipe',
       })
-      const [stdout, stderr] = await Promise.all([verb.stdout.text(), verb.stderr.text()])
+      const [stdout, stderr] = await Promise.all([
+        new Response(verb.stdout).text(),
+        new Response(verb.stderr).text(),
+      ])
       return { code: await verb.exited, stdout, stderr }
     },
     async stop() {
