@@ -10,10 +10,10 @@
  */
 import { type HeadraceError, isRetriable, TOPICS } from '../event/index.ts'
 import { openFence } from './intent.ts'
-import type { Lane } from './lane.ts'
+import { ABANDON_WAIT_MS, type Lane } from './lane.ts'
 import { loadMetrics } from './metrics.ts'
 import { type InputPlace, PartitionInput } from './partition-input.ts'
-import { backoffMs, pause } from './wait.ts'
+import { backoffMs, ended, pause } from './wait.ts'
 
 /** One `next`: small, since every partition may overshoot the lane's bound by one. */
 const READ_RECORDS_MAX = 2_000
@@ -39,7 +39,7 @@ export class InputReader {
   private running: Promise<void> | undefined
 
   constructor(
-    private readonly lane: Lane,
+    readonly lane: Lane,
     logId: string,
     readonly topic: string,
     readonly partition: number,
@@ -64,7 +64,7 @@ export class InputReader {
     this.closing.abort()
     this.input = undefined
     this.lane.remove(this)
-    await this.running
+    await ended(this.running, ABANDON_WAIT_MS)
   }
 
   /** Forgets what waits and starts anew at the fence, after `pauseMs`. */

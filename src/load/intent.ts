@@ -214,6 +214,33 @@ export async function replaceByChildren(tx: Transaction, parent: string, childre
   await markDone(tx, parent)
 }
 
+/**
+ * Per `topic/partition` of the topics as they are now: the first offset that the load may still read, which is the
+ * fence, or the begin of an open intent.
+ */
+export async function neededFrom(
+  sql: Sql,
+  logIds: ReadonlyMap<string, string>,
+): Promise<Map<string, number>> {
+  return guardState('read load fences', async () => {
+    // Fences first: an intent that is written in between is then seen, or its fence was not yet moved.
+    const fences = await sql<{ topic: string; log_id: string; partition: number; next_offset: number }[]>`
+      SELECT topic, log_id, partition, next_offset FROM load_fence`
+    const open = await sql<{ ranges: IntentRange[] }[]>`SELECT ranges FROM load_intent WHERE state = 'open'`
+    const needed = new Map<string, number>()
+    const lower = (topic: string, logId: string, partition: number, offset: number) => {
+      if (logIds.get(topic) !== logId) return
+      const key = `${topic}/${partition}`
+      needed.set(key, Math.min(needed.get(key) ?? offset, offset))
+    }
+    for (const fence of fences) lower(fence.topic, fence.log_id, fence.partition, fence.next_offset)
+    for (const { ranges } of open) {
+      for (const range of ranges) lower(range.topic, range.logId, range.partition, range.from)
+    }
+    return needed
+  })
+}
+
 /** How many intents are open and how many wait for a repair. */
 export async function countIntents(sql: Sql): Promise<{ open: number; repair: number }> {
   return guardState('count load intents', async () => {

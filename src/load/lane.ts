@@ -13,7 +13,7 @@
  */
 import { type HeadraceError, isRetriable } from '../event/index.ts'
 import { INSERT_BYTES_MAX, INSERT_ROWS_MAX } from '../warehouse/index.ts'
-import { intentOf, makeBatch } from './batch.ts'
+import { type BatchRange, intentOf, makeBatch } from './batch.ts'
 import { CUT_LIMITS, planCut } from './cut.ts'
 import { deliver } from './deliver.ts'
 import { holdIntent } from './hold-intent.ts'
@@ -22,7 +22,7 @@ import { writeIntent } from './intent.ts'
 import { LOAD_DOCS, loadMetrics } from './metrics.ts'
 import type { PartitionInput } from './partition-input.ts'
 import { type SettleDeps, settlePartition } from './settle.ts'
-import { Signal } from './wait.ts'
+import { ended, Signal } from './wait.ts'
 
 export type LaneDeps = Omit<SettleDeps, 'blocked'> & {
   flushMs: number
@@ -42,6 +42,8 @@ const BUFFER_BYTES_MAX = 2 * FLUSH_BYTES
 const BUFFER_ROWS_MAX = LIMITS.rowsMax
 /** How long the first rows after a quiet time wait for company. */
 const LINGER_MS_MAX = 100
+/** A call to ClickHouse that hangs cannot be called back; nobody waits longer for it when all is stopped. */
+export const ABANDON_WAIT_MS = 1_000
 
 export class Lane {
   private readonly readers = new Set<InputReader>()
@@ -74,7 +76,7 @@ export class Lane {
   async stop(waitMs: number): Promise<void> {
     await this.finished(undefined, waitMs)
     this.stopping.abort()
-    await this.running
+    await ended(this.running, ABANDON_WAIT_MS)
   }
 
   add(reader: InputReader): void {
@@ -90,10 +92,7 @@ export class Lane {
   async finished(reader: InputReader | undefined, waitMs: number): Promise<void> {
     const { inFlight } = this
     if (!inFlight || (reader && !inFlight.readers.includes(reader))) return
-    const given = new AbortController()
-    const timer = setTimeout(() => given.abort(), waitMs)
-    await Promise.race([inFlight.done, new Signal().wait(given.signal)])
-    clearTimeout(timer)
+    await ended(inFlight.done, waitMs)
   }
 
   /** Rows were taken up. */
@@ -142,9 +141,9 @@ export class Lane {
         await this.arrived.wait(signal, waitMs)
         continue
       }
-      const done = this.cut()
-      this.inFlight &&= { ...this.inFlight, done }
-      await done
+      const cut = this.takeCut()
+      this.inFlight = { readers: cut.readers, done: this.send(cut) }
+      await this.inFlight.done
       this.inFlight = undefined
       this.drained.notify()
     }
@@ -167,7 +166,8 @@ export class Lane {
     return Math.max(0, Math.min(due - now, flushMs))
   }
 
-  private async cut(): Promise<void> {
+  /** Takes the next cut out of the inputs; their fences in memory move at once. */
+  private takeCut(): { ranges: BatchRange[]; readers: InputReader[] } {
     const ready = [...this.readers].filter((reader) => reader.input?.movable)
     const turned = [...ready.slice(this.turn % ready.length), ...ready.slice(0, this.turn % ready.length)]
     this.turn++
@@ -178,16 +178,19 @@ export class Lane {
       inputs.map(({ waiting }) => waiting),
       LIMITS,
     )
-    const ranges = []
+    const ranges: BatchRange[] = []
     const readers: InputReader[] = []
     for (let i = 0; i < inputs.length; i++) {
       const input = inputs[i]!
-      // Nothing of it is taken but copies wait in front of its end: the fence passes them.
+      // With no row waiting there are only copies: the fence passes them.
       if (plan.taken[i]! === 0 && input.waiting.length > 0) continue
       ranges.push(input.cut(plan.taken[i]!))
       readers.push(turned[i]!)
     }
-    this.inFlight = { readers, done: Promise.resolve() }
+    return { ranges, readers }
+  }
+
+  private async send({ ranges, readers }: { ranges: BatchRange[]; readers: InputReader[] }): Promise<void> {
     const batch = makeBatch(this.table, ranges)
     const intent = intentOf(batch, Bun.randomUUIDv7())
     try {

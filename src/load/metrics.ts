@@ -36,7 +36,7 @@ export const loadMetrics = {
   gap: gauge(
     'headrace_load_gap',
     '1 while the load of a partition number stands still because of a gap or a record that cannot be read.',
-    ['partition'],
+    ['group', 'partition'],
   ),
   fenceMoved: counter(
     'headrace_load_fence_moved_total',

@@ -41,3 +41,12 @@ export function backoffMs(attempt: number, random: () => number = Math.random): 
 export function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Signal().wait(signal, ms)
 }
+
+/** Resolves when `work` has ended, whatever its end, at the latest after `ms`. */
+export async function ended(work: Promise<unknown> | undefined, ms: number): Promise<void> {
+  if (!work) return
+  const given = new AbortController()
+  const timer = setTimeout(() => given.abort(), ms)
+  await Promise.race([work.catch(() => {}), new Signal().wait(given.signal)])
+  clearTimeout(timer)
+}

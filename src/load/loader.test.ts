@@ -1,0 +1,154 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'bun:test'
+import { EVENT_TIME_MS } from '../../test/support/rows.ts'
+import { waitFor } from '../../test/support/wait-for.ts'
+import { encodeRowHeader, PERSON, STORED, TOPICS } from '../event/index.ts'
+import { loadMetrics } from './metrics.ts'
+import { LoadBench, PARTITIONS, type Servers, startServers } from './test-load.ts'
+
+let servers: Servers
+let bench: LoadBench
+beforeAll(async () => {
+  servers = await startServers()
+}, 60_000)
+afterAll(() => servers.stop())
+beforeEach(async () => {
+  bench = await LoadBench.open(servers)
+})
+afterEach(() => bench.close())
+
+const stored = (count: number) => Array.from({ length: count }, () => ({ code: STORED, rows: 1 }))
+const copies = async () => (await loadMetrics.copies.get()).values[0]?.value ?? 0
+
+/** A row of `persons`, with a source as ingest gives it. */
+function personRecord(partition: number, offset: number) {
+  const source = { logId: bench.rawId, partition, offset, sub: 0 }
+  return {
+    topic: TOPICS.persons,
+    partition,
+    header: encodeRowHeader({
+      source,
+      prev: undefined,
+      teamId: 77,
+      timestampMs: EVENT_TIME_MS,
+      restamped: false,
+    }),
+    value: PERSON.encode({
+      id: bench.rawId,
+      created_at: EVENT_TIME_MS,
+      team_id: 77,
+      properties: `{"offset":${offset}}`,
+      is_identified: 0,
+      is_deleted: 0,
+      version: offset,
+    }),
+  }
+}
+
+describe('what the log gives is in ClickHouse once', () => {
+  test('rows of every topic, also those that come later; fences and intents agree', async () => {
+    await bench.load()
+    for (const raw of bench.raw) await bench.producer.send(raw.rows(stored(500)))
+    await bench.producer.send([personRecord(0, 1), personRecord(0, 2)])
+    await bench.waitForRows(1000)
+    await bench.producer.send(bench.raw[1]!.rows(stored(7)))
+    await bench.waitForRows(1007)
+    await bench.waitForSettled()
+    expect(await bench.stored()).toEqual({ rows: 1007, sources: 1007 })
+    const fences = await bench.sql`
+      SELECT partition, next_offset, last FROM load_fence WHERE topic = 'events' ORDER BY partition`
+    expect(fences.map((fence) => ({ ...fence }))).toEqual([
+      { partition: 0, next_offset: 500, last: { [bench.rawId]: [499, 0] } },
+      { partition: 1, next_offset: 507, last: { [bench.rawId]: [506, 0] } },
+    ])
+    await waitFor(
+      'the newest person',
+      async () => {
+        const found = await bench.warehouse.query<{ properties: string }>(
+          'SELECT properties FROM person FINAL WHERE id = {id:UUID}',
+          { id: bench.rawId },
+        )
+        return found[0]?.properties === '{"offset":2}'
+      },
+      10_000,
+    )
+  })
+
+  test('copies are passed over and counted', async () => {
+    const before = await copies()
+    const rows = bench.raw[0]!.rows(stored(10))
+    await bench.producer.send([
+      ...rows,
+      ...rows.slice(3),
+      ...bench.raw[0]!.rows(stored(5)),
+      ...rows.slice(0, 2),
+    ])
+    await bench.load()
+    await bench.waitForRows(15)
+    await waitFor(
+      'the fence behind the last copy',
+      async () => {
+        const [fence] =
+          await bench.sql`SELECT next_offset FROM load_fence WHERE topic = 'events' AND partition = 0`
+        return fence?.next_offset === 24
+      },
+      10_000,
+    )
+    expect(await bench.stored()).toEqual({ rows: 15, sources: 15 })
+    expect((await copies()) - before).toBe(9)
+  })
+
+  test('events over 80 months go in cuts of at most 50', async () => {
+    const month = (offset: number) => Date.UTC(2019, offset % 80, 3)
+    await bench.producer.send(bench.raw[0]!.rows(stored(400), month))
+    await bench.load()
+    await bench.waitForRows(400)
+    expect(await bench.stored()).toEqual({ rows: 400, sources: 400 })
+    expect((await bench.intents())['done']).toBeGreaterThanOrEqual(8)
+  })
+
+  test('two loaders share the partitions, one leaves, the other goes on', async () => {
+    const first = await bench.load()
+    const send = async () => {
+      for (const raw of bench.raw) await bench.producer.send(raw.rows(stored(200)))
+    }
+    await send()
+    const second = await bench.load()
+    for (let i = 0; i < 5; i++) await send()
+    await first.stop()
+    for (let i = 0; i < 5; i++) await send()
+    await bench.waitForRows(11 * 200 * PARTITIONS)
+    await bench.waitForSettled()
+    const all = 11 * 200 * PARTITIONS
+    expect(await bench.stored()).toEqual({ rows: all, sources: all })
+    expect(await second.notReady()).toBeUndefined()
+  })
+})
+
+describe('what is missing is not passed over', () => {
+  test('a gap stops its partition number after the rows before it; the other goes on', async () => {
+    const load = await bench.load()
+    const lost = bench.raw[0]!.rows(stored(30))
+    await bench.producer.send([...lost.slice(0, 10), ...lost.slice(11)])
+    await bench.producer.send(bench.raw[1]!.rows(stored(30)))
+    await waitFor('a halt', async () => (await load.notReady()) !== undefined, 10_000)
+    expect(await load.notReady()).toMatch(
+      /load of partition 0 stopped: gap in events\/0: the row at offset 10/,
+    )
+    await bench.waitForRows(40)
+    await bench.producer.send(bench.raw[1]!.rows(stored(5)))
+    await bench.waitForRows(45)
+    expect(await bench.stored()).toEqual({ rows: 45, sources: 45 })
+    const values = (await loadMetrics.gap.get()).values
+    const gap = values.find(({ labels }) => labels.group === 'load' && Number(labels.partition) === 0)
+    expect(gap?.value).toBe(1)
+  })
+
+  test('a topic that was made anew is not taken for the old one', async () => {
+    await bench.sql`
+      INSERT INTO load_fence (log_id, partition, topic, next_offset)
+      VALUES ('00000000-0000-4000-8000-000000000000', 0, 'events', 12)`
+    const load = await bench.load()
+    await waitFor('a halt', async () => (await load.notReady()) !== undefined, 10_000)
+    expect(await load.notReady()).toMatch(/topic events was made anew.*loaded up to 12/)
+  })
+})

@@ -1,0 +1,208 @@
+/**
+ * Rows as ingest makes them, for tests of what comes after it: topics in a log, chains of `events` records whose
+ * sources and `prev` are right, and receipts that agree with them.
+ */
+import type { Sql } from '../../src/catalog/index.ts'
+import {
+  describeOutcome,
+  EVENTS,
+  type EventRow,
+  encodeOutcomes,
+  encodeRawHeader,
+  encodeRowHeader,
+  type OffsetOutcome,
+  OUTCOMES,
+  type Place,
+  partitionsOf,
+  personUuid,
+  RAW_TOPICS,
+  ROW_TOPICS,
+  type RowHeader,
+  STORED,
+  sourceHash,
+  TOPICS,
+} from '../../src/event/index.ts'
+import type { Log, LogRecord, Producer } from '../../src/log/index.ts'
+
+/** Makes every topic of the event path; gives their ids by name. */
+export async function createTopics(log: Log, partitions: number): Promise<Map<string, string>> {
+  const ids = new Map<string, string>()
+  for (const name of [...RAW_TOPICS, ...ROW_TOPICS]) {
+    const topic = await log.createTopic({
+      name,
+      partitions: partitionsOf(name, partitions),
+      recordBytesMax: 4 * 1024 * 1024,
+    })
+    ids.set(name, topic.logId)
+  }
+  return ids
+}
+
+const NO_TIME = 0
+export const EVENT_TIME_MS = Date.UTC(2026, 4, 17, 12)
+
+/** The uuid of the test event at a raw offset. */
+export function uuidAt(partition: number, offset: number): string {
+  return personUuid(partition, `event-${offset}`)
+}
+
+export function eventRow(
+  logId: string,
+  partition: number,
+  place: Place,
+  timestampMs = EVENT_TIME_MS,
+): EventRow {
+  const row: Partial<Record<keyof EventRow, unknown>> = {
+    uuid: uuidAt(partition, place.offset),
+    event: '$pageview',
+    properties: `{"n":${place.offset}}`,
+    timestamp: timestampMs,
+    team_id: 1,
+    distinct_id: `user-${place.offset % 7}`,
+    elements_chain: '',
+    created_at: EVENT_TIME_MS,
+    person_id: personUuid(1, `user-${place.offset % 7}`),
+    person_created_at: EVENT_TIME_MS,
+    person_properties: '{}',
+    person_mode: 'full',
+    historical_migration: false,
+    _log_id: logId,
+    _partition: partition,
+    _offset: place.offset,
+    _sub: place.sub,
+    _config_version: 1,
+    _restamped: false,
+  }
+  for (const group of [0, 1, 2, 3, 4] as const) {
+    row[`group${group}_properties`] = ''
+    row[`group${group}_created_at`] = NO_TIME
+  }
+  return row as EventRow
+}
+
+/** One raw partition, as ingest would carry it on: raw records, rows, outcomes and receipts. */
+export class RawPartition {
+  private nextOffset = 0
+  private last: Place | undefined
+
+  constructor(private readonly deps: { sql: Sql; producer: Producer; rawId: string; partition: number }) {}
+
+  get offset(): number {
+    return this.nextOffset
+  }
+
+  /** What one batch with these outcomes sends to `events`; moves on. */
+  rows(
+    outcomes: readonly OffsetOutcome[],
+    timestampMs: (offset: number) => number = () => EVENT_TIME_MS,
+  ): LogRecord[] {
+    const { rawId, partition } = this.deps
+    const records: LogRecord[] = []
+    for (const { code, rows } of outcomes) {
+      const offset = this.nextOffset++
+      for (let sub = 0; code === STORED && sub < rows; sub++) {
+        const header: RowHeader = {
+          source: { logId: rawId, partition, offset, sub },
+          prev: this.last,
+          teamId: 1,
+          timestampMs: timestampMs(offset),
+          restamped: false,
+        }
+        this.last = { offset, sub }
+        const row = eventRow(rawId, partition, this.last, timestampMs(offset))
+        records.push({
+          topic: TOPICS.events,
+          partition,
+          header: encodeRowHeader(header),
+          value: EVENTS.encode(row),
+        })
+      }
+    }
+    return records
+  }
+
+  /** A whole batch: raw records, rows, outcomes of the rest, receipt and fence. */
+  async batch(outcomes: readonly OffsetOutcome[], timestampMs?: (offset: number) => number): Promise<void> {
+    const { sql, producer, rawId, partition } = this.deps
+    const from = this.nextOffset
+    const prev = this.last
+    const raw = outcomes.map((_, i) => rawRecord(partition, from + i))
+    const rows = this.rows(outcomes, timestampMs)
+    const rest = outcomes.flatMap(({ code }, i) =>
+      code === STORED ? [] : [outcomeRecord(rawId, partition, from + i, code)],
+    )
+    await producer.send([...raw, ...rows, ...rest])
+    const counts = { stored: 0, duplicate: 0, dropped: 0, dead_lettered: 0, erased: 0, expired: 0 }
+    let storedRows = 0
+    let hashSum = 0
+    outcomes.forEach(({ code, rows }, i) => {
+      counts[describeOutcome(code).state]++
+      for (let sub = 0; code === STORED && sub < rows; sub++) {
+        storedRows++
+        hashSum += sourceHash({ offset: from + i, sub })
+      }
+    })
+    await sql`
+      INSERT INTO receipt (log_id, partition, from_offset, to_offset, checksum, outcomes, stored, duplicate, dropped,
+        dead_lettered, stored_rows, hash_sum, prev_offset, prev_sub, config_version)
+      VALUES (${rawId}, ${partition}, ${from}, ${this.nextOffset}, 0, ${encodeOutcomes(outcomes)}, ${counts.stored},
+        ${counts.duplicate}, ${counts.dropped}, ${counts.dead_lettered}, ${storedRows}, ${hashSum},
+        ${prev?.offset ?? null}, ${prev?.sub ?? null}, 1)`
+    await sql`
+      INSERT INTO ingest_fence (log_id, partition, topic, next_offset, produced_through, last_offset, last_sub)
+      VALUES (${rawId}, ${partition}, ${TOPICS.raw}, ${this.nextOffset}, ${this.nextOffset}, ${this.last?.offset ?? null}, ${this.last?.sub ?? null})
+      ON CONFLICT (log_id, partition) DO UPDATE SET next_offset = excluded.next_offset,
+        produced_through = excluded.produced_through, last_offset = excluded.last_offset, last_sub = excluded.last_sub`
+  }
+}
+
+export function rawRecord(partition: number, offset: number): LogRecord {
+  const header = encodeRawHeader({
+    token: 'phc_test',
+    distinctId: `user-${offset % 7}`,
+    event: '$pageview',
+    uuid: uuidAt(partition, offset),
+    timestampMs: EVENT_TIME_MS,
+    timeRule: 'client',
+    nowMs: EVENT_TIME_MS,
+    sentAtMs: undefined,
+    ip: '192.0.2.1',
+    userAgent: 'test',
+    sdk: 'test-sdk/1.2.3',
+    personProcessing: 'on',
+    cookieless: false,
+    requestId: 'r',
+    replayOf: undefined,
+  })
+  return { topic: TOPICS.raw, partition, header, value: Buffer.from(`{"event":"$pageview","n":${offset}}`) }
+}
+
+function outcomeRecord(rawId: string, partition: number, offset: number, code: number): LogRecord {
+  const { state, reason } = describeOutcome(code)
+  const source = { logId: rawId, partition, offset, sub: 0 }
+  return {
+    topic: TOPICS.outcomes,
+    partition,
+    header: encodeRowHeader({
+      source,
+      prev: undefined,
+      teamId: 1,
+      timestampMs: EVENT_TIME_MS,
+      restamped: false,
+    }),
+    value: OUTCOMES.encode({
+      team_id: 1,
+      uuid: uuidAt(partition, offset),
+      event: '$pageview',
+      distinct_id: `user-${offset % 7}`,
+      state,
+      reason,
+      first_source: state === 'duplicate' ? `${rawId}/${partition}/0/0` : '',
+      timestamp: EVENT_TIME_MS,
+      _log_id: rawId,
+      _partition: partition,
+      _offset: offset,
+      _sub: 0,
+    }),
+  }
+}
