@@ -5,4 +5,6 @@
 
 export { type EmbeddedLogOptions, openEmbeddedLog } from './embedded/index.ts'
 export * from './errors.ts'
+export { type KafkaLog, type KafkaLogOptions, openKafkaLog } from './kafka/index.ts'
 export * from './log.ts'
+export * from './topics.ts'
