@@ -3,8 +3,7 @@ import { ClickHouseError } from '@clickhouse/client'
 import { classify, type Doing } from './classify.ts'
 import { warehouseError } from './errors.ts'
 
-const ch = (code: number, message = 'x', type = 'T') =>
-  new ClickHouseError({ code: String(code), message, type })
+const ch = (type: string, message = 'x') => new ClickHouseError({ code: '1', message, type })
 const refused = Object.assign(new Error('connect ECONNREFUSED 127.0.0.1:1'), { code: 'ECONNREFUSED' })
 
 const RULES: Record<string, [Doing, unknown, string, string]> = {
@@ -23,32 +22,37 @@ const RULES: Record<string, [Doing, unknown, string, string]> = {
   ],
   'too many parts: merges lag': [
     'insert',
-    ch(252, 'Too many parts (3000)'),
+    ch('TOO_MANY_PARTS', 'Too many parts (3000)'),
     'HR_WAREHOUSE_UNAVAILABLE',
     'retriable',
   ],
   'too many months in one insert': [
     'insert',
-    ch(252, 'Too many partitions for single INSERT block (more than 100)'),
+    ch('TOO_MANY_PARTS', 'Too many partitions for single INSERT block (more than 100)'),
     'HR_WAREHOUSE_TOO_MANY_MONTHS',
     'rejected',
   ],
-  'memory limit': ['insert', ch(241), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
-  'read-only replica': ['insert', ch(242), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
-  'Keeper gone': ['insert', ch(999), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
-  'quorum not reached': ['insert', ch(285), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
-  'busy front': ['insert', ch(202), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
-  'disk full': ['insert', ch(243), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
-  'wrong password': ['insert', ch(516), 'HR_WAREHOUSE_DENIED', 'retriable'],
-  'table missing': ['insert', ch(60), 'HR_WAREHOUSE_SCHEMA_BEHIND', 'retriable'],
-  'column missing on insert': ['insert', ch(16), 'HR_WAREHOUSE_SCHEMA_BEHIND', 'retriable'],
-  'database missing': ['query', ch(81), 'HR_WAREHOUSE_SCHEMA_BEHIND', 'retriable'],
-  'rows cut short': ['insert', ch(33), 'HR_WAREHOUSE_REFUSED', 'rejected'],
-  'broken constraint': ['insert', ch(469), 'HR_WAREHOUSE_REFUSED', 'rejected'],
-  'syntax error in a query': ['query', ch(62), 'HR_WAREHOUSE_QUERY_REFUSED', 'rejected'],
-  'unknown name in a query': ['query', ch(47), 'HR_WAREHOUSE_QUERY_REFUSED', 'rejected'],
-  'syntax error in an insert is ours': ['insert', ch(62), 'HR_WAREHOUSE_UNEXPECTED', 'fatal'],
-  'a bug of the server in an insert': ['insert', ch(49), 'HR_WAREHOUSE_UNEXPECTED', 'fatal'],
+  'memory limit': ['insert', ch('MEMORY_LIMIT_EXCEEDED'), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
+  'read-only replica': ['insert', ch('TABLE_IS_READ_ONLY'), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
+  'Keeper gone': ['insert', ch('KEEPER_EXCEPTION'), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
+  'quorum not reached': ['insert', ch('TOO_FEW_LIVE_REPLICAS'), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
+  'busy front': ['insert', ch('TOO_MANY_SIMULTANEOUS_QUERIES'), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
+  'disk full': ['insert', ch('NOT_ENOUGH_SPACE'), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
+  'wrong password': ['insert', ch('AUTHENTICATION_FAILED'), 'HR_WAREHOUSE_DENIED', 'retriable'],
+  'table missing': ['insert', ch('UNKNOWN_TABLE'), 'HR_WAREHOUSE_SCHEMA_BEHIND', 'retriable'],
+  'column missing on insert': [
+    'insert',
+    ch('NO_SUCH_COLUMN_IN_TABLE'),
+    'HR_WAREHOUSE_SCHEMA_BEHIND',
+    'retriable',
+  ],
+  'database missing': ['query', ch('UNKNOWN_DATABASE'), 'HR_WAREHOUSE_SCHEMA_BEHIND', 'retriable'],
+  'rows cut short': ['insert', ch('CANNOT_READ_ALL_DATA'), 'HR_WAREHOUSE_REFUSED', 'rejected'],
+  'broken constraint': ['insert', ch('VIOLATED_CONSTRAINT'), 'HR_WAREHOUSE_REFUSED', 'rejected'],
+  'syntax error in a query': ['query', ch('SYNTAX_ERROR'), 'HR_WAREHOUSE_QUERY_REFUSED', 'rejected'],
+  'unknown name in a query': ['query', ch('UNKNOWN_IDENTIFIER'), 'HR_WAREHOUSE_QUERY_REFUSED', 'rejected'],
+  'syntax error in an insert is ours': ['insert', ch('SYNTAX_ERROR'), 'HR_WAREHOUSE_UNEXPECTED', 'fatal'],
+  'a bug of the server in an insert': ['insert', ch('LOGICAL_ERROR'), 'HR_WAREHOUSE_UNEXPECTED', 'fatal'],
 }
 
 describe('classify', () => {

@@ -158,7 +158,7 @@ async function readText(
     if (done) break
     parts.push(value)
     size += value.length
-    if (size > QUERY_BYTES_MAX) throw exception(730, 'The query is too large', 'QUERY_IS_TOO_LARGE')
+    if (size > QUERY_BYTES_MAX) throw exception(229, 'The query is too large', 'QUERY_IS_TOO_LARGE')
     if (mayBeInsert && size <= INSERT_HEAD_BYTES_MAX + value.length) {
       const found = splitAtData(Buffer.concat(parts))
       if (found) return found
@@ -244,7 +244,7 @@ export function statusOf(code: number): number {
   if (NOT_FOUND.includes(code)) return 404
   if (BAD_REQUEST.includes(code)) return 400
   if (code === 497 || code === 164) return 403
-  if (code === 307 || code === 730) return 413
+  if (code === 307 || code === 229) return 413
   if (code === 159) return 408
   if (code === 48) return 501
   if (code === 202 || code === 210) return 503
