@@ -2,15 +2,17 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { addCapture } from './capture.ts'
+import { addDoctor } from './doctor.ts'
 import { EXIT, type ExitCode, exitCodeOf, sentence } from './exit.ts'
 import { addIngest } from './ingest.ts'
+import { addKafka } from './kafka.ts'
 import { addLoad } from './load.ts'
 import { addProject } from './project.ts'
 import { addSql } from './sql.ts'
 import { addUp } from './up.ts'
 import { addWarehouse } from './warehouse.ts'
 
-const VERBS = [addUp, addCapture, addIngest, addLoad, addWarehouse, addSql, addProject]
+const VERBS = [addUp, addCapture, addIngest, addLoad, addWarehouse, addSql, addDoctor, addProject, addKafka]
 
 /** Runs the verb that `args` name; resolves with the exit code. */
 export async function runCli(args: string[]): Promise<ExitCode> {
