@@ -3,12 +3,21 @@
  * in a temporary folder. The jars are fetched once by Maven into `.cache/kafka`.
  *
  * Promises: `startKafka` resolves when every broker takes requests; no broker outlives this process (killed by pid on
- * `stop`, on exit, and by the kernel where `setpriv` exists); restarts keep ports and data.
+ * `stop`, and by a guard when we end without it); restarts keep ports and data.
  * Costs: 4 s and about 400 MB for one broker.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { mkdtemp } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -49,7 +58,9 @@ export type Kafka = {
 
 /** One line that says what is missing to run Kafka here, or undefined. */
 export function kafkaMissing(): string | undefined {
-  const missing = ['java', ...(existsSync(join(CACHE, 'libs')) ? [] : ['mvn'])].filter((tool) => !Bun.which(tool))
+  const missing = ['java', ...(existsSync(join(CACHE, 'libs')) ? [] : ['mvn'])].filter(
+    (tool) => !Bun.which(tool),
+  )
   if (missing.length === 0) return undefined
   return `Kafka tests need ${missing.join(' and ')}: install Java 17 and Maven (Debian: apt-get install openjdk-17-jre-headless maven)`
 }
@@ -60,7 +71,7 @@ export function kafkaMissing(): string | undefined {
  */
 export function skipKafka(): boolean {
   const missing = kafkaMissing()
-  if (missing === undefined || process.env['CI'] === 'true') return false
+  if (missing === undefined || process.env.CI === 'true') return false
   console.warn(`skipped: ${missing}`)
   return true
 }
@@ -84,16 +95,23 @@ export async function freePort(): Promise<number> {
 }
 const handedOut = new Set<number>()
 
-const alive = new Set<ChildProcess>()
-process.on('exit', () => {
-  for (const child of alive) child.kill('SIGKILL')
-})
+/**
+ * Stands by until we are gone, however we go (test runners fire no exit event, SIGKILL fires nothing): the end of its
+ * input is the sign. Then it kills the brokers that still run and removes the folder.
+ */
+function guard(folder: string): ChildProcess {
+  const script = `read _; for f in ${folder}/*/pid; do [ -f "$f" ] && kill -9 "$(cat "$f")"; done; rm -rf ${folder}`
+  const child = spawn('sh', ['-c', script], { stdio: ['pipe', 'ignore', 'ignore'], detached: true })
+  child.unref()
+  return child
+}
 
 export async function startKafka(options: KafkaOptions): Promise<Kafka> {
   const missing = kafkaMissing()
   if (missing) throw new Error(missing)
   const libs = fetchJars()
   const folder = await mkdtemp(join(tmpdir(), 'headrace-kafka-'))
+  const watcher = guard(folder)
   const clusterId = randomBytes(16).toString('base64url')
   const nodes: Node[] = []
   for (let index = 0; index < options.brokers; index++) {
@@ -114,13 +132,26 @@ export async function startKafka(options: KafkaOptions): Promise<Kafka> {
 
   for (const node of nodes) {
     mkdirSync(node.folder, { recursive: true })
-    writeFileSync(join(node.folder, 'server.properties'), serverProperties(node, nodes, options, advertised(node)))
+    writeFileSync(
+      join(node.folder, 'server.properties'),
+      serverProperties(node, nodes, options, advertised(node)),
+    )
     const format = spawnSync(
       'java',
-      ['-cp', `${libs}/*`, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', `${node.folder}/server.properties`],
+      [
+        '-cp',
+        `${libs}/*`,
+        'kafka.tools.StorageTool',
+        'format',
+        '-t',
+        clusterId,
+        '-c',
+        `${node.folder}/server.properties`,
+      ],
       { encoding: 'utf8' },
     )
-    if (format.status !== 0) throw new Error(`Kafka storage was not formatted: ${format.stdout}${format.stderr}`)
+    if (format.status !== 0)
+      throw new Error(`Kafka storage was not formatted: ${format.stdout}${format.stderr}`)
   }
 
   const address = (port: number) => `127.0.0.1:${port}`
@@ -151,6 +182,7 @@ export async function startKafka(options: KafkaOptions): Promise<Kafka> {
       }
       for (const proxy of proxies) await proxy.close()
       rmSync(folder, { recursive: true, force: true })
+      watcher.stdin?.end()
     },
   }
   try {
@@ -159,6 +191,21 @@ export async function startKafka(options: KafkaOptions): Promise<Kafka> {
   } catch (error) {
     await kafka.stop()
     throw error
+  }
+  return kafka
+}
+
+const shared = new Map<number, Promise<Kafka>>()
+
+/**
+ * One cluster per size for all test files of this process, with a proxied listener; the guard ends it after us.
+ * Tests that kill brokers or change settings start their own.
+ */
+export function sharedKafka(brokers: 1 | 3): Promise<Kafka> {
+  let kafka = shared.get(brokers)
+  if (!kafka) {
+    kafka = startKafka({ brokers, proxied: true })
+    shared.set(brokers, kafka)
   }
   return kafka
 }
@@ -173,7 +220,12 @@ type Node = {
   child: ChildProcess | undefined
 }
 
-function serverProperties(node: Node, nodes: Node[], options: KafkaOptions, advertisedPort: number | undefined): string {
+function serverProperties(
+  node: Node,
+  nodes: Node[],
+  options: KafkaOptions,
+  advertisedPort: number | undefined,
+): string {
   const replicas = String(nodes.length)
   const listeners = [`PLAINTEXT://127.0.0.1:${node.plain}`]
   const advertised = [...listeners]
@@ -211,6 +263,7 @@ function serverProperties(node: Node, nodes: Node[], options: KafkaOptions, adve
     'broker.session.timeout.ms': '3000',
     'broker.heartbeat.interval.ms': '500',
     'group.initial.rebalance.delay.ms': '0',
+    'group.min.session.timeout.ms': '1000',
     'num.network.threads': '2',
     'num.io.threads': '4',
     'log.cleaner.enable': 'false',
@@ -286,14 +339,13 @@ function launch(node: Node, libs: string): void {
     'kafka.Kafka',
     join(node.folder, 'server.properties'),
   ]
-  // The kernel kills the broker with us even when we are killed ourselves; setpriv becomes java, so the pid is java's.
-  const command = Bun.which('setpriv') ? ['setpriv', '--pdeathsig', 'KILL', ...java] : java
-  const child = spawn(command[0]!, command.slice(1), { stdio: ['ignore', log, log], cwd: node.folder })
+  const child = spawn(java[0]!, java.slice(1), { stdio: ['ignore', log, log], cwd: node.folder })
   closeSync(log)
   node.child = child
-  alive.add(child)
+  const pidFile = join(node.folder, 'pid')
+  writeFileSync(pidFile, String(child.pid))
   child.once('exit', () => {
-    alive.delete(child)
+    rmSync(pidFile, { force: true })
     if (node.child === child) node.child = undefined
   })
 }

@@ -28,6 +28,8 @@ export type TcpProxy = {
   readonly pairs: ReadonlySet<ProxyPair>
   /** Sees each chunk of a client before it goes on; may call `hold`, `swallowAnswers` or `cut` on the pair. */
   onRequest: ((pair: ProxyPair, chunk: Buffer) => void) | undefined
+  /** Sees each chunk of a server before it goes on; may give another one to send instead. */
+  onAnswer: ((pair: ProxyPair, chunk: Buffer) => Buffer) | undefined
   /** New connections are refused while true. */
   refusing: boolean
   cutAll(): void
@@ -46,7 +48,7 @@ class Pair implements ProxyPair {
     readonly id: number,
     private readonly client: Socket,
     private readonly server: Socket,
-    private readonly proxy: Proxy_,
+    private readonly proxy: FaultyProxy,
   ) {
     client.on('data', (chunk: Buffer) => {
       proxy.onRequest?.(this, chunk)
@@ -57,7 +59,7 @@ class Pair implements ProxyPair {
     })
     server.on('data', (chunk: Buffer) => {
       if (this.swallowing || client.destroyed) this.swallowedBytes += chunk.length
-      else client.write(chunk)
+      else client.write(proxy.onAnswer?.(this, chunk) ?? chunk)
     })
     client.on('error', () => {})
     server.on('error', () => {})
@@ -96,9 +98,10 @@ class Pair implements ProxyPair {
   }
 }
 
-class Proxy_ implements TcpProxy {
+class FaultyProxy implements TcpProxy {
   readonly pairs = new Set<ProxyPair>()
   onRequest: TcpProxy['onRequest']
+  onAnswer: TcpProxy['onAnswer']
   refusing = false
   port = 0
   private ids = 0
@@ -132,7 +135,7 @@ class Proxy_ implements TcpProxy {
 /** Listens on a free loopback port and forwards to `target`. */
 export async function startTcpProxy(options: { target: { host: string; port: number } }): Promise<TcpProxy> {
   const server = createServer()
-  const proxy = new Proxy_(server, options.target)
+  const proxy = new FaultyProxy(server, options.target)
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
   const address = server.address()
   if (address === null || typeof address === 'string') throw new Error('the proxy has no port')
