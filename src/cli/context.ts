@@ -3,7 +3,7 @@
  * at its first use and closed together. `prepareState` and `openCheckedLog` are the boot checks: what they refuse,
  * they refuse with one sentence.
  */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   bindDeployment,
@@ -47,6 +47,16 @@ export class Context {
       connectionsMax: this.connectionsMax,
     })
     return this.openedSql
+  }
+
+  /** For verbs: throws HR_CLI_UNREACHABLE when the embedded Postgres, which only `headrace up` starts, is not there. */
+  requireRunning(): void {
+    const socketDir = embeddedSocketDir(postgresDir(this.settings))
+    if (this.settings.postgres !== 'embedded' || existsSync(join(socketDir, '.s.PGSQL.5432'))) return
+    throw cliError(
+      'HR_CLI_UNREACHABLE',
+      `nothing runs on the data folder ${this.settings.dataDir}; start it with \`headrace up\`, or name another with --data-dir`,
+    )
   }
 
   /** The log, whatever state its topics are in. */

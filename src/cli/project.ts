@@ -34,6 +34,7 @@ async function withState(
 ): Promise<ExitCode> {
   const context = new Context(settingsOf(flags), 'project', 1)
   try {
+    context.requireRunning()
     await context.prepareState()
     const projects = await work(context)
     const text =
