@@ -13,6 +13,7 @@
 import { classifyState, type Sql, type Transaction } from '../catalog/index.ts'
 import { loadError } from './errors.ts'
 import { lockIntent, type StoredIntent } from './intent.ts'
+import { transaction } from './transaction.ts'
 
 const LOCK_IDLE_MS = 10_000
 const KEEP_ALIVE_MS = 3_000
@@ -40,7 +41,7 @@ export async function holdIntent<T>(
   // The driver can end the transaction while `work` still runs: it is awaited too, so that nothing runs on unseen.
   let running: Promise<unknown> = Promise.resolve()
   try {
-    return (await sql.begin(async (tx) => {
+    return (await transaction(sql, async (tx) => {
       await tx`SELECT set_config('idle_in_transaction_session_timeout', ${`${LOCK_IDLE_MS}ms`}, true)`
       const intent = await lockIntent(tx, id, LOCK_WAIT_MS)
       if (!intent) return undefined

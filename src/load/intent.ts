@@ -13,6 +13,7 @@
  */
 import { guardState, type Sql, type Transaction } from '../catalog/index.ts'
 import { loadError } from './errors.ts'
+import { transaction } from './transaction.ts'
 
 /** As `Chain` stores them: per raw log id the last accepted place. */
 export type LastPlaces = Record<string, [number, number]>
@@ -101,7 +102,7 @@ export async function writeIntent(sql: Sql, intent: Intent, moves: FenceMove[]):
     })),
   )
   await guardState('write load intent', () =>
-    sql.begin(async (tx) => {
+    transaction(sql, async (tx) => {
       const moved = await tx`
         UPDATE load_fence AS f SET next_offset = m.to_offset, last = m.last_after, updated_at = now()
         FROM jsonb_to_recordset(${wanted}::text::jsonb)
