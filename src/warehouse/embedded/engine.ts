@@ -68,7 +68,7 @@ export class Engine {
 
   private constructor(private readonly options: EngineOptions) {}
 
-  /** Opens the folder; the first session starts the engine (0.1 to 0.4 s). Throws when it is in use or unreadable. */
+  /** Opens the folder; the first session starts the engine (0.1 to 0.4 s). Throws when it cannot be read. */
   static open(options: EngineOptions): Engine {
     const engine = new Engine(options)
     engine.idle.push(engine.newSession())
@@ -167,12 +167,6 @@ export class Engine {
       session = new chdb.Session(this.options.dir, { connectionArgs: this.options.connectionArgs })
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error)
-      if (text.includes('Cannot lock file'))
-        throw warehouseError(
-          'HR_WAREHOUSE_FOLDER_IN_USE',
-          `the warehouse folder ${this.options.dir} is in use by another process; stop that one or choose another folder`,
-          error,
-        )
       throw warehouseError(
         'HR_WAREHOUSE_ENGINE',
         `the warehouse engine did not open ${this.options.dir}: ${text}`,

@@ -13,6 +13,7 @@ import { join, resolve } from 'node:path'
 import { answerHealth, gauge, type Health } from '../../observe/index.ts'
 import { Engine } from './engine.ts'
 import { answerQuery } from './http.ts'
+import { lockFolder } from './lock.ts'
 import { Spool } from './spool.ts'
 
 export type EmbeddedWarehouseOptions = {
@@ -47,6 +48,8 @@ const INSERT_BYTES_MAX = 256 * 1024 * 1024
 const DATABASE = 'headrace'
 const READ_SECONDS_MAX = 60
 const RESULT_BYTES_MAX = 256 * 1024 * 1024
+/** After the last statement: how long its answer may take to reach a slow client. */
+const ANSWERS_SENT_MS_MAX = 2000
 
 /**
  * Environment for the process that runs the engine: statements run on the runtime's thread pool, which otherwise has
@@ -60,6 +63,7 @@ export async function startEmbeddedWarehouse(options: EmbeddedWarehouseOptions):
   const database = options.database ?? DATABASE
   const insertBytesMax = options.insertBytesMax ?? INSERT_BYTES_MAX
   mkdirSync(dir, { recursive: true, mode: 0o700 })
+  const lock = lockFolder(dir)
   const config = join(dir, 'engine.xml')
   writeFileSync(config, engineConfig(options.memoryBytesMax ?? Math.min(4 * 2 ** 30, totalmem() / 2)))
   const threads = Number(process.env.UV_THREADPOOL_SIZE ?? availableParallelism())
@@ -117,7 +121,10 @@ export async function startEmbeddedWarehouse(options: EmbeddedWarehouseOptions):
       stopping = true
       clearInterval(observe)
       await engine.close()
+      const deadline = performance.now() + ANSWERS_SENT_MS_MAX
+      while (server.pendingRequests > 0 && performance.now() < deadline) await Bun.sleep(5)
       await server.stop(true)
+      lock.release()
     },
   }
 }
