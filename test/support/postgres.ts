@@ -26,6 +26,8 @@ export type TestPostgres = {
   /** Of the postmaster, for tests that kill it. */
   pid: number
   dataDir: string
+  /** SIGKILL; resolves when it is gone. The folder can be started again with startEmbeddedPostgres. */
+  kill(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -46,7 +48,11 @@ export async function startTestPostgres(options: { migrate?: boolean } = {}): Pr
     await stop()
     throw error
   }
-  return { sql, url, pid: server.pid, dataDir, stop }
+  const kill = async () => {
+    process.kill(server.pid, 'SIGKILL')
+    await server.exited
+  }
+  return { sql, url, pid: server.pid, dataDir, kill, stop }
 }
 
 /** A Postgres as others run one: on TCP, with a password. */
