@@ -6,6 +6,7 @@
  * Cost: one read of up to 1 MiB per piece, 0.26 µs per 1.2 kB record for the checksum, no copy.
  */
 import { closeSync, fstatSync } from 'node:fs'
+import { HeadraceError } from '../../event/index.ts'
 import { logError } from '../errors.ts'
 import type { StoredRecord } from '../log.ts'
 import {
@@ -19,7 +20,7 @@ import {
 import type { Slot } from './head-file.ts'
 import { segmentBases } from './layout.ts'
 import { damagedRecords } from './metrics.ts'
-import { corrupt, openSegment, readAt } from './segment-file.ts'
+import { corrupt, type OpenSegment, openSegment, readAt } from './segment-file.ts'
 import type { TopicHandle } from './topic-handle.ts'
 
 const LOCATE_BYTES = 64 * 1024
@@ -145,7 +146,15 @@ export class PartitionCursor {
   }
 
   private enterSegment(base: number): void {
-    const segment = openSegment(this.topic, this.partition, base, 'r')
+    let segment: OpenSegment | undefined
+    try {
+      segment = openSegment(this.topic, this.partition, base, 'r')
+    } catch (error) {
+      if (!(error instanceof HeadraceError) || error.code !== 'HR_LOG_CORRUPT') throw error
+      this.close()
+      this.segment = base
+      throw this.damaged(0, 'the header of the segment is damaged')
+    }
     if (!segment) throw this.damaged(this.pieceFrom + this.at, `no segment begins with offset ${base}`)
     this.close()
     this.fd = segment.fd

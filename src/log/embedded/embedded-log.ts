@@ -20,7 +20,7 @@ import type {
   TopicState,
 } from '../log.ts'
 import { GroupCommit } from './group-commit.ts'
-import { HeadBoard, readTopic } from './head-board.ts'
+import { HeadBoard } from './head-board.ts'
 import { Layout, makeDir } from './layout.ts'
 import { EmbeddedMember } from './member.ts'
 import { diskUsedRatio, retentionFailures } from './metrics.ts'
@@ -31,6 +31,7 @@ import { EmbeddedReader, readRange } from './reader.ts'
 import { readySlot } from './ready.ts'
 import { retain, retainIdle } from './retention.ts'
 import type { TopicHandle } from './topic-handle.ts'
+import { readTopic } from './topic-settings.ts'
 import { createTopic, deleteTopic } from './topics.ts'
 import { Writers } from './writers.ts'
 

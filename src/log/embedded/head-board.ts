@@ -1,27 +1,19 @@
 /**
  * The topics that this process has open, kept current by one watch on the folder of head files: a commit anywhere
  * wakes the readers of that topic within about a millisecond, without polling. A slow look at everything each
- * `pollMs` covers events that the kernel or the watcher dropped. Cost: one small read per event and open topic.
+ * `pollMs` covers events that the kernel dropped. Cost: one small read per event and open topic.
  */
-import { type FSWatcher, readFileSync, watch } from 'node:fs'
-import { join } from 'node:path'
+import { type FSWatcher, watch } from 'node:fs'
 import { logError } from '../errors.ts'
 import type { TopicState } from '../log.ts'
 import { FileLock } from './flock.ts'
 import { bootMark, HeadFile } from './head-file.ts'
-import { checkName, type Layout, makeDir } from './layout.ts'
+import { type Layout, makeDir } from './layout.ts'
 import { TopicHandle } from './topic-handle.ts'
+import { readTopic } from './topic-settings.ts'
 
-/** The settings of a topic as stored; undefined when there is none of that name. */
-export function readTopic(layout: Layout, name: string): TopicState | undefined {
-  checkName('topic', name)
-  try {
-    return JSON.parse(readFileSync(join(layout.topic(name), 'topic.json'), 'utf8')) as TopicState
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw logError('HR_LOG_CORRUPT', `the settings of topic ${name} cannot be read`, error)
-  }
-}
+/** Longer than the watcher's blind time after an event. */
+const ECHO_MS = 3
 
 export class HeadBoard {
   private readonly topics = new Map<string, TopicHandle>()
@@ -30,6 +22,8 @@ export class HeadBoard {
   private watcher: FSWatcher | undefined
   private poll: NodeJS.Timeout | undefined
   private closed = false
+  /** Files with a second look pending; true when another event came meanwhile. */
+  private readonly echoes = new Map<string, boolean>()
 
   constructor(
     readonly layout: Layout,
@@ -92,15 +86,36 @@ export class HeadBoard {
 
   private changed(event: string, file: string | null): void {
     if (file === null) this.lookAtAll()
-    else if (file.startsWith('.')) {
-      for (const listener of [...(this.groupListeners.get(file.slice(1)) ?? [])]) listener()
-    } else {
-      const handle = this.topics.get(file)
-      if (!handle) return
-      handle.refresh()
-      // A name that came or went: the topic may not be the one that we opened any more.
-      if (event === 'rename') this.check(handle)
+    else {
+      this.look(file, event === 'rename')
+      this.lookAgainSoon(file)
     }
+  }
+
+  /** Bun's watcher drops an event that comes within 1 ms of one for the same file, which may be the last one. */
+  private lookAgainSoon(file: string): void {
+    const pending = this.echoes.has(file)
+    this.echoes.set(file, pending)
+    if (pending) return
+    setTimeout(() => {
+      const more = this.echoes.get(file)
+      this.echoes.delete(file)
+      if (this.closed) return
+      this.look(file, false)
+      if (more) this.lookAgainSoon(file)
+    }, ECHO_MS)
+  }
+
+  private look(file: string, renamed: boolean): void {
+    if (file.startsWith('.')) {
+      for (const listener of [...(this.groupListeners.get(file.slice(1)) ?? [])]) listener()
+      return
+    }
+    const handle = this.topics.get(file)
+    if (!handle) return
+    handle.refresh()
+    // A name that came or went: the topic may not be the one that we opened any more.
+    if (renamed) this.check(handle)
   }
 
   private lookAtAll(): void {

@@ -17,7 +17,7 @@ import type { Member, MemberOptions, Position } from '../log.ts'
 import { assign } from './assignment.ts'
 import { FileLock, isLocked } from './flock.ts'
 import type { HeadBoard } from './head-board.ts'
-import { checkName } from './layout.ts'
+import { checkName, makeDir } from './layout.ts'
 import type { FileOperations, Limits } from './options.ts'
 import { PositionFile } from './positions.ts'
 import type { TopicHandle } from './topic-handle.ts'
@@ -64,8 +64,8 @@ export class EmbeddedMember implements Member {
   private enter(limits: Limits): void {
     const { layout } = this.board
     const group = layout.group(this.options.group)
-    for (const folder of ['members', 'leases', 'positions', 'joining'])
-      mkdirSync(join(group, folder), { recursive: true })
+    makeDir(join(group, 'positions'))
+    for (const folder of ['members', 'leases', 'joining']) mkdirSync(join(group, folder), { recursive: true })
     // Locked before it is visible, so that nobody takes a member that is just joining for a dead one.
     const unseen = join(group, 'joining', this.id)
     this.presence = FileLock.try(unseen)

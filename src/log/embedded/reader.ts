@@ -7,9 +7,10 @@
 import { logError } from '../errors.ts'
 import type { Reader, ReaderOptions, StoredRecord } from '../log.ts'
 import { outOfRange, PartitionCursor } from './cursor.ts'
-import { type HeadBoard, readTopic } from './head-board.ts'
+import type { HeadBoard } from './head-board.ts'
 import type { Slot } from './head-file.ts'
 import type { TopicHandle } from './topic-handle.ts'
+import { readTopic } from './topic-settings.ts'
 
 export const PIECE_BYTES = 2 ** 20
 const PIECE_BYTES_MIN = 4096

@@ -13,11 +13,13 @@
  * Cost: reads only what was appended since the last published slot; a whole segment when the head file was lost.
  */
 import { closeSync, ftruncateSync } from 'node:fs'
+import { logError } from '../errors.ts'
 import { checkFrame, decodeFrameHeader, findFrame, SEGMENT_HEADER_BYTES } from './format.ts'
 import { segmentBases, writeFully } from './layout.ts'
 import type { FileOperations } from './options.ts'
 import { createSegment, openSegment, readAt } from './segment-file.ts'
 import type { TopicHandle } from './topic-handle.ts'
+import { readTopic } from './topic-settings.ts'
 
 /** Where a partition stands when its writer may begin. */
 export type Tail = {
@@ -42,6 +44,9 @@ export async function recoverPartition(
   partition: number,
   operations: FileOperations,
 ): Promise<Tail> {
+  // The lock keeps the topic from being deleted from here on; it may have been made again before.
+  if (readTopic(topic.layout, topic.name)?.logId !== topic.logId)
+    throw logError('HR_LOG_UNAVAILABLE', `topic ${topic.name} was deleted or made again a moment ago`)
   topic.refresh()
   const folder = topic.layout.partition(topic.name, partition)
   const published = topic.anySlot(partition)
@@ -50,13 +55,22 @@ export async function recoverPartition(
     await createSegment(topic, partition, published?.end ?? 0)
     bases = segmentBases(folder)
   }
-  let tail = await readTail(topic, partition, bases.at(-1)!, published)
-  if (published && tail.end < published.end) {
-    const damage = [...tail.damage, `published up to offset ${published.end}, found up to ${tail.end}`]
-    closeSync(tail.fd)
+  const last = bases.at(-1)!
+  let tail = await readTail(topic, partition, last, published).catch((error) => {
+    // A damaged segment header: when the true end is known, writing goes on behind it.
+    if (error.code !== 'HR_LOG_CORRUPT' || (topic.slot(partition)?.end ?? 0) <= last) throw error
+    return undefined
+  })
+  if (published && (!tail || tail.end < published.end)) {
+    const damage = [
+      ...(tail?.damage ?? []),
+      `published up to ${published.end}, found up to ${tail?.end ?? last}`,
+    ]
+    if (tail) closeSync(tail.fd)
     await createSegment(topic, partition, published.end)
     tail = { ...(await readTail(topic, partition, published.end, published)), damage }
   }
+  if (!tail) throw logError('HR_LOG_CORRUPT', `${topic.name}/${partition} cannot be recovered`)
   tail.start = Math.max(bases[0]!, Math.min(published?.start ?? 0, tail.end))
   await operations.fdatasync(tail.fd)
   const { start, end, segment, bytes } = tail

@@ -1,5 +1,5 @@
 /** Segment files: made durably, opened with their header checked, and read in pieces. */
-import { close, closeSync, fstatSync, openSync, read, readSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, read, readSync } from 'node:fs'
 import { open, rename } from 'node:fs/promises'
 import { logError } from '../errors.ts'
 import {
@@ -76,12 +76,12 @@ export function openSegment(
   if (header && header.logId === topic.logId && header.partition === partition && header.base === base)
     return { fd, header, fileBytes: fstatSync(fd).size }
   closeSync(fd)
+  if (header && header.logId !== topic.logId)
+    throw logError(
+      'HR_LOG_OUT_OF_RANGE',
+      `topic ${topic.name} was made again: what is there now is log ${header.logId}, not ${topic.logId}`,
+    )
   throw corrupt(topic, partition, base, base, 0, 'the header of the segment is damaged')
-}
-
-/** Lets go of a descriptor without waiting for it. */
-export function closeLater(fd: number): void {
-  close(fd, () => {})
 }
 
 /** The error for damage: names everything that repair needs. */

@@ -9,11 +9,12 @@ import { join } from 'node:path'
 import { logError } from '../errors.ts'
 import type { TopicSpec, TopicState } from '../log.ts'
 import { FileLock } from './flock.ts'
-import { type HeadBoard, readTopic } from './head-board.ts'
+import type { HeadBoard } from './head-board.ts'
 import { HeadFile } from './head-file.ts'
-import { checkName, type Layout, makeDir, syncDir, writeDurably } from './layout.ts'
+import { checkName, type Layout, makeDir, syncDir } from './layout.ts'
 import type { Limits } from './options.ts'
 import { forgetPositions } from './positions.ts'
+import { readTopic, writeTopic } from './topic-settings.ts'
 
 const PARTITIONS_MAX = 4096
 
@@ -34,7 +35,7 @@ export async function createTopic(layout: Layout, spec: TopicSpec, limits: Limit
     const state: TopicState = { ...spec, logId: randomUUID() }
     const unseen = join(layout.topics, `.${state.logId}`)
     for (let p = 0; p < spec.partitions; p++) mkdirSync(join(unseen, String(p)), { recursive: true })
-    writeDurably(join(unseen, 'topic.json'), Buffer.from(`${JSON.stringify(state, undefined, 2)}\n`))
+    writeTopic(unseen, state)
     makeDir(layout.heads)
     HeadFile.create(layout.head(spec.name), state.logId, spec.partitions)
     renameSync(unseen, layout.topic(spec.name))
