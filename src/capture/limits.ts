@@ -32,9 +32,7 @@ const bytesMaxGauge = gauge(
 export class InFlightBudget {
   private bytes = 0
 
-  constructor(private readonly bytesMax: number) {
-    bytesMaxGauge.set(bytesMax)
-  }
+  constructor(private readonly bytesMax: number) {}
 
   /** A share for one request, empty at first. */
   open(): InFlightShare {
@@ -50,12 +48,16 @@ export class InFlightBudget {
       )
     }
     this.bytes += bytes
-    bytesGauge.set(this.bytes)
   }
 
   give(bytes: number): void {
     this.bytes -= bytes
+  }
+
+  /** Brings the metrics up to date; called when they are read, because setting a gauge costs more than counting. */
+  publish(): void {
     bytesGauge.set(this.bytes)
+    bytesMaxGauge.set(this.bytesMax)
   }
 }
 

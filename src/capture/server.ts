@@ -64,17 +64,19 @@ export class CaptureServer {
   private async fetch(request: Request, server: Server<undefined>): Promise<Response> {
     const { path, query } = splitUrl(request.url)
     if (HEALTH_PATHS.has(path)) {
+      this.options.budget.publish()
+      requestsGauge.set(this.inFlight)
       return (await answerHealth(path, this.options.health)) ?? new Response(null, { status: 404 })
     }
     if (request.method === 'OPTIONS') {
       requestsTotal.inc({ path: 'preflight', status: 200 })
       return new Response(null, { status: 200, headers: preflightHeaders(request.headers) })
     }
-    requestsGauge.set(++this.inFlight)
+    this.inFlight++
     const known = this.options.routes.get(path)
     const route = known ?? this.options.dynamicRoute(path)
     const answer = await this.answer(request, server, path, query, route)
-    requestsGauge.set(--this.inFlight)
+    this.inFlight--
     requestsTotal.inc({ path: known ? path : route ? '/array' : 'other', status: answer.status })
     return respond(request, answer)
   }
