@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS headrace_migrations
 )
 ENGINE = ReplacingMergeTree
 ORDER BY number
-SETTINGS @dedup, fsync_after_insert = 1;
+SETTINGS @dedup, fsync_after_insert = 1, fsync_part_directory = 1;
 `,
 }
 

@@ -17,6 +17,8 @@ import {
   type Table,
 } from '../event/index.ts'
 import { JUDGED_NAMES } from './classify.ts'
+import { renderDdl, WAREHOUSE_VARIANTS } from './ddl.ts'
+import { migrationFiles } from './migrate.ts'
 import { eventRow } from './test-rows.ts'
 import { startTestWarehouse, type TestWarehouse } from './test-warehouse.ts'
 
@@ -62,7 +64,7 @@ describe('the DDL and src/event/tables.ts agree', () => {
     expect(tables.map(({ name }) => name).sort()).toEqual(TABLES.map(({ name }) => name).sort())
     for (const { ddl } of tables) {
       expect(ddl).toContain('non_replicated_deduplication_window = 10000')
-      expect(ddl).toContain('fsync_after_insert = 1')
+      expect(ddl).toContain('fsync_after_insert = 1, fsync_part_directory = 1')
     }
   })
 
@@ -176,6 +178,27 @@ describe('columns that fill themselves', () => {
       'SELECT countIf(inserted_at > now() - 60 AND _timestamp = toDateTime(created_at)) AS fresh FROM events WHERE team_id = 77',
     )
     expect(times?.fresh).toBe(cases.length)
+  })
+})
+
+describe('the DDL of every variant', () => {
+  for (const variant of WAREHOUSE_VARIANTS)
+    test(`${variant}: the engine parses every statement and knows every setting`, async () => {
+      for (const statement of migrationFiles().flatMap((file) => renderDdl(file, variant))) {
+        await live.warehouse.query('SELECT formatQuery({statement:String}) AS text', { statement })
+        const settings = /\nSETTINGS ([^()]+)$/.exec(statement)?.[1]?.split(', ') ?? []
+        const names = settings.map((setting) => setting.split(' = ')[0]!)
+        const known = await live.warehouse.query<{ name: string }>(
+          'SELECT name FROM system.replicated_merge_tree_settings WHERE name IN {names:Array(String)}',
+          { names },
+        )
+        expect(known.map(({ name }) => name).sort()).toEqual([...names].sort())
+      }
+    })
+
+  test('a table without parts can be made over one with indices and projections, as Distributed is', async () => {
+    await live.warehouse.command('CREATE TABLE over AS events ENGINE = Memory')
+    await live.warehouse.command('DROP TABLE over')
   })
 })
 

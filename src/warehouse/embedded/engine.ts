@@ -95,7 +95,7 @@ export class Engine {
       }
     } catch (error) {
       // The engine's answer to a bad statement leaves the session as it was; anything else leaves doubt.
-      doubtful = exceptionCode(error) === undefined || pooled.session === undefined
+      doubtful = exceptionCode(error) === undefined
       throw error
     } finally {
       this.giveBack(pooled, statement.kind, doubtful || statement.changesSession)

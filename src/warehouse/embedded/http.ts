@@ -108,6 +108,9 @@ async function readStatement(
     url.searchParams.get('default_format') ?? request.headers.get('x-clickhouse-format') ?? 'TabSeparated'
   const base = { database, settings, params }
 
+  const encoding = request.headers.get('content-encoding') ?? 'identity'
+  if (encoding !== 'gzip' && encoding !== 'identity')
+    throw exception(48, `Content-Encoding ${quoteString(encoding)} is not supported here`, 'NOT_IMPLEMENTED')
   const chunks = bodyChunks(request)
   const inUrl = url.searchParams.get('query') ?? ''
   // An INSERT's head stands in the URL, or at the beginning of the body; what follows it is data.

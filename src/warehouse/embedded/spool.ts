@@ -9,7 +9,7 @@ import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statfsSync, writeS
 import { join } from 'node:path'
 import { createGunzip } from 'node:zlib'
 
-const SHARED_MEMORY = '/dev/shm'
+export const SHARED_MEMORY = '/dev/shm'
 /** Shared memory is somebody else's RAM, too: leave this much of it free. */
 const SHARED_MEMORY_FREE_BYTES_MIN = 512 * 1024 * 1024
 
@@ -40,7 +40,7 @@ export class Spool {
     private readonly bytesMax: number,
   ) {
     this.folder = join(dir, 'spool')
-    this.prefix = `headrace-${createHash('sha256').update(dir).digest('hex').slice(0, 16)}-`
+    this.prefix = spoolPrefix(dir)
     mkdirSync(this.folder, { recursive: true, mode: 0o700 })
     for (const folder of [this.folder, SHARED_MEMORY])
       for (const name of list(folder))
@@ -77,6 +77,11 @@ export class Spool {
     }
     return file
   }
+}
+
+/** How the files of one data folder begin: shared memory is shared with other folders' processes. */
+export function spoolPrefix(dir: string): string {
+  return `headrace-${createHash('sha256').update(dir).digest('hex').slice(0, 16)}-`
 }
 
 /** The chunks of a request body, inflated when it is gzip. Nothing is kept: what is not asked for is not read. */

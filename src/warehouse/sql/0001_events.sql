@@ -52,4 +52,4 @@ CREATE TABLE IF NOT EXISTS events
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(timestamp)
 ORDER BY (team_id, toDate(timestamp), event, cityHash64(distinct_id), cityHash64(uuid), _log_id, _partition, _offset, _sub)
-SETTINGS @dedup, deduplicate_merge_projection_mode = 'rebuild', fsync_after_insert = 1, min_bytes_for_wide_part = 134217728;
+SETTINGS @dedup, deduplicate_merge_projection_mode = 'rebuild', fsync_after_insert = 1, fsync_part_directory = 1, min_bytes_for_wide_part = 134217728;

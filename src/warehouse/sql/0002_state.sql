@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS person
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (team_id, id)
-SETTINGS @dedup, fsync_after_insert = 1;
+SETTINGS @dedup, fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- @state
 CREATE TABLE IF NOT EXISTS person_distinct_id_overrides
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS person_distinct_id_overrides
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (team_id, distinct_id)
-SETTINGS @dedup, index_granularity = 512, fsync_after_insert = 1;
+SETTINGS @dedup, index_granularity = 512, fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- @state
 CREATE TABLE IF NOT EXISTS groups
@@ -44,4 +44,4 @@ CREATE TABLE IF NOT EXISTS groups
 )
 ENGINE = ReplacingMergeTree(_version)
 ORDER BY (team_id, group_type_index, group_key)
-SETTINGS @dedup, fsync_after_insert = 1;
+SETTINGS @dedup, fsync_after_insert = 1, fsync_part_directory = 1;

@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS ingestion_warnings
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(timestamp)
 ORDER BY (team_id, toDate(timestamp), type, source, _log_id, _partition, _offset, _sub)
-SETTINGS @dedup, fsync_after_insert = 1;
+SETTINGS @dedup, fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- @sharded cityHash64(_log_id, _partition, _offset)
 CREATE TABLE IF NOT EXISTS dead_letters
@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS dead_letters
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(timestamp)
 ORDER BY (team_id, toDate(timestamp), _log_id, _partition, _offset, _sub, step)
-SETTINGS @dedup, fsync_after_insert = 1;
+SETTINGS @dedup, fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- @sharded cityHash64(_log_id, _partition, _offset)
 CREATE TABLE IF NOT EXISTS outcomes
@@ -68,4 +68,4 @@ CREATE TABLE IF NOT EXISTS outcomes
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(timestamp)
 ORDER BY (team_id, toDate(timestamp), _log_id, _partition, _offset, _sub, state)
-SETTINGS @dedup, fsync_after_insert = 1;
+SETTINGS @dedup, fsync_after_insert = 1, fsync_part_directory = 1;
