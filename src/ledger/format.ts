@@ -1,0 +1,115 @@
+/** The audit and the trace as text for a terminal and as data for scripts. Pure. */
+import type { AuditReport, PartitionAudit } from './audit.ts'
+import { FINDING_KINDS } from './findings.ts'
+import type { Trace, TraceEntry } from './trace.ts'
+
+/** Findings that are printed; JSON has them all. */
+const FINDINGS_SHOWN = 50
+
+/** One line per raw partition that holds anything, then what does not add up. */
+export function formatAudit(report: AuditReport): string {
+  const shown = report.partitions.filter((partition) => partition.receivedThrough > 0)
+  const head = [
+    'topic',
+    'partition',
+    'audited',
+    'stored',
+    'duplicate',
+    'dropped',
+    'dead',
+    'rows',
+    'in ClickHouse',
+    'outcomes',
+    'on the way',
+    'verdict',
+  ]
+  const lines = table([head, ...shown.map(auditLine), totalLine(shown)])
+  const findings = report.partitions.flatMap(({ topic, partition, findings }) =>
+    findings.map(
+      ({ kind, from, to, detail }) =>
+        `${topic}/${partition} ${range(from, to)}  ${kind}: ${detail}. ${FINDING_KINDS[kind]}`,
+    ),
+  )
+  if (findings.length > 0) lines.push('', ...findings.slice(0, FINDINGS_SHOWN))
+  if (findings.length > FINDINGS_SHOWN) lines.push(`… and ${findings.length - FINDINGS_SHOWN} more (--json)`)
+  const cut = report.partitions.some((partition) => partition.cut) ? ' or more' : ''
+  lines.push(
+    '',
+    report.exact
+      ? 'exact: every audited offset is accounted for'
+      : `${report.unaccounted}${cut} offsets do not add up`,
+  )
+  return lines.join('\n')
+}
+
+function auditLine(audit: PartitionAudit): string[] {
+  return [
+    audit.topic,
+    String(audit.partition),
+    audit.through === audit.from ? 'none' : range(audit.from, audit.through),
+    ...counts(audit),
+    audit.findings.length > 0 ? `${audit.findings.length} findings` : 'exact',
+  ]
+}
+
+function counts(audit: PartitionAudit): string[] {
+  const { stored, duplicate, dropped, deadLettered, rowsExpected, rowsPresent } = audit
+  return [
+    ...[stored, duplicate, dropped, deadLettered, rowsExpected, rowsPresent].map(String),
+    audit.outcomesCompared ? `${audit.outcomesPresent}/${audit.outcomesExpected}` : 'on the way',
+    String(audit.receivedThrough - audit.through),
+  ]
+}
+
+function totalLine(audits: readonly PartitionAudit[]): string[] {
+  const sum = (of: (audit: PartitionAudit) => number) => audits.reduce((total, audit) => total + of(audit), 0)
+  return [
+    'all',
+    '',
+    String(sum(({ from, through }) => through - from)),
+    String(sum(({ stored }) => stored)),
+    String(sum(({ duplicate }) => duplicate)),
+    String(sum(({ dropped }) => dropped)),
+    String(sum(({ deadLettered }) => deadLettered)),
+    String(sum(({ rowsExpected }) => rowsExpected)),
+    String(sum(({ rowsPresent }) => rowsPresent)),
+    `${sum(({ outcomesPresent }) => outcomesPresent)}/${sum(({ outcomesExpected }) => outcomesExpected)}`,
+    String(sum(({ receivedThrough, through }) => receivedThrough - through)),
+    '',
+  ]
+}
+
+function range(from: number, to: number): string {
+  return to - from === 1 ? `offset ${from}` : `${from}..${to - 1}`
+}
+
+/** A readable timeline; one block per raw record that carried the uuid. */
+export function formatTrace(trace: Trace): string {
+  if (!trace.found) return `${trace.uuid}: not found. ${trace.says}`
+  const blocks = trace.sources.map(({ source, topic, entries }) =>
+    [`${topic ?? 'an earlier topic'} ${source}`, ...entries.map(formatEntry)].join('\n'),
+  )
+  return [trace.uuid, ...blocks].join('\n\n')
+}
+
+function formatEntry({ atMs, says, fields }: TraceEntry): string {
+  const time = atMs === undefined ? ' '.repeat(24) : new Date(atMs).toISOString()
+  const more = Object.entries(fields)
+    .filter(([, value]) => value !== '')
+    .map(([name, value]) => `${name}=${value}`)
+  return [
+    `  ${time}  ${says}`,
+    ...(more.length > 0 ? [`  ${' '.repeat(24)}    ${more.join(' · ')}`] : []),
+  ].join('\n')
+}
+
+/** Columns as wide as their widest cell. */
+function table(rows: readonly (readonly string[])[]): string[] {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join('  ')
+      .trimEnd(),
+  )
+}
