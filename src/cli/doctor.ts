@@ -8,7 +8,7 @@ import { accessSync, constants, statfsSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { DEFAULT_PROJECT, guardState, listProjects, type Settings } from '../catalog/index.ts'
-import { isRetriable } from '../event/index.ts'
+import { HeadraceError, isRetriable } from '../event/index.ts'
 import { checkTopics } from '../log/index.ts'
 import { askRole, dataFolderOwner, listRoleSockets } from '../supervisor/index.ts'
 import { migrationFiles } from '../warehouse/index.ts'
@@ -211,9 +211,11 @@ async function checkWarehouse(context: Context): Promise<Verdict> {
 
 async function checkSchema(context: Context): Promise<Verdict> {
   const warehouse = await context.warehouse()
-  const rows = await warehouse.query<{ applied: number }>(
-    'SELECT count() AS applied FROM headrace_migrations FINAL',
-  )
+  const query = 'SELECT count() AS applied FROM headrace_migrations FINAL'
+  const rows = await warehouse.query<{ applied: number }>(query).catch((error: unknown) => {
+    if (error instanceof HeadraceError && error.code === 'HR_WAREHOUSE_SCHEMA_BEHIND') return []
+    throw error
+  })
   const wanted = migrationFiles().length
   const applied = rows[0]?.applied ?? 0
   if (applied < wanted) {
