@@ -53,7 +53,12 @@ export class PartitionCursor {
     if (this.offset < slot.start || this.offset > slot.end)
       throw outOfRange(this.topic, this.partition, this.offset, slot)
     if (this.offset === slot.end) return []
-    if (this.fd < 0) await this.locate(slot)
+    if (this.fd < 0)
+      await this.locate(slot).catch((error) => {
+        // Half-way there is nowhere: the next call looks again from the start.
+        this.close()
+        throw error
+      })
     for (;;) {
       const records = this.parse(limit)
       if (records.length > 0) return records

@@ -33,6 +33,7 @@ import { retain, retainIdle } from './retention.ts'
 import type { TopicHandle } from './topic-handle.ts'
 import { readTopic } from './topic-settings.ts'
 import { createTopic, deleteTopic } from './topics.ts'
+import { worldError } from './world-error.ts'
 import { Writers } from './writers.ts'
 
 const DISK_LOOK_EVERY_MS = 1_000
@@ -48,6 +49,7 @@ export class EmbeddedLog implements Log {
   private readonly readers = new Set<EmbeddedReader>()
   private readonly members = new Set<EmbeddedMember>()
   private readonly producers = new Set<EmbeddedProducer>()
+  private readonly warn: (sentence: string) => void
   private retention: NodeJS.Timeout | undefined
   private retaining: Promise<void> | undefined
   private diskLookedMs = Number.NEGATIVE_INFINITY
@@ -55,14 +57,15 @@ export class EmbeddedLog implements Log {
   private closing: Promise<void> | undefined
 
   constructor(options: EmbeddedLogOptions) {
-    const { dir, operations, ...limits } = options
+    const { dir, operations, warn = () => {}, ...limits } = options
+    this.warn = warn
     this.limits = { ...LIMITS, ...limits }
     this.operations = { ...OPERATIONS, ...operations }
     this.layout = new Layout(dir)
     makeDir(dir)
-    this.board = new HeadBoard(this.layout, this.limits.pollMs, this.operations.bootId)
+    this.board = new HeadBoard(this.layout, this.limits.pollMs, this.operations.bootId, warn)
     this.commit = new GroupCommit(this.limits, this.operations, (writer) => this.writers.drop(writer))
-    this.writers = new Writers(this.limits, this.operations, () => this.commit)
+    this.writers = new Writers(this.limits, this.operations, () => this.commit, warn)
   }
 
   producer(options: ProducerOptions): Producer {
@@ -162,11 +165,23 @@ export class EmbeddedLog implements Log {
     const lowest = (topic: TopicHandle, partition: number) =>
       lowestPosition(this.layout, topic.name, topic.logId, partition)
     for (const writer of this.writers.all())
-      await this.commit.between(() => retain(writer, lowest, Date.now())).catch(countFailure)
+      await this.commit
+        .between(() => retain(writer, lowest, Date.now()))
+        .catch((error) => this.retentionFailed(error))
     for (const topic of this.board.all())
       for (let p = 0; p < topic.partitions && !this.closing; p++)
         if (topic.state === 'live' && !this.writers.peek(topic, p))
-          await retainIdle(topic, p, lowest, this.operations, Date.now()).catch(countFailure)
+          await retainIdle(topic, p, lowest, this.operations, Date.now()).catch((error) =>
+            this.retentionFailed(error),
+          )
+  }
+
+  /** The disk or damage kept retention from a partition: told, and tried again at the next run. */
+  private retentionFailed(error: unknown): void {
+    const told = worldError('retention', error)
+    if (!(told instanceof HeadraceError)) throw told
+    retentionFailures.inc()
+    this.warn(`retention left out a partition: ${told.message}`)
   }
 
   private requireOpen(): void {
@@ -188,10 +203,4 @@ export class EmbeddedLog implements Log {
     await this.writers.close()
     this.board.close()
   }
-}
-
-/** The disk or damage kept retention from a partition: counted, tried again at the next run. */
-function countFailure(error: unknown): void {
-  if (!(error instanceof HeadraceError) && (error as NodeJS.ErrnoException).code === undefined) throw error
-  retentionFailures.inc()
 }

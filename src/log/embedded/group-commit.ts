@@ -10,12 +10,13 @@
  * States: idle → committing → idle, and from any of them failed, for ever, after a failed fdatasync: the kernel may
  * have dropped the bytes and calls them clean, so nothing this process knows about its files holds any more.
  */
-import { HeadraceError } from '../../event/index.ts'
+import type { HeadraceError } from '../../event/index.ts'
 import { logError } from '../errors.ts'
 import { type Content, FRAME_HEADER_BYTES } from './format.ts'
 import { appendedBytes, appendedRecords, commitSeconds, queuedBytes, syncFailures } from './metrics.ts'
 import type { FileOperations, Limits } from './options.ts'
 import { type PartitionWriter, Scratch } from './partition-writer.ts'
+import { worldError } from './world-error.ts'
 
 /** The records of one send for one partition. */
 export type Entry = {
@@ -197,10 +198,5 @@ function fail(part: Part, error: unknown): void {
 }
 
 function appendError(writer: PartitionWriter, error: unknown): unknown {
-  if (error instanceof HeadraceError) return error
-  const code = (error as NodeJS.ErrnoException).code
-  const where = `${writer.topic.name}/${writer.partition}`
-  return code === 'ENOSPC' || code === 'EDQUOT'
-    ? logError('HR_LOG_DISK_FULL', `the disk is full: ${where} cannot be written`, error)
-    : logError('HR_LOG_UNAVAILABLE', `${where} cannot be written`, error)
+  return worldError(`${writer.topic.name}/${writer.partition} cannot be written`, error)
 }

@@ -9,6 +9,7 @@ import type { TopicState } from '../log.ts'
 import { FileLock } from './flock.ts'
 import { bootMark, HeadFile } from './head-file.ts'
 import { type Layout, makeDir } from './layout.ts'
+import { watchFailures } from './metrics.ts'
 import { TopicHandle } from './topic-handle.ts'
 import { readTopic } from './topic-settings.ts'
 
@@ -29,6 +30,7 @@ export class HeadBoard {
     readonly layout: Layout,
     private readonly pollMs: number,
     bootId: string | undefined,
+    private readonly warn: (sentence: string) => void,
   ) {
     this.bootMark = bootMark(bootId)
     makeDir(layout.heads)
@@ -47,6 +49,7 @@ export class HeadBoard {
     const handle = new TopicHandle(this.layout, settings, this.openHead(settings), this.bootMark)
     this.topics.set(name, handle)
     handle.refresh()
+    this.unstick(handle)
     return handle
   }
 
@@ -77,10 +80,20 @@ export class HeadBoard {
   }
 
   private start(): void {
-    if (this.watcher) return
-    this.watcher = watch(this.layout.heads, (event, file) => this.changed(event, file))
-    // An overflowing or failing watch costs freshness, not records: the poll goes on.
-    this.watcher.on('error', () => {})
+    if (this.poll) return
+    // A watch that fails costs freshness, not records: the poll goes on.
+    const failed = (error: unknown) => {
+      watchFailures.inc()
+      this.warn(
+        `the folder ${this.layout.heads} cannot be watched; readers wait up to ${this.pollMs} ms: ${error}`,
+      )
+    }
+    try {
+      this.watcher = watch(this.layout.heads, (event, file) => this.changed(event, file))
+      this.watcher.on('error', failed)
+    } catch (error) {
+      failed(error)
+    }
     this.poll = setInterval(() => this.lookAtAll(), this.pollMs)
   }
 
@@ -121,6 +134,7 @@ export class HeadBoard {
   private lookAtAll(): void {
     for (const handle of [...this.topics.values()]) {
       handle.refresh()
+      this.unstick(handle)
       this.check(handle)
     }
     for (const set of this.groupListeners.values()) for (const listener of [...set]) listener()
@@ -128,6 +142,15 @@ export class HeadBoard {
 
   private check(handle: TopicHandle): void {
     if (readTopic(this.layout, handle.name)?.logId !== handle.logId) this.forget(handle)
+  }
+
+  /** Whoever deletes a topic holds the lock; when nobody does, it died on the way and the topic stays. */
+  private unstick(handle: TopicHandle): void {
+    if (handle.state !== 'leaving') return
+    const lock = FileLock.try(this.layout.topicsLock)
+    if (!lock) return
+    if (readTopic(this.layout, handle.name)?.logId === handle.logId) handle.writeDeleting(false)
+    lock.release()
   }
 
   /** The topic under this log id is no more: tells whoever uses it. */

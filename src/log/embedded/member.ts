@@ -11,7 +11,7 @@
  */
 import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { HeadraceError, uuidV7 } from '../../event/index.ts'
+import { uuidV7 } from '../../event/index.ts'
 import { logError } from '../errors.ts'
 import type { Member, MemberOptions, Position } from '../log.ts'
 import { assign } from './assignment.ts'
@@ -21,6 +21,7 @@ import { checkName, makeDir } from './layout.ts'
 import type { FileOperations, Limits } from './options.ts'
 import { PositionFile } from './positions.ts'
 import type { TopicHandle } from './topic-handle.ts'
+import { worldError } from './world-error.ts'
 
 export class EmbeddedMember implements Member {
   private readonly id = uuidV7(Date.now())
@@ -152,8 +153,7 @@ export class EmbeddedMember implements Member {
     try {
       await committed
     } catch (error) {
-      if (error instanceof HeadraceError) throw error
-      throw logError('HR_LOG_SYNC_FAILED', `positions of group ${this.options.group} cannot be stored`, error)
+      throw worldError(`positions of group ${this.options.group} cannot be stored`, error)
     }
   }
 

@@ -31,6 +31,10 @@ export const deletedSegments = counter(
   'Segments removed by retention',
   ['topic'] as const,
 )
+export const watchFailures = counter(
+  'headrace_log_watch_failures_total',
+  'Times that the watch which wakes readers failed; they are then woken by the slow poll',
+)
 export const retentionFailures = counter(
   'headrace_log_retention_failures_total',
   'Runs of retention over a partition that the disk or damage stopped',

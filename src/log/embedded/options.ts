@@ -29,10 +29,12 @@ export type EmbeddedLogOptions = {
   memberPollMs?: number
   /** How often retention runs in a process that has a producer. */
   retentionEveryMs?: number
+  /** Told in one sentence what an operator should know: damage that was found, a commit that was cut off. */
+  warn?: (sentence: string) => void
   operations?: Partial<FileOperations>
 }
 
-export type Limits = Required<Omit<EmbeddedLogOptions, 'dir' | 'operations'>>
+export type Limits = Required<Omit<EmbeddedLogOptions, 'dir' | 'operations' | 'warn'>>
 
 export const LIMITS: Limits = {
   segmentBytes: 64 * 2 ** 20,

@@ -19,7 +19,7 @@ import { writeFully } from './layout.ts'
 import { damagedRecords, tornBytes } from './metrics.ts'
 import type { FileOperations } from './options.ts'
 import { recoverPartition, type Tail } from './recover.ts'
-import { createSegment, openSegment } from './segment-file.ts'
+import { createSegment, type OpenSegment, openSegment } from './segment-file.ts'
 import type { TopicHandle } from './topic-handle.ts'
 
 /** A larger commit is written on another thread, so that a slow disk does not hold up the event loop. */
@@ -69,7 +69,7 @@ export class PartitionWriter {
     if (!lock) return undefined
     try {
       topic.refresh()
-      if (topic.state !== 'live') throw logError('HR_LOG_NO_TOPIC', `topic ${topic.name} is being deleted`)
+      if (topic.state !== 'live') throw logError('HR_LOG_UNAVAILABLE', `topic ${topic.name} is being deleted`)
       const tail = await recoverPartition(topic, partition, operations)
       tornBytes.inc(tail.cutBytes)
       if (tail.damage.length > 0) damagedRecords.inc({ topic: topic.name }, tail.damage.length)
@@ -78,6 +78,15 @@ export class PartitionWriter {
       lock.release()
       throw error
     }
+  }
+
+  /** What an operator should know of the state in which the partition was found. */
+  foundAtOpen(): string[] {
+    const { cutBytes, damage } = this.tail
+    const where = `${this.topic.name}/${this.partition}`
+    const told = damage.map((what) => `${where} is damaged: ${what}`)
+    if (cutBytes > 0) told.push(`${where}: cut ${cutBytes} bytes of a commit that nobody was told of`)
+    return told
   }
 
   get fd(): number {
@@ -99,11 +108,20 @@ export class PartitionWriter {
     return this.tail.bytes > SEGMENT_HEADER_BYTES && this.tail.bytes + more > segmentBytes
   }
 
-  /** Begins a new segment at the durable end. Nothing may be in flight. */
+  /**
+   * Begins a new segment at the durable end. Nothing may be in flight. When it fails the writer is closed: the new
+   * segment may be there already, so nothing more may be appended to the old one.
+   */
   async roll(): Promise<void> {
     const { topic, partition, tail } = this
-    await createSegment(topic, partition, tail.end)
-    const { fd, header } = openSegment(topic, partition, tail.end, 'r+')!
+    let opened: OpenSegment | undefined
+    try {
+      await createSegment(topic, partition, tail.end)
+      opened = openSegment(topic, partition, tail.end, 'r+')
+    } finally {
+      if (!opened) this.close()
+    }
+    const { fd, header } = opened!
     closeSync(tail.fd)
     tail.fd = fd
     tail.segment = tail.end

@@ -4,7 +4,6 @@
  * it. A send that passes its deadline before its commit begins never lands; one whose commit has begun lands in its
  * place, before any later one.
  */
-import { HeadraceError } from '../../event/index.ts'
 import { logError } from '../errors.ts'
 import type { LogRecord, Position, Producer, ProducerOptions } from '../log.ts'
 import { type Content, RECORD_HEADER_BYTES } from './format.ts'
@@ -13,6 +12,7 @@ import type { HeadBoard } from './head-board.ts'
 import type { Limits } from './options.ts'
 import type { PartitionWriter } from './partition-writer.ts'
 import type { TopicHandle } from './topic-handle.ts'
+import { worldError } from './world-error.ts'
 import type { Writers } from './writers.ts'
 
 /** What producers of one log share. */
@@ -139,7 +139,7 @@ export class EmbeddedProducer implements Producer {
           )
           if (!settled) for (let i = 0; i < lots.length; i++) enqueue(lots[i]!, opened[i]!)
         } catch (error) {
-          fail(toLogError(error))
+          fail(worldError('a partition cannot be opened for writing', error))
         } finally {
           this.openings--
         }
@@ -159,12 +159,4 @@ function lotOf(lots: Lot[], topic: TopicHandle, partition: number): Lot {
   const lot: Lot = { topic, partition, records: [], places: [], bytes: 0 }
   lots.push(lot)
   return lot
-}
-
-function toLogError(error: unknown): unknown {
-  if (error instanceof HeadraceError) return error
-  const { code } = error as NodeJS.ErrnoException
-  return code === 'ENOSPC'
-    ? logError('HR_LOG_DISK_FULL', 'the disk is full', error)
-    : logError('HR_LOG_UNAVAILABLE', 'a partition cannot be opened for writing', error)
 }

@@ -11,6 +11,7 @@ import type { HeadBoard } from './head-board.ts'
 import type { Slot } from './head-file.ts'
 import type { TopicHandle } from './topic-handle.ts'
 import { readTopic } from './topic-settings.ts'
+import { worldError } from './world-error.ts'
 
 export const PIECE_BYTES = 2 ** 20
 const PIECE_BYTES_MIN = 4096
@@ -35,7 +36,12 @@ export class EmbeddedReader implements Reader {
   ) {}
 
   next(limit: { records: number; bytes: number }, signal?: AbortSignal): Promise<StoredRecord[]> {
-    const result = this.turn.then(() => this.read(limit, signal))
+    const { topic, partition } = this.options
+    const result = this.turn
+      .then(() => this.read(limit, signal))
+      .catch((error) => {
+        throw worldError(`${topic}/${partition} cannot be read`, error)
+      })
     this.turn = result.catch(() => {})
     return result
   }
@@ -127,6 +133,8 @@ export async function* readRange(
       const slot = await slotOf(topic, partition)
       yield await cursor.take(slot, { records: to - cursor.offset, bytes: PIECE_BYTES })
     }
+  } catch (error) {
+    throw worldError(`${topic.name}/${partition} cannot be read`, error)
   } finally {
     cursor.close()
   }

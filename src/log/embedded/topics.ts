@@ -4,7 +4,7 @@
  * have let go of their locks: no send is acknowledged into files that nobody will read.
  */
 import { randomUUID } from 'node:crypto'
-import { mkdirSync, renameSync, rmSync } from 'node:fs'
+import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { logError } from '../errors.ts'
 import type { TopicSpec, TopicState } from '../log.ts'
@@ -27,6 +27,7 @@ export async function createTopic(layout: Layout, spec: TopicSpec, limits: Limit
   checkSpec(spec)
   makeDir(layout.topics)
   return await withTopicsLock(layout, limits, () => {
+    clearLeftovers(layout)
     const existing = readTopic(layout, spec.name)
     if (existing) {
       requireSame(existing, spec)
@@ -75,6 +76,12 @@ export async function deleteTopic(board: HeadBoard, name: string, limits: Limits
       for (const lock of locks) lock.release()
     }
   })
+}
+
+/** Folders of a topic that was half made or half deleted when a process died. The caller holds the lock. */
+function clearLeftovers(layout: Layout): void {
+  for (const name of readdirSync(layout.topics))
+    if (name.startsWith('.')) rmSync(join(layout.topics, name), { recursive: true, force: true })
 }
 
 async function withTopicsLock<T>(layout: Layout, limits: Limits, work: () => T | Promise<T>): Promise<T> {

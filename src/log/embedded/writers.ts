@@ -17,12 +17,13 @@ export class Writers {
     private readonly limits: Limits,
     private readonly operations: FileOperations,
     private readonly commit: () => GroupCommit,
+    private readonly warn: (sentence: string) => void,
   ) {}
 
   /** The writer when it is open: what every send but the first finds. */
   peek(topic: TopicHandle, partition: number): PartitionWriter | undefined {
     const writer = this.topics.get(topic)?.[partition]?.open
-    return writer && !writer.leaving ? writer : undefined
+    return writer && !writer.leaving && !writer.closed ? writer : undefined
   }
 
   /** The writer, opened when it is not. Throws HR_LOG_NOT_WRITER, HR_LOG_NO_TOPIC, HR_LOG_CORRUPT. */
@@ -31,11 +32,12 @@ export class Writers {
     slots[partition] ??= {}
     const known = slots[partition]
     const writer = known.open
-    if (writer && !writer.leaving) return writer
+    if (writer && !writer.leaving && !writer.closed) return writer
     known.opening ??= PartitionWriter.open(topic, partition, this.limits.writerWaitMs, this.operations)
       .then((opened) => {
         if (!opened)
           throw logError('HR_LOG_NOT_WRITER', `another live process writes ${topic.name}/${partition}`)
+        for (const sentence of opened.foundAtOpen()) this.warn(sentence)
         if (topic.state !== 'live') opened.leaving = true
         known.open = opened
         return opened
@@ -74,7 +76,9 @@ export class Writers {
 
   /** Every open writer. */
   all(): PartitionWriter[] {
-    return [...this.topics.values()].flatMap((slots) => slots.flatMap((known) => known?.open ?? []))
+    return [...this.topics.values()]
+      .flatMap((slots) => slots.flatMap((known) => known?.open ?? []))
+      .filter((writer) => !writer.closed)
   }
 
   /** Waits for openings in flight and closes everything. Nothing may be in a commit. */
