@@ -253,6 +253,7 @@ function serverProperties(
     'log.dirs': join(node.folder, 'data'),
     'auto.create.topics.enable': 'false',
     'unclean.leader.election.enable': 'false',
+    'min.insync.replicas': nodes.length === 3 ? '2' : '1',
     'offsets.topic.num.partitions': '4',
     'offsets.topic.replication.factor': replicas,
     'transaction.state.log.num.partitions': '1',

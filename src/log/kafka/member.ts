@@ -114,10 +114,15 @@ export class KafkaMember implements Member {
         throw this.notOwner(foreign?.partition ?? positions[0]!.partition)
       let reason: string
       try {
-        const code = await commitOffsets(await this.coordinator(), this.identity(), positions)
+        const identity = this.identity()
+        const code = await commitOffsets(await this.coordinator(), identity, positions)
         if (code === CODE.NONE) return
-        if (FORGOTTEN.has(code)) throw this.notOwner(positions[0]!.partition, codeName(code))
-        if (code !== CODE.REBALANCE_IN_PROGRESS && !isTransient(code))
+        // A round that is under way, or that ended while we asked, has made our generation old and left us the number:
+        // ask again with the new one. Otherwise the group has gone on without us.
+        const overtaken =
+          code === CODE.ILLEGAL_GENERATION && (this.joining || identity.generation !== this.generation)
+        if (FORGOTTEN.has(code) && !overtaken) throw this.notOwner(positions[0]!.partition, codeName(code))
+        if (code !== CODE.REBALANCE_IN_PROGRESS && !overtaken && !isTransient(code))
           throw logError(
             'HR_LOG_UNAVAILABLE',
             `Kafka refused a commit of group ${this.options.group}: ${codeName(code)}`,

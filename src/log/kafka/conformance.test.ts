@@ -1,0 +1,83 @@
+/** The promises of the log on a real Kafka: one broker, and three with replication. */
+import { setDefaultTimeout } from 'bun:test'
+import { deleteRecordsV2 } from '@platformatic/kafka'
+import { type Kafka, skipKafka, startKafka } from '../../../test/support/kafka.ts'
+import { waitFor } from '../../../test/support/wait-for.ts'
+import {
+  type Ack,
+  type KillableSender,
+  type LogHarness,
+  logConformance,
+  sendNumbered,
+} from '../conformance.ts'
+import type { Log } from '../log.ts'
+import { openKafkaLog } from './index.ts'
+import { Link } from './link.ts'
+import { kafkaSettings } from './options.ts'
+
+const TIMEOUT_MS = 300_000
+// The runner kills child processes of a test that is over its time, and with them the brokers of all that follow.
+setDefaultTimeout(TIMEOUT_MS)
+const RECORD_BYTES_MAX = 200_000
+
+async function startHarness(brokers: 1 | 3): Promise<LogHarness> {
+  const kafka = await startKafka({ brokers })
+  const options = { brokers: kafka.brokers, clientId: 'conformance', replication: brokers }
+  return {
+    recordBytesMax: RECORD_BYTES_MAX,
+    open: () => openKafkaLog(options),
+    startSending: async (topic, partitions) => {
+      const log = await openKafkaLog(options)
+      return startSending(kafka, log, topic, partitions)
+    },
+    retain: (log, topic) => expireHalf(kafka, log, topic),
+    close: () => kafka.stop(),
+  }
+}
+
+/** Brokers are killed in turn, each started again before the next. */
+async function startSending(
+  kafka: Kafka,
+  log: Log,
+  topic: string,
+  partitions: number,
+): Promise<KillableSender> {
+  const acks: Ack[] = []
+  const stopping = new AbortController()
+  const options = { topic, partitions, from: 0, deadlineMs: 15_000 }
+  const done = sendNumbered(log, options, (more) => acks.push(...more), stopping.signal)
+  let turn = 0
+  return {
+    acks,
+    async kill() {
+      const broker = turn++ % kafka.brokers.length
+      await kafka.kill(broker, 'SIGKILL')
+      await kafka.start(broker)
+    },
+    async stop() {
+      stopping.abort()
+      await done
+      await log.close()
+    },
+  }
+}
+
+/** Kafka looks at retention only in whole segments of at least 1 MiB, so the request that does the same is used. */
+async function expireHalf(kafka: Kafka, log: Log, topic: string): Promise<void> {
+  const { end } = await log.bounds(topic, 0)
+  const settings = kafkaSettings({ brokers: kafka.brokers, clientId: 'conformance' })
+  const links = settings.seeds.map((seed) => new Link(seed, settings))
+  const partitions = [{ partitionIndex: 0, offset: BigInt(Math.floor(end / 2)) }]
+  // Only the leader does it; the others say that they are not.
+  for (const link of links)
+    await link.ask<deleteRecordsV2.DeleteRecordsResponse>((connection, done) =>
+      deleteRecordsV2.api(connection, [{ name: topic, partitions }], 5_000, done),
+    )
+  for (const link of links) link.destroy()
+  await waitFor('removal of records', async () => (await log.bounds(topic, 0)).start > 0, 10_000)
+}
+
+if (!skipKafka()) {
+  logConformance('kafka with one broker', () => startHarness(1), TIMEOUT_MS)
+  logConformance('kafka with three brokers', () => startHarness(3), TIMEOUT_MS)
+}
