@@ -50,6 +50,10 @@ export const WAREHOUSE_ERRORS = {
     class: 'fatal',
     meaning: 'Another live process has the data folder of the embedded warehouse open.',
   },
+  HR_WAREHOUSE_ADDRESS: {
+    class: 'fatal',
+    meaning: 'The embedded warehouse cannot listen on its address, mostly because another process does.',
+  },
   HR_WAREHOUSE_ENGINE: {
     class: 'fatal',
     meaning: 'The embedded engine could not be started.',

@@ -20,8 +20,8 @@ export type WarehouseProcess = {
 }
 
 /** Starts the engine on `dir`; throws its sentence when it refuses. */
-export async function startWarehouseProcess(dir: string): Promise<WarehouseProcess> {
-  const child = Bun.spawn([process.execPath, SCRIPT, dir], {
+export async function startWarehouseProcess(dir: string, address = '127.0.0.1:0'): Promise<WarehouseProcess> {
+  const child = Bun.spawn([process.execPath, SCRIPT, dir, address], {
     env: { ...process.env, ...WAREHOUSE_PROCESS_ENV },
     stdout: 'pipe',
     stderr: 'inherit',

@@ -64,6 +64,7 @@ export class Engine {
   private readonly waiting: Waiter[] = []
   private readonly running = { read: 0, insert: 0 }
   private open = 0
+  private finished = 0
   private closed = false
 
   private constructor(private readonly options: EngineOptions) {}
@@ -75,8 +76,10 @@ export class Engine {
     return engine
   }
 
-  get load(): { running: number; waiting: number } {
-    return { running: this.running.read + this.running.insert, waiting: this.waiting.length }
+  /** What runs and waits now, and how many statements have ended so far. */
+  get load(): { running: number; waiting: number; finished: number } {
+    const running = this.running.read + this.running.insert
+    return { running, waiting: this.waiting.length, finished: this.finished }
   }
 
   /** Runs one statement. Rejects with the engine's error, or 202 when too many wait. */
@@ -102,15 +105,22 @@ export class Engine {
     }
   }
 
-  /** Finishes what runs, refuses what waits, closes the sessions. */
-  async close(): Promise<void> {
+  /**
+   * Refuses what waits, lets what runs finish for at most `waitMs`, closes the sessions. A statement cannot be
+   * interrupted: when one is still running then, its session stays open and the process should end (false).
+   */
+  async close(waitMs: number): Promise<boolean> {
     this.closed = true
     for (const waiter of this.waiting.splice(0)) waiter.reject(shuttingDown())
-    while (this.running.read + this.running.insert > 0)
+    let timer: ReturnType<typeof setTimeout> | undefined
+    if (this.load.running > 0)
       await new Promise<void>((resolve) => {
         this.onQuiet = resolve
+        timer = setTimeout(resolve, waitMs)
       })
+    clearTimeout(timer)
     for (const pooled of this.idle.splice(0)) this.discard(pooled)
+    return this.load.running === 0
   }
   private onQuiet: (() => void) | undefined
 
@@ -142,6 +152,7 @@ export class Engine {
 
   private giveBack(pooled: PooledSession, kind: Statement['kind'], discard: boolean): void {
     this.running[kind]--
+    this.finished++
     if (discard) this.discard(pooled)
     else this.idle.push(pooled)
     for (let i = 0; i < this.waiting.length; ) {

@@ -317,4 +317,16 @@ describe('limits', () => {
     for (const { status } of answers) expect([200, 503]).toContain(status)
     expect((await send('1', `query=${q('INSERT INTO beside FORMAT CSV')}`)).status).toBe(200)
   }, 30_000)
+
+  test('memory goes back to the system when nobody asks any more', async () => {
+    const purges = async () =>
+      Number(/memory_purges_total (\d+)/.exec(await (await fetch(`${live.url}/metrics`)).text())?.[1] ?? 0)
+    await send('SELECT 1')
+    const before = await purges()
+    const deadline = performance.now() + 15_000
+    while ((await purges()) === before) {
+      if (performance.now() > deadline) throw new Error('nothing was given back')
+      await Bun.sleep(100)
+    }
+  }, 20_000)
 })

@@ -12,7 +12,7 @@ import { startWarehouseProcess } from '../test-warehouse.ts'
 
 const MONTHS = 3
 const ROWS_PER_MONTH = 4000
-const KILLS = 8
+const KILLS = 6
 
 /** Cut `n`: the same rows whenever it is made again. */
 function cut(n: number): Uint8Array[] {
@@ -133,3 +133,38 @@ test('a folder that another process has open is refused with one sentence', asyn
     rmSync(dir, { recursive: true, force: true })
   }
 }, 30_000)
+
+test('an address that is taken is refused with one sentence', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'headrace-address-'))
+  const server = Bun.serve({ hostname: '127.0.0.1', port: 0, fetch: () => new Response('') })
+  try {
+    await expect(startWarehouseProcess(dir, `127.0.0.1:${server.port}`)).rejects.toThrow(
+      `refused HR_WAREHOUSE_ADDRESS the warehouse cannot listen on 127.0.0.1:${server.port}: `,
+    )
+  } finally {
+    await server.stop(true)
+    rmSync(dir, { recursive: true, force: true })
+  }
+}, 30_000)
+
+test('a statement without end does not hold up a stop', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'headrace-endless-'))
+  const child = await startWarehouseProcess(dir)
+  try {
+    const endless = fetch(`${child.url}/?max_block_size=1`, {
+      method: 'POST',
+      body: 'SELECT sleep(1) FROM numbers(50)',
+    }).catch(() => undefined)
+    const deadline = performance.now() + 10_000
+    while (!(await (await fetch(`${child.url}/metrics`)).text()).includes('statements_running 1')) {
+      if (performance.now() > deadline) throw new Error('the statement never ran')
+    }
+    const started = performance.now()
+    expect(await child.kill('SIGTERM')).toBe(0)
+    expect(performance.now() - started).toBeLessThan(10_000)
+    await endless
+  } finally {
+    await child.kill('SIGKILL')
+    rmSync(dir, { recursive: true, force: true })
+  }
+}, 60_000)
