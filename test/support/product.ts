@@ -172,7 +172,7 @@ export function freePorts(count: number): number[] {
 }
 
 /** Our environment without the HEADRACE_* of whoever runs the tests. */
-function cleanEnvironment(): Record<string, string> {
+export function cleanEnvironment(): Record<string, string> {
   const env: Record<string, string> = {}
   for (const [name, value] of Object.entries(process.env)) {
     if (value !== undefined && !name.startsWith('HEADRACE_')) env[name] = value
@@ -180,7 +180,7 @@ function cleanEnvironment(): Record<string, string> {
   return env
 }
 
-async function collect(stream: ReadableStream<Uint8Array>, lines: string[]): Promise<void> {
+export async function collect(stream: ReadableStream<Uint8Array>, lines: string[]): Promise<void> {
   const decoder = new TextDecoder()
   let rest = ''
   for await (const chunk of stream) {
