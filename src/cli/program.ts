@@ -1,6 +1,7 @@
 /** The verbs, put together; what ends a verb becomes the exit code. */
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import { addAudit } from './audit.ts'
 import { addCapture } from './capture.ts'
 import { addDoctor } from './doctor.ts'
 import { EXIT, type ExitCode, exitCodeOf, sentence } from './exit.ts'
@@ -9,10 +10,23 @@ import { addKafka } from './kafka.ts'
 import { addLoad } from './load.ts'
 import { addProject } from './project.ts'
 import { addSql } from './sql.ts'
+import { addTrace } from './trace.ts'
 import { addUp } from './up.ts'
 import { addWarehouse } from './warehouse.ts'
 
-const VERBS = [addUp, addCapture, addIngest, addLoad, addWarehouse, addSql, addDoctor, addProject, addKafka]
+const VERBS = [
+  addUp,
+  addCapture,
+  addIngest,
+  addLoad,
+  addWarehouse,
+  addSql,
+  addDoctor,
+  addTrace,
+  addAudit,
+  addProject,
+  addKafka,
+]
 
 /** Runs the verb that `args` name; resolves with the exit code. */
 export async function runCli(args: string[]): Promise<ExitCode> {
