@@ -60,6 +60,8 @@ export type PartitionAudit = {
   outcomesPresent: number
   /** False when rows of `outcomes` were still on their way after `waitMs`: then they were not compared. */
   outcomesCompared: boolean
+  /** Offsets below this were compared with `outcomes`, too. */
+  outcomesThrough: number
   findings: Finding[]
   /** True when there are more findings than these. */
   cut: boolean
@@ -117,6 +119,7 @@ async function auditLane(
     outcomesExpected: 0,
     outcomesPresent: 0,
     outcomesCompared: outcomesReady,
+    outcomesThrough: from,
     findings: [...checkTiling(lane, from)],
     cut: false,
   }
@@ -144,6 +147,7 @@ async function auditLane(
     const rest = await search.chunk(produced, REST)
     result.outcomesExpected += rest.expected
     result.outcomesPresent += rest.sources
+    result.outcomesThrough = produced.at(-1)!.receipt.to
   }
   result.findings.sort((a, b) => a.from - b.from)
   return result

@@ -9,7 +9,6 @@ import {
   canonicalUuid,
   decodeRawHeader,
   describeOutcome,
-  type EndState,
   formatSource,
   RAW_TOPICS,
   type RawHeader,
@@ -28,6 +27,7 @@ export type TraceEntry = {
     | 'raw_record_gone'
     | 'waits_for_ingest'
     | 'decided'
+    | 'receipt_gone'
     | 'waits_for_load'
     | 'stored'
     | 'not_stored'
@@ -140,8 +140,7 @@ async function tellSource(
   const raw = topic === undefined ? undefined : await readRecord(deps.log, topic, source)
   const entries: TraceEntry[] = [raw ? received(raw) : rawRecordGone()]
   const receipt = await readReceipt(deps.sql, source.logId, source.partition, source.offset)
-  if (!receipt) entries.push(waits('waits_for_ingest', 'ingest has not come to it yet'))
-  else {
+  if (receipt) {
     const outcome = outcomeAt(receipt, source.offset)
     const { state, reason } = outcome ? describeOutcome(outcome.code) : { state: 'unknown', reason: '' }
     entries.push({
@@ -156,7 +155,13 @@ async function tellSource(
         config_version: receipt.configVersion,
       },
     })
-    entries.push(...now(state as EndState, outcome?.rows ?? 0, at))
+    entries.push(...now(at))
+    const there = state === 'stored' ? at.events.length >= (outcome?.rows ?? 0) : at.outcomes.length > 0
+    if (!there) entries.push(waits('waits_for_load', 'not in ClickHouse yet'))
+  } else {
+    const known = now(at)
+    if (known.length === 0) entries.push(waits('waits_for_ingest', 'ingest has not come to it yet'))
+    else entries.push(waits('receipt_gone', 'its receipt is not there'), ...known)
   }
   return { source: name, topic, entries }
 }
@@ -213,7 +218,7 @@ function waits(kind: TraceEntry['kind'], says: string): TraceEntry {
 }
 
 /** Where the event is now, of what ClickHouse holds. */
-function now(state: EndState | string, rows: number, { events, outcomes, letters }: Stations): TraceEntry[] {
+function now({ events, outcomes, letters }: Stations): TraceEntry[] {
   const entries: TraceEntry[] = []
   for (const row of events) {
     entries.push({
@@ -251,8 +256,6 @@ function now(state: EndState | string, rows: number, { events, outcomes, letters
       fields: { reason, detail, step },
     })
   }
-  const there = state === 'stored' ? events.length >= rows : outcomes.length > 0
-  if (!there) entries.push(waits('waits_for_load', 'not in ClickHouse yet'))
   return entries
 }
 

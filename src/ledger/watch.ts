@@ -25,9 +25,9 @@ export class UnaccountedWatch {
   async check(): Promise<number> {
     const report = await audit(this.deps, { since: this.exactBelow })
     let exact = 0
-    for (const { logId, partition, through, outcomesCompared, findings } of report.partitions) {
+    for (const { logId, partition, outcomesThrough, findings } of report.partitions) {
       const key = `${logId}/${partition}`
-      if (findings.length === 0 && outcomesCompared) this.exactBelow.set(key, through)
+      if (findings.length === 0) this.exactBelow.set(key, outcomesThrough)
       exact += this.exactBelow.get(key) ?? 0
     }
     unaccounted.set(report.unaccounted)

@@ -1,0 +1,330 @@
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  setDefaultTimeout,
+  test,
+} from 'bun:test'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import pino from 'pino'
+import { startTestPostgres, type TestPostgres } from '../../test/support/postgres.ts'
+import { createTopics, RawPartition, rawRecord, uuidAt } from '../../test/support/rows.ts'
+import {
+  ByteReader,
+  DUPLICATE,
+  deadLetterCode,
+  dropCode,
+  EVENTS,
+  encodeOutcomes,
+  type OffsetOutcome,
+  OUTCOMES,
+  STORED,
+  TOPICS,
+} from '../event/index.ts'
+import { type Log, openEmbeddedLog, type Producer } from '../log/index.ts'
+import { startTestWarehouse, type TestWarehouse } from '../warehouse/test-warehouse.ts'
+import { audit, formatAudit, formatTrace, trace, UnaccountedWatch } from './index.ts'
+
+setDefaultTimeout(60_000)
+
+const PARTITIONS = 2
+let postgres: TestPostgres
+let servers: TestWarehouse
+beforeAll(async () => {
+  ;[postgres, servers] = await Promise.all([startTestPostgres(), startTestWarehouse()])
+})
+afterAll(async () => {
+  await Promise.all([postgres.stop(), servers.stop()])
+})
+
+let dir: string
+let log: Log
+let producer: Producer
+let ids: Map<string, string>
+let raw: RawPartition[]
+let rawId: string
+beforeEach(async () => {
+  await postgres.sql`TRUNCATE load_fence, load_intent, receipt, ingest_fence`
+  dir = await mkdtemp(join(tmpdir(), 'headrace-ledger-'))
+  log = await openEmbeddedLog({ dir })
+  ids = await createTopics(log, PARTITIONS)
+  rawId = ids.get(TOPICS.raw)!
+  producer = log.producer({ name: 'test', deadlineMs: 10_000 })
+  raw = [0, 1].map((partition) => new RawPartition({ sql: postgres.sql, producer, rawId, partition }))
+})
+afterEach(async () => {
+  await producer.close()
+  await log.close()
+  await rm(dir, { recursive: true, force: true })
+})
+
+const S = { code: STORED, rows: 1 }
+const S2 = { code: STORED, rows: 2 }
+const DUP = { code: DUPLICATE, rows: 0 }
+const DROP = { code: dropCode('illegal_distinct_id'), rows: 0 }
+const DEAD = { code: deadLetterCode('unreadable_event'), rows: 0 }
+
+const deps = () => ({ sql: postgres.sql, log, warehouse: servers.warehouse })
+
+/** What the load does, by hand: rows of a topic partition from the log into ClickHouse, and the fence. */
+async function loadAll(partition: number): Promise<void> {
+  for (const [topic, table] of [
+    [TOPICS.events, EVENTS],
+    [TOPICS.outcomes, OUTCOMES],
+  ] as const) {
+    const [fence] = await postgres.sql`
+      SELECT next_offset FROM load_fence WHERE topic = ${topic} AND partition = ${partition}`
+    const { end } = await log.bounds(topic, partition)
+    const rows: Uint8Array[] = []
+    for await (const records of log.read(topic, partition, fence?.next_offset ?? 0, end)) {
+      rows.push(...records.map(({ value }) => value))
+    }
+    await servers.warehouse.insertRows({ table, rows, token: Bun.randomUUIDv7() })
+    const [last] = await postgres.sql`
+      SELECT last_offset, last_sub FROM ingest_fence WHERE log_id = ${rawId} AND partition = ${partition}`
+    const places = last?.last_offset === null ? {} : { [rawId]: [last!.last_offset, last!.last_sub] }
+    await postgres.sql`
+      INSERT INTO load_fence (log_id, partition, topic, next_offset, last)
+      VALUES (${ids.get(topic)!}, ${partition}, ${topic}, ${end}, ${JSON.stringify(topic === TOPICS.events ? places : {})}::text::jsonb)
+      ON CONFLICT (log_id, partition) DO UPDATE SET next_offset = excluded.next_offset, last = excluded.last`
+  }
+}
+
+const MIXED: OffsetOutcome[] = [S, S, DUP, S2, DROP, S, DEAD, S, S, DUP]
+
+/** Three mixed batches in partition 0 and one in partition 1, all loaded. */
+async function clean(): Promise<void> {
+  for (let i = 0; i < 3; i++) await raw[0]!.batch(MIXED)
+  await raw[1]!.batch([S, S, S])
+  await loadAll(0)
+  await loadAll(1)
+}
+
+async function findings() {
+  const report = await audit(deps(), { waitMs: 0 })
+  return report.partitions.flatMap(({ partition, findings }) =>
+    findings.map(({ kind, from, to }) => `${partition}: ${kind} ${from}..${to - 1}`),
+  )
+}
+
+const remove = (table: string, offset: number, sub = 0) =>
+  servers.warehouse.command(
+    `ALTER TABLE ${table} DELETE WHERE _log_id = {id:UUID} AND _partition = 0 AND _offset = {offset:UInt64} AND _sub = {sub:UInt16} SETTINGS mutations_sync = 2`,
+    { id: rawId, offset, sub },
+  )
+
+describe('audit', () => {
+  test('clean: every offset is accounted for, by end state', async () => {
+    await clean()
+    const report = await audit(deps())
+    expect(report.exact).toBe(true)
+    const [zero, one] = report.partitions
+    expect(zero).toMatchObject({
+      from: 0,
+      through: 30,
+      stored: 18,
+      duplicate: 6,
+      dropped: 3,
+      deadLettered: 3,
+      rowsExpected: 21,
+      rowsPresent: 21,
+      outcomesExpected: 12,
+      outcomesPresent: 12,
+      outcomesCompared: true,
+      findings: [],
+    })
+    expect(one).toMatchObject({ through: 3, stored: 3, rowsPresent: 3 })
+    expect(formatAudit(report)).toMatch(/exact: every audited offset is accounted for/)
+  })
+
+  test('one row missing', async () => {
+    await clean()
+    await remove('events', 15)
+    expect(await findings()).toEqual(['0: row_missing 15..15'])
+  })
+
+  test('one of two rows of an event missing', async () => {
+    await clean()
+    await remove('events', 13, 1)
+    const report = await audit(deps())
+    expect(report.partitions[0]!.findings).toEqual([
+      { kind: 'row_missing', from: 13, to: 14, detail: '1 of 2 rows' },
+    ])
+    expect(formatAudit(report)).toMatch(/raw_events\/0 offset 13 {2}row_missing: 1 of 2 rows/)
+    expect(report.unaccounted).toBe(1)
+  })
+
+  test('one row doubled, another missing: they do not cancel', async () => {
+    await clean()
+    await servers.warehouse.command('SYSTEM STOP MERGES events')
+    const doubled: Uint8Array[] = []
+    for await (const records of log.read(TOPICS.events, 0, 0, 2)) doubled.push(records[1]!.value)
+    await servers.warehouse.insertRows({ table: EVENTS, rows: doubled, token: Bun.randomUUIDv7() })
+    await servers.warehouse.command('SYSTEM START MERGES events')
+    expect(await findings()).toEqual(['0: row_doubled 1..1'])
+    await remove('events', 5)
+    expect((await findings()).sort()).toContain('0: row_missing 5..5')
+  })
+
+  test('a row that no receipt knows of', async () => {
+    await clean()
+    const stray = new RawPartition({ sql: postgres.sql, producer, rawId, partition: 0 })
+    const rows = stray.rows([S, S, S])
+    await servers.warehouse.insertRows({ table: EVENTS, rows: [rows[2]!.value], token: Bun.randomUUIDv7() })
+    expect(await findings()).toEqual(['0: row_unexpected 2..2'])
+  })
+
+  test('an outcome missing, and one too many', async () => {
+    await clean()
+    await remove('outcomes', 12)
+    expect(await findings()).toEqual(['0: outcome_missing 12..12'])
+  })
+
+  const changes: [string, () => Promise<unknown>, string[]][] = [
+    [
+      'a count of a receipt changed',
+      () => postgres.sql`UPDATE receipt SET stored = stored - 1 WHERE partition = 0 AND from_offset = 10`,
+      ['0: receipt_inconsistent 10..19'],
+    ],
+    [
+      'a hash sum of a receipt changed',
+      () => postgres.sql`UPDATE receipt SET hash_sum = hash_sum + 1 WHERE partition = 0 AND from_offset = 20`,
+      ['0: receipt_inconsistent 20..29'],
+    ],
+    [
+      'an outcome of a receipt changed with its counts',
+      () => {
+        const changed = encodeOutcomes([S, DUP, DUP, S2, DROP, S, DEAD, S, S, DUP])
+        return postgres.sql`
+          UPDATE receipt SET outcomes = ${changed}, stored = stored - 1, duplicate = duplicate + 1, stored_rows = stored_rows - 1
+          WHERE partition = 0 AND from_offset = 10`
+      },
+      ['0: outcome_missing 11..11', '0: row_unexpected 11..11'],
+    ],
+    [
+      'outcomes of a receipt that cannot be read',
+      () => postgres.sql`UPDATE receipt SET outcomes = '\\x0a' WHERE partition = 0 AND from_offset = 0`,
+      ['0: receipt_inconsistent 0..9'],
+    ],
+    [
+      'a receipt removed',
+      () => postgres.sql`DELETE FROM receipt WHERE partition = 0 AND from_offset = 10`,
+      ['0: receipt_missing 10..19'],
+    ],
+    [
+      'the newest receipt removed',
+      () => postgres.sql`DELETE FROM receipt WHERE partition = 0 AND from_offset = 20`,
+      ['0: receipt_missing 20..29'],
+    ],
+    [
+      'a receipt that lies over the next',
+      () => postgres.sql`UPDATE receipt SET to_offset = 12 WHERE partition = 0 AND from_offset = 0`,
+      ['0: receipt_inconsistent 0..11', '0: receipt_overlap 10..11'],
+    ],
+  ]
+  for (const [name, change, expected] of changes) {
+    test(name, async () => {
+      await clean()
+      await change()
+      expect((await findings()).sort()).toEqual(expected)
+    })
+  }
+
+  test('what is on its way is no finding, whatever is done of it', async () => {
+    await clean()
+    // Decided and produced, not loaded.
+    await raw[0]!.batch(MIXED)
+    expect((await audit(deps(), { waitMs: 0 })).partitions[0]).toMatchObject({ through: 30, findings: [] })
+    // The fence has moved, the rows are not there: an open intent.
+    const { end } = await log.bounds(TOPICS.events, 0)
+    const before = { [rawId]: [28, 0] }
+    await postgres.sql`
+      INSERT INTO load_intent (id, table_name, ranges, rows, bytes, checksum) VALUES (gen_random_uuid(), 'events',
+        ${JSON.stringify([{ logId: ids.get(TOPICS.events), topic: TOPICS.events, partition: 0, from: 21, to: end, last: before }])}::text::jsonb, 7, 1, 1)`
+    await postgres.sql`
+      UPDATE load_fence SET last = ${JSON.stringify({ [rawId]: [38, 0] })}::text::jsonb, next_offset = ${end}
+      WHERE topic = 'events' AND partition = 0`
+    expect((await audit(deps(), { waitMs: 0 })).partitions[0]).toMatchObject({ through: 30, findings: [] })
+    // Under repair it is missing.
+    await postgres.sql`UPDATE load_intent SET state = 'repair'`
+    expect((await findings()).length).toBeGreaterThan(0)
+  })
+
+  test('offsets behind the last row that are all dropped are covered', async () => {
+    await clean()
+    await raw[0]!.batch([DROP, DROP, DUP])
+    await loadAll(0)
+    expect((await audit(deps())).partitions[0]).toMatchObject({ through: 33, dropped: 5, findings: [] })
+  })
+
+  test('a running audit looks at what is new, and again at what did not add up', async () => {
+    await clean()
+    const watch = new UnaccountedWatch(deps(), pino({ level: 'silent' }))
+    expect(await watch.check()).toBe(0)
+    await raw[0]!.batch(MIXED)
+    await loadAll(0)
+    await remove('events', 31)
+    expect(await watch.check()).toBe(1)
+    expect(await watch.check()).toBe(1)
+    const again: Uint8Array[] = []
+    for await (const records of log.read(TOPICS.events, 0, 21, 28)) {
+      for (const { value } of records) {
+        if (EVENTS.decode(new ByteReader(value))._offset === 31) again.push(value)
+      }
+    }
+    await servers.warehouse.insertRows({ table: EVENTS, rows: again, token: Bun.randomUUIDv7() })
+    expect(await watch.check()).toBe(0)
+  })
+})
+
+describe('trace', () => {
+  const kinds = async (offset: number) => {
+    const found = await trace(deps(), uuidAt(0, offset))
+    // Every test sends the same uuids; the others' are under the id of another topic.
+    const own = found.sources.filter(({ source }) => source.startsWith(rawId))
+    return own.map(({ entries }) => entries.map(({ kind }) => kind))
+  }
+
+  test('each end state, with when and how it came', async () => {
+    await clean()
+    expect(await kinds(0)).toEqual([['received', 'decided', 'stored']])
+    expect(await kinds(2)).toEqual([['received', 'decided', 'not_stored']])
+    expect(await kinds(3)).toEqual([['received', 'decided', 'stored', 'stored']])
+    expect(await kinds(4)).toEqual([['received', 'decided', 'not_stored']])
+    const found = await trace(deps(), uuidAt(0, 2).toUpperCase())
+    const text = formatTrace(found)
+    expect(text).toMatch(/received from test-sdk\/1\.2\.3/)
+    expect(text).toMatch(/ingest decided: duplicate/)
+    expect(text).toContain(`the stored copy came from ${rawId}/0/0/0`)
+  })
+
+  test('on its way: waits for ingest, then for load', async () => {
+    await clean()
+    await producer.send([rawRecord(0, raw[0]!.offset)])
+    expect(await kinds(30)).toEqual([['received', 'waits_for_ingest']])
+    // The batch sends its raw record again, at the next offset; its receipt is of the first.
+    await raw[0]!.batch([S])
+    expect((await kinds(30)).sort()).toEqual([
+      ['received', 'decided', 'waits_for_load'],
+      ['received', 'waits_for_ingest'],
+    ])
+  })
+
+  test('unknown: says so, and how far it looked', async () => {
+    await clean()
+    const found = await trace(deps(), '00000000-0000-4000-8000-00000000ffff')
+    expect(found.found).toBe(false)
+    expect(formatTrace(found)).toMatch(/not found\. ClickHouse does not know it, and of 0 raw records/)
+    await producer.send(Array.from({ length: 10 }, (_, i) => rawRecord(0, 100 + i)))
+    const cut = await trace(deps(), '00000000-0000-4000-8000-00000000ffff', { scanRecordsMax: 4 })
+    expect(cut.says).toMatch(
+      /of 10 raw records that are not loaded yet 4 were looked through: it may be behind them/,
+    )
+    expect(trace(deps(), 'no uuid')).rejects.toThrow('"no uuid" is not a uuid')
+  })
+})
