@@ -91,11 +91,15 @@ export class EmbeddedLog implements Log {
 
   async join(options: MemberOptions): Promise<Member> {
     this.requireOpen()
-    const member = EmbeddedMember.join(this.board, options, this.limits, this.operations, (left) =>
-      this.members.delete(left),
-    )
-    this.members.add(member)
-    return member
+    try {
+      const member = EmbeddedMember.join(this.board, options, this.limits, this.operations, (left) =>
+        this.members.delete(left),
+      )
+      this.members.add(member)
+      return member
+    } catch (error) {
+      throw worldError(`group ${options.group} cannot be joined`, error)
+    }
   }
 
   async *read(topic: string, partition: number, from: number, to: number): AsyncIterable<StoredRecord[]> {

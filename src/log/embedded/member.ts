@@ -11,7 +11,7 @@
  */
 import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { uuidV7 } from '../../event/index.ts'
+import { HeadraceError, uuidV7 } from '../../event/index.ts'
 import { logError } from '../errors.ts'
 import type { Member, MemberOptions, Position } from '../log.ts'
 import { assign } from './assignment.ts'
@@ -78,9 +78,9 @@ export class EmbeddedMember implements Member {
     setImmediate(() => this.balance())
   }
 
-  /** Wakes the other members. */
+  /** Wakes the other members. On a full disk they notice by themselves a little later. */
   private touch(): void {
-    writeFileSync(join(this.board.layout.heads, `.${this.options.group}`), this.id)
+    tolerateWorld(() => writeFileSync(join(this.board.layout.heads, `.${this.options.group}`), this.id))
   }
 
   /** Live members in the order in which they joined; dead ones are cleared away. */
@@ -102,7 +102,7 @@ export class EmbeddedMember implements Member {
     for (const partition of due) {
       if (this.leases.has(partition)) continue
       const path = join(this.board.layout.group(this.options.group), 'leases', String(partition))
-      const lease = FileLock.try(path)
+      const lease = tolerateWorld(() => FileLock.try(path))
       if (!lease) continue
       this.leases.set(partition, lease)
       this.options.assigned(partition)
@@ -183,5 +183,16 @@ export class EmbeddedMember implements Member {
     this.touch()
     for (const file of this.positions.values()) file.close()
     this.onLeave(this)
+  }
+}
+
+/** What the disk refuses now is tried again at the next look at the group. */
+function tolerateWorld<T>(work: () => T): T | undefined {
+  try {
+    return work()
+  } catch (error) {
+    const told = worldError('group', error)
+    if (told instanceof HeadraceError) return undefined
+    throw told
   }
 }

@@ -3,6 +3,7 @@ import { describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { copyFileSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { cp } from 'node:fs/promises'
 import { join } from 'node:path'
+import { FRAME_HEADER_BYTES, RECORD_HEADER_BYTES } from './format.ts'
 import { codeOf, segments, send, TOPIC, texts, withDir, withLog } from './test-log.ts'
 
 setDefaultTimeout(60_000)
@@ -49,6 +50,9 @@ describe('recovery', () => {
               const whole = length === allBytes
               const [position] = await send(log, ['next'])
               expect(position!.offset).toBe(whole ? 5 : 3)
+              // Nothing of what was cut lies behind the next frame: header, record header, and 1 + 4 bytes.
+              const size = FRAME_HEADER_BYTES + RECORD_HEADER_BYTES + 5
+              expect(statSync(segments(copy)[0]!).size).toBe((whole ? allBytes : wholeBytes) + size)
               expect(await texts(log)).toEqual([
                 'a',
                 'b',
