@@ -36,12 +36,29 @@ export type PostgresOptions = {
   connectionsMax: number
 }
 
+const CONNECT_WITHIN_S = 5
+/** The driver's own goes up to 20 s; a server that is back must be noticed well within the 10 s of invariant I5. */
+const RECONNECT_DELAY_S_MAX = 1
+
+/**
+ * The driver (3.4.9) collects writes below 1024 bytes for a timer, and forgets to reset that timer when a connection
+ * closes with one pending: from then on its small writes, the first message of a new connection among them, are
+ * never sent, and every query of that connection hangs. A first message of this size is sent at once and resets it.
+ * The server shows the first 63 bytes of a name.
+ */
+const STARTUP_BYTES_MIN = 1024
+
+function reconnectDelayS(retries: number): number {
+  return Math.min(2 ** retries / 100, RECONNECT_DELAY_S_MAX) * (0.5 + Math.random() / 2)
+}
+
 /** Opens a pool; connects on first use. Big integers come back as numbers: ours stay below 2^53. */
 export function openPostgres(options: PostgresOptions): Sql {
   const common = {
     max: options.connectionsMax,
-    connection: { application_name: options.name },
-    connect_timeout: 5,
+    connection: { application_name: options.name.padEnd(STARTUP_BYTES_MIN) },
+    connect_timeout: CONNECT_WITHIN_S,
+    backoff: reconnectDelayS,
     onnotice: () => {},
     types: { bigint: { to: 20, from: [20], serialize: String, parse: Number } },
   }
