@@ -4,7 +4,7 @@ import { startTestPostgres, type TestPostgres } from '../../../test/support/post
 import type { Sql } from '../../catalog/index.ts'
 import { personUuid } from '../../event/index.ts'
 import { MOVE_MAX } from './apply.ts'
-import { createIdentity, type Identity, type IdentityEvent, type Outbox } from './index.ts'
+import { createIdentity, type Identity, type IdentityEvent, moveMappings, type Outbox } from './index.ts'
 import {
   alias,
   dangerous,
@@ -29,7 +29,7 @@ beforeAll(async () => {
   sql = postgres.sql
   identity = createIdentity(sql)
 }, 60_000)
-afterAll(() => postgres?.stop())
+afterAll(() => postgres?.stop(), 60_000)
 beforeEach(async () => {
   await wipe(sql)
   lane = await Lane.open(sql)
@@ -370,6 +370,69 @@ describe('merges of persons with many ids', () => {
     expect(living).toHaveLength(1)
     expect(living[0]!.properties).toMatchObject({ old: 1, seen: 1 })
     expect(living[0]!.ids).toHaveLength(MOVE_MAX + 3)
+  })
+
+  test('W-25: they move in chunks, each given again until it is acknowledged, to who lives now', async () => {
+    await personWith(MOVE_MAX + 30, 'old')
+    await lane.commit(identity, [event('new'), alias('new', 'old')])
+    await lane.commit(identity, [event('newest'), dangerous('newest', 'new')])
+    const first = await moveMappings(sql, 100)
+    expect(first?.moved).toBe(100)
+    const again = await moveMappings(sql, 100)
+    expect(again!.stateRows).toEqual(first!.stateRows)
+    const rows = decodeRows(first!.stateRows).overrides
+    expect(rows.every((row) => row.person_id === personUuid(1, 'newest') && row.version > T0)).toBe(true)
+    await again!.acknowledge()
+    const last = await moveMappings(sql, 100)
+    expect(last?.moved).toBe(30)
+    await first!.acknowledge()
+    expect((await moveMappings(sql, 100))?.moved).toBe(30)
+    await last!.acknowledge()
+    expect(await moveMappings(sql, 100)).toBeUndefined()
+    const [left] =
+      await sql`SELECT count(*) AS n FROM person_distinct_id m JOIN person p ON p.id = m.person_id
+      WHERE p.deleted_at IS NOT NULL`
+    expect(left!.n).toBe(0)
+    expect((await livingPersons(sql))[0]!.ids).toHaveLength(MOVE_MAX + 32)
+  })
+})
+
+describe('persons that come back', () => {
+  test('68, W-10: a deleted person is visible again, above its tombstone', async () => {
+    await lane.commit(identity, [event('A', { set: { before: 1 } })])
+    const ahead = T0 + 1_000_000
+    await sql`UPDATE person SET deleted_at = now(), version = ${ahead}, properties = '{}'`
+    await sql`DELETE FROM person_distinct_id`
+    const back = await lane.commit(identity, [
+      event('A', { set: { after: 1 } }),
+      event('A', { set: { n: 1 } }),
+    ])
+    expect(decodeRows(back.stateRows).persons).toMatchObject([
+      { id: personUuid(1, 'A'), is_deleted: 0, version: ahead + 1 },
+    ])
+    expect(decodeRows(back.stateRows).overrides).toMatchObject([
+      { distinct_id: 'A', person_id: personUuid(1, 'A') },
+    ])
+    const [person] = await livingPersons(sql)
+    expect(person).toMatchObject({ ids: ['A'], version: ahead + 1 })
+    expect(Object.keys(person!.properties).sort()).toEqual(['$creator_event_uuid', 'after', 'n'])
+  })
+
+  test('an id that still leads to a deleted person gets a person of its own', async () => {
+    await lane.commit(identity, [identify('A', 'B')])
+    await sql`UPDATE person SET deleted_at = now(), version = version + 1`
+    const { stamps } = await lane.commit(identity, [
+      event('B', { personProcessing: 'off' }),
+      event('B', { nowMs: T0 + 5 }),
+      event('A', { nowMs: T0 + 5 }),
+    ])
+    expect(stamps.map((stamp) => stamp.personUuid)).toEqual([
+      personUuid(1, 'B'),
+      personUuid(1, 'B'),
+      personUuid(1, 'A'),
+    ])
+    expect((await livingPersons(sql)).map((person) => person.ids).sort()).toEqual([['A'], ['B']])
+    expect(await mappingVersion(sql, 'B')).toBe(T0 + 5)
   })
 })
 

@@ -96,7 +96,7 @@ async function lockPersons(tx: Transaction, wanted: Wanted): Promise<void> {
   const { mappings } = await readSnapshot(tx, { ...wanted, groups: { teamIds: [], types: [], keys: [] } })
   const ids = [...new Set([...mappings.values()].map(({ person }) => person.id))]
   if (ids.length === 0) return
-  await tx`SELECT FROM person WHERE id = ANY (${ids}::bigint[]) ORDER BY id FOR NO KEY UPDATE`
+  await tx`SELECT FROM person WHERE id = ANY (${`{${ids.join()}}`}::text::bigint[]) ORDER BY id FOR NO KEY UPDATE`
 }
 
 async function foldAndApply(

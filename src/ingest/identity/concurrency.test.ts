@@ -23,7 +23,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await Promise.all(pools.map((pool) => pool.end({ timeout: 1 })))
   await postgres?.stop()
-})
+}, 60_000)
 beforeEach(() => wipe(sql))
 
 /** An ingest process: its own connections, its own partition. */

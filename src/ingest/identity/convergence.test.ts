@@ -20,7 +20,7 @@ beforeAll(async () => {
   postgres = await startTestPostgres()
   identity = createIdentity(postgres.sql)
 }, 60_000)
-afterAll(() => postgres?.stop())
+afterAll(() => postgres?.stop(), 60_000)
 
 const id = fc.constantFrom(...IDS)
 const some = fc.dictionary(fc.constantFrom(...KEYS), fc.constantFrom(1, 2, null, [1]), { maxKeys: 2 })

@@ -15,6 +15,7 @@ import type { Identity } from './types.ts'
 
 export type { CommitHooks } from './commit.ts'
 export { IDENTITY_ERRORS } from './errors.ts'
+export { type MovedChunk, moveMappings } from './move-mappings.ts'
 export { sanitiseJson, sanitiseText } from './sanitise.ts'
 export * from './types.ts'
 

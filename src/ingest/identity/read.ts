@@ -1,10 +1,12 @@
 /**
  * Reads what the fold needs, without locks: one query for all distinct ids of the batch, merges followed, and one
  * more, at the same time, when the batch speaks of groups. In: events. Out: a Snapshot.
+ * Parameters go as one JSON text: neither the driver's limit of 65,534 nor its table of array types is in the way.
  * Cost: about 8 µs per id in Postgres and 4 µs here, most of it the properties' text.
  */
 import type { Sql, Transaction } from '../../catalog/index.ts'
 import { personUuid } from '../../event/index.ts'
+import { denseRows } from './dense-rows.ts'
 import { mayMerge, otherIdOf } from './merge.ts'
 import { sanitiseText } from './sanitise.ts'
 import { emptySnapshot, groupKey, idKey, type PersonRow, type Snapshot } from './snapshot.ts'
@@ -89,14 +91,17 @@ function personRow(row: PersonColumns): PersonRow {
 
 async function readPersons(sql: Queryable, { ids }: Wanted, snapshot: Snapshot): Promise<void> {
   if (ids.teamIds.length === 0) return
+  const json = JSON.stringify(
+    ids.teamIds.map((teamId, i) => ({ team_id: teamId, distinct_id: ids.distinctIds[i], i })),
+  )
   // The inner query does nothing for a person that was not merged, which is nearly every one.
   const rows = await sql<(PersonColumns & { i: number; mapping_version: number })[]>`
-    SELECT w.i::int AS i, m.version AS mapping_version, coalesce(s.id, p.id) AS id, p.team_id,
+    SELECT w.i, m.version AS mapping_version, coalesce(s.id, p.id) AS id, p.team_id,
       coalesce(s.uuid, p.uuid) AS uuid, coalesce(s.properties, p.properties)::text AS properties,
       round(extract(epoch FROM coalesce(s.created_at, p.created_at)) * 1000)::bigint AS created_ms,
       coalesce(s.is_identified, p.is_identified) AS is_identified, coalesce(s.version, p.version) AS version,
       CASE WHEN s.id IS NULL THEN p.deleted_at ELSE s.deleted_at END IS NOT NULL AS dead
-    FROM unnest(${ids.teamIds}::int[], ${ids.distinctIds}::text[]) WITH ORDINALITY AS w(team_id, distinct_id, i)
+    FROM jsonb_to_recordset(${json}::text::jsonb) AS w(team_id int, distinct_id text, i int)
     JOIN person_distinct_id m ON m.team_id = w.team_id AND m.distinct_id = w.distinct_id
     JOIN person p ON p.id = m.person_id
     LEFT JOIN LATERAL (
@@ -108,14 +113,13 @@ async function readPersons(sql: Queryable, { ids }: Wanted, snapshot: Snapshot):
       SELECT n.* FROM chain c JOIN person n ON n.id = c.id WHERE c.merged_into IS NULL
     ) s ON true`
   const byId = new Map<number, PersonRow>()
-  for (const row of rows) {
+  for (const row of denseRows(rows)) {
     let person = byId.get(row.id)
     if (!person) {
       person = personRow(row)
       byId.set(row.id, person)
     }
-    const at = row.i - 1
-    snapshot.mappings.set(idKey(ids.teamIds[at]!, ids.distinctIds[at]!), {
+    snapshot.mappings.set(idKey(ids.teamIds[row.i]!, ids.distinctIds[row.i]!), {
       version: row.mapping_version,
       person,
     })
@@ -127,28 +131,26 @@ async function readPersons(sql: Queryable, { ids }: Wanted, snapshot: Snapshot):
  * person was deleted, or its id taken away. Rare, so it is asked only when an insert has met such a row.
  */
 export async function readNamesakes(sql: Queryable, { ids }: Wanted, snapshot: Snapshot): Promise<void> {
-  const teamIds: number[] = []
-  const uuids: string[] = []
+  const names: { team_id: number; uuid: string }[] = []
   const keyOf = new Map<string, string>()
   ids.teamIds.forEach((teamId, i) => {
     const key = idKey(teamId, ids.distinctIds[i]!)
     const mapping = snapshot.mappings.get(key)
     if (mapping && !mapping.person.dead) return
     const uuid = personUuid(teamId, ids.distinctIds[i]!)
-    teamIds.push(teamId)
-    uuids.push(uuid)
+    names.push({ team_id: teamId, uuid })
     keyOf.set(idKey(teamId, uuid), key)
   })
-  if (teamIds.length === 0) return
+  if (names.length === 0) return
   const rows = await sql<PersonColumns[]>`
     SELECT p.id, p.team_id, p.uuid, p.properties::text AS properties,
       round(extract(epoch FROM p.created_at) * 1000)::bigint AS created_ms, p.is_identified, p.version,
       p.deleted_at IS NOT NULL AS dead
-    FROM unnest(${teamIds}::int[], ${uuids}::uuid[]) AS w(team_id, uuid)
+    FROM jsonb_to_recordset(${JSON.stringify(names)}::text::jsonb) AS w(team_id int, uuid uuid)
     JOIN person p ON p.team_id = w.team_id AND p.uuid = w.uuid`
   // A living namesake may be known already, by another id; both must be the same object.
   const known = new Map([...snapshot.mappings.values()].map(({ person }) => [person.id, person]))
-  for (const row of rows) {
+  for (const row of denseRows(rows)) {
     const person = known.get(row.id) ?? personRow(row)
     snapshot.namesakes.set(keyOf.get(idKey(row.team_id, row.uuid))!, person)
   }
@@ -156,6 +158,11 @@ export async function readNamesakes(sql: Queryable, { ids }: Wanted, snapshot: S
 
 async function readGroups(sql: Queryable, { groups }: Wanted, snapshot: Snapshot): Promise<void> {
   if (groups.teamIds.length === 0) return
+  const named = groups.teamIds.map((teamId, i) => ({
+    team_id: teamId,
+    group_type: groups.types[i],
+    group_key: groups.keys[i],
+  }))
   const rows = await sql<
     {
       team_id: number
@@ -170,12 +177,12 @@ async function readGroups(sql: Queryable, { groups }: Wanted, snapshot: Snapshot
     SELECT t.team_id, t.group_type, t.type_index, g.group_key, g.properties::text AS properties,
       round(extract(epoch FROM g.created_at) * 1000)::bigint AS created_ms, g.version
     FROM group_type t
-    LEFT JOIN unnest(${groups.teamIds}::int[], ${groups.types}::text[], ${groups.keys}::text[])
-      AS w(team_id, group_type, group_key) ON w.team_id = t.team_id AND w.group_type = t.group_type
+    LEFT JOIN jsonb_to_recordset(${JSON.stringify(named)}::text::jsonb)
+      AS w(team_id int, group_type text, group_key text) ON w.team_id = t.team_id AND w.group_type = t.group_type
     LEFT JOIN group_state g
       ON g.team_id = t.team_id AND g.type_index = t.type_index AND g.group_key = w.group_key
-    WHERE t.team_id = ANY (${[...new Set(groups.teamIds)]}::int[])`
-  for (const row of rows) {
+    WHERE t.team_id = ANY (${`{${[...new Set(groups.teamIds)].join()}}`}::text::int[])`
+  for (const row of denseRows(rows)) {
     let types = snapshot.groupTypes.get(row.team_id)
     if (!types) {
       types = new Map()

@@ -6,6 +6,7 @@
 import { guardState, type Sql } from '../../catalog/index.ts'
 import { GROUPS, PERSON, PERSON_DISTINCT_ID_OVERRIDES } from '../../event/index.ts'
 import type { MovedMapping } from './apply.ts'
+import { denseRows } from './dense-rows.ts'
 import type { Outbox, StateRows } from './types.ts'
 import type { WriteSet } from './write-set.ts'
 
@@ -84,22 +85,22 @@ export async function readStateRows(sql: Sql, outbox: Outbox): Promise<StateRows
 
 async function readPersons(sql: Sql, persons: Outbox['persons']): Promise<Buffer[]> {
   if (persons.length === 0) return []
+  const keys = JSON.stringify(persons.map(([teamId, uuid]) => ({ team_id: teamId, uuid })))
   const rows = await sql<(Omit<PersonState, 'uuid'> & { uuid: string; dead: boolean })[]>`
     SELECT p.team_id AS "teamId", p.uuid, p.properties::text AS "propertiesJson",
       round(extract(epoch FROM p.created_at) * 1000)::bigint AS "createdAtMs",
       p.is_identified AS "isIdentified", p.version, p.deleted_at IS NOT NULL AS dead
-    FROM unnest(${persons.map(([teamId]) => teamId)}::int[], ${persons.map(([, uuid]) => uuid)}::uuid[])
-      AS w(team_id, uuid)
+    FROM jsonb_to_recordset(${keys}::text::jsonb) AS w(team_id int, uuid uuid)
     JOIN person p ON p.team_id = w.team_id AND p.uuid = w.uuid`
-  return rows.map((row) => personRow(row, row.dead))
+  return denseRows(rows).map((row) => personRow(row, row.dead))
 }
 
 async function readMappings(sql: Sql, mappings: Outbox['mappings']): Promise<Buffer[]> {
   if (mappings.length === 0) return []
+  const keys = JSON.stringify(mappings.map(([teamId, id]) => ({ team_id: teamId, distinct_id: id })))
   const rows = await sql<MovedMapping[]>`
     SELECT m.team_id AS "teamId", m.distinct_id AS "distinctId", coalesce(s.uuid, p.uuid) AS "personUuid", m.version
-    FROM unnest(${mappings.map(([teamId]) => teamId)}::int[], ${mappings.map(([, id]) => id)}::text[])
-      AS w(team_id, distinct_id)
+    FROM jsonb_to_recordset(${keys}::text::jsonb) AS w(team_id int, distinct_id text)
     JOIN person_distinct_id m ON m.team_id = w.team_id AND m.distinct_id = w.distinct_id
     JOIN person p ON p.id = m.person_id
     LEFT JOIN LATERAL (
@@ -111,21 +112,23 @@ async function readMappings(sql: Sql, mappings: Outbox['mappings']): Promise<Buf
       SELECT c.uuid FROM chain c WHERE c.merged_into IS NULL
     ) s ON true
     WHERE m.version > 0`
-  return rows.map(overrideRow)
+  return denseRows(rows).map((row) => overrideRow(row))
 }
 
 async function readGroups(sql: Sql, groups: Outbox['groups']): Promise<Buffer[]> {
   if (groups.length === 0) return []
+  const keys = JSON.stringify(
+    groups.map(([teamId, index, key]) => ({ team_id: teamId, type_index: index, group_key: key })),
+  )
   const rows = await sql<
     { team_id: number; index: number; key: string; properties: string; created_ms: number; version: number }[]
   >`
     SELECT g.team_id, g.type_index AS index, g.group_key AS key, g.properties::text AS properties,
       round(extract(epoch FROM g.created_at) * 1000)::bigint AS created_ms, g.version
-    FROM unnest(${groups.map(([teamId]) => teamId)}::int[], ${groups.map(([, index]) => index)}::int[],
-      ${groups.map(([, , key]) => key)}::text[]) AS w(team_id, type_index, group_key)
+    FROM jsonb_to_recordset(${keys}::text::jsonb) AS w(team_id int, type_index int, group_key text)
     JOIN group_state g
       ON g.team_id = w.team_id AND g.type_index = w.type_index AND g.group_key = w.group_key`
-  return rows.map((row) =>
+  return denseRows(rows).map((row) =>
     GROUPS.encode({
       group_type_index: row.index,
       group_key: row.key,
