@@ -38,8 +38,8 @@ export type CrashReport = Verdict & {
 }
 
 /** Between two hits. */
-const BETWEEN_MS_MIN = 150
-const BETWEEN_MS_MAX = 1_500
+const BETWEEN_MS_MIN = 300
+const BETWEEN_MS_MAX = 3_500
 const CAUGHT_UP_MS_MAX = 180_000
 const READY_MS_MAX = 60_000
 const SETTLED_MS_MAX = 30_000
