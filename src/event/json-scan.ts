@@ -169,7 +169,12 @@ export class JsonScanner {
   /** Passes the next value, whatever it is. */
   skip(): void {
     const bytes = this.bytes
-    let at = this.at
+    let at = skipSpace(bytes, this.at)
+    // Most values are strings, and need none of what follows.
+    if (bytes[at] === QUOTE) {
+      this.at = stringEnd(bytes, at + 1) + 1
+      return
+    }
     let stack: Uint8Array = this.stack
     let depth = 0
     let deepest = this.deepest
