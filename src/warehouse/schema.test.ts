@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { createClient } from '@clickhouse/client'
 import fc from 'fast-check'
 import {
@@ -21,6 +21,9 @@ import { renderDdl, WAREHOUSE_VARIANTS } from './ddl.ts'
 import { migrationFiles } from './migrate.ts'
 import { eventRow } from './test-rows.ts'
 import { startTestWarehouse, type TestWarehouse } from './test-warehouse.ts'
+
+// Syncing many parts on a busy machine takes its time; a test that hangs still ends.
+setDefaultTimeout(60_000)
 
 const TABLES: readonly Table[] = [
   EVENTS,

@@ -1,5 +1,5 @@
 /** The embedded engine's front, driven by `@clickhouse/client` and by plain requests as `curl` sends them. */
-import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -8,6 +8,9 @@ import { gzipSync } from 'node:zlib'
 import { type ClickHouseClient, ClickHouseError, ClickHouseLogLevel, createClient } from '@clickhouse/client'
 import { startWarehouseProcess, type WarehouseProcess } from '../test-warehouse.ts'
 import { SHARED_MEMORY, spoolPrefix } from './spool.ts'
+
+// Syncing many parts on a busy machine takes its time; a test that hangs still ends.
+setDefaultTimeout(60_000)
 
 const dir = mkdtempSync(join(tmpdir(), 'headrace-front-'))
 let live: WarehouseProcess

@@ -1,5 +1,5 @@
 /** What a kill at any moment leaves behind: whole blocks, tokens that hold, a folder that opens again (I2). */
-import { expect, test } from 'bun:test'
+import { expect, setDefaultTimeout, test } from 'bun:test'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,6 +9,9 @@ import { migrateWarehouse } from '../migrate.ts'
 import { presentSources } from '../sources.ts'
 import { eventRow, TEST_LOG_ID } from '../test-rows.ts'
 import { startWarehouseProcess } from '../test-warehouse.ts'
+
+// Syncing many parts on a busy machine takes its time; a test that hangs still ends.
+setDefaultTimeout(60_000)
 
 const MONTHS = 3
 const ROWS_PER_MONTH = 4000
