@@ -1,0 +1,211 @@
+/** Rows that ClickHouse refuses, and a ClickHouse that is away or whose answers are lost (I1, I2, I5). */
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  setDefaultTimeout,
+  test,
+} from 'bun:test'
+import { EVENT_TIME_MS } from '../../test/support/rows.ts'
+import { startTcpProxy, type TcpProxy } from '../../test/support/tcp-proxy.ts'
+import { waitFor } from '../../test/support/wait-for.ts'
+import {
+  deadLetterCode,
+  decodeOutcomes,
+  encodeRowHeader,
+  PERSON,
+  STORED,
+  sourceHash,
+  TOPICS,
+} from '../event/index.ts'
+import type { LogRecord } from '../log/index.ts'
+import { openWarehouse } from '../warehouse/index.ts'
+import { LoadBench, type Servers, startServers } from './test-load.ts'
+
+setDefaultTimeout(60_000)
+
+let servers: Servers
+let bench: LoadBench
+beforeAll(async () => {
+  servers = await startServers()
+})
+afterAll(() => servers.stop())
+beforeEach(async () => {
+  bench = await LoadBench.open(servers)
+})
+afterEach(() => bench.close())
+
+const stored = (count: number) => Array.from({ length: count }, () => ({ code: STORED, rows: 1 }))
+
+/** The same record with an event name that claims to be longer than any insert; it stands behind the uuid. */
+function spoiled(record: LogRecord): LogRecord {
+  const value = Buffer.from(record.value)
+  value.set([255, 255, 255, 255, 127], 16)
+  return { ...record, value }
+}
+
+/** Receipt and fence are those of a clean batch; the rows at `bad` are sent spoiled. */
+async function sendBatch(partition: number, count: number, bad: number[]): Promise<void> {
+  const raw = bench.raw[partition]!
+  const { send } = bench.producer
+  bench.producer.send = (records) => {
+    let n = -1
+    return send.call(
+      bench.producer,
+      records.map((record) => {
+        if (record.topic === TOPICS.events) n++
+        return record.topic === TOPICS.events && bad.includes(n) ? spoiled(record) : record
+      }),
+    )
+  }
+  await raw.batch(stored(count))
+  bench.producer.send = send
+}
+
+async function letters() {
+  return bench.warehouse.query<{
+    _offset: number
+    reason: string
+    step: string
+    raw_value: string
+    detail: string
+  }>(
+    'SELECT _offset, reason, step, raw_value, detail FROM dead_letters FINAL WHERE _log_id = {id:UUID} ORDER BY _partition, _offset',
+    { id: bench.rawId },
+  )
+}
+
+describe('a row that ClickHouse refuses', () => {
+  test('goes alone to the dead letters, its receipt says so, its neighbours are stored', async () => {
+    await sendBatch(0, 50, [17, 40])
+    await sendBatch(1, 20, [])
+    await bench.load()
+    await bench.waitForRows(68)
+    await waitFor('dead letters', async () => (await letters()).length === 2, 20_000)
+    expect(await bench.stored()).toEqual({ rows: 68, sources: 68 })
+    const found = await letters()
+    expect(found.map(({ _offset, reason, step }) => [_offset, reason, step])).toEqual([
+      [17, 'refused_by_warehouse', 'load'],
+      [40, 'refused_by_warehouse', 'load'],
+    ])
+    expect(found[0]!.raw_value).toBe('{"event":"$pageview","n":17}')
+    expect(found[0]!.detail).toMatch(/insert into events: ClickHouse says \d+/)
+    const outcomes = await bench.warehouse.query(
+      'SELECT _offset, state, reason FROM outcomes FINAL WHERE _log_id = {id:UUID} ORDER BY _offset',
+      { id: bench.rawId },
+    )
+    expect(outcomes).toEqual([
+      { _offset: 17, state: 'dead_lettered', reason: 'refused_by_warehouse' },
+      { _offset: 40, state: 'dead_lettered', reason: 'refused_by_warehouse' },
+    ])
+    const [receipt] = await bench.sql`SELECT * FROM receipt WHERE partition = 0`
+    const codes = decodeOutcomes(receipt!.outcomes)
+    expect(codes[17]).toEqual({ code: deadLetterCode('refused_by_warehouse'), rows: 0 })
+    expect(codes[18]).toEqual({ code: STORED, rows: 1 })
+    let hashSum = 0
+    for (let offset = 0; offset < 50; offset++) {
+      if (offset !== 17 && offset !== 40) hashSum += sourceHash({ offset, sub: 0 })
+    }
+    expect([
+      receipt!.stored,
+      receipt!.dead_lettered,
+      receipt!.stored_rows,
+      Number(receipt!.hash_sum),
+    ]).toEqual([48, 2, 48, hashSum])
+    await bench.waitForSettled()
+    expect((await bench.intents()).repair).toBeUndefined()
+  })
+
+  for (const step of ['split', 'buried'] as const) {
+    test(`a loader killed after "${step}" leaves an heir that finishes`, async () => {
+      await sendBatch(0, 20, [9])
+      const child = bench.spawn(step, 'SIGKILL')
+      await child.exited
+      await bench.load()
+      await bench.waitForRows(19)
+      await waitFor('the dead letter', async () => (await letters()).length === 1, 20_000)
+      await bench.waitForSettled()
+      expect(await bench.stored()).toEqual({ rows: 19, sources: 19 })
+      const [receipt] = await bench.sql`SELECT stored, dead_lettered FROM receipt WHERE partition = 0`
+      expect({ ...receipt }).toEqual({ stored: 19, dead_lettered: 1 })
+    })
+  }
+
+  test('a state row goes to the dead letters and changes no receipt', async () => {
+    const source = { logId: bench.rawId, partition: 0, offset: 3, sub: 0 }
+    const header = encodeRowHeader({
+      source,
+      prev: undefined,
+      teamId: 5,
+      timestampMs: EVENT_TIME_MS,
+      restamped: false,
+    })
+    const good = PERSON.encode({
+      id: bench.rawId,
+      created_at: EVENT_TIME_MS,
+      team_id: 5,
+      properties: '{}',
+      is_identified: 0,
+      is_deleted: 0,
+      version: 1,
+    })
+    // Cut off in the middle: the bytes of the next row would be read into it.
+    const bad = good.subarray(0, 20)
+    const record = (value: Uint8Array) => ({ topic: TOPICS.persons, partition: 0, header, value })
+    await bench.producer.send([record(good), record(bad)])
+    await bench.load()
+    await waitFor('the dead letter', async () => (await letters()).length === 1, 20_000)
+    expect((await letters())[0]!.step).toBe('load:person')
+    await bench.waitForSettled()
+    const persons = await bench.warehouse.query('SELECT version FROM person WHERE id = {id:UUID}', {
+      id: bench.rawId,
+    })
+    expect(persons).toEqual([{ version: 1 }])
+  })
+})
+
+describe('ClickHouse is away', () => {
+  let proxy: TcpProxy
+  beforeEach(async () => {
+    proxy = await startTcpProxy({
+      target: { host: '127.0.0.1', port: Number(new URL(servers.warehouse.url).port) },
+    })
+  })
+  afterEach(() => proxy.close())
+  const through = () => openWarehouse({ url: `http://127.0.0.1:${proxy.port}`, insertTimeoutMs: 2_000 })
+
+  test('it says so, waits, and goes on by itself', async () => {
+    proxy.refusing = true
+    const load = await bench.load({ warehouse: through() })
+    await bench.producer.send(bench.raw[0]!.rows(stored(30)))
+    await waitFor('unreadiness', async () => (await load.notReady()) !== undefined, 20_000)
+    expect(await load.notReady()).toMatch(/ClickHouse does not take rows/)
+    proxy.refusing = false
+    const back = performance.now()
+    await bench.waitForRows(30)
+    expect(performance.now() - back).toBeLessThan(10_000)
+    await waitFor('readiness', async () => (await load.notReady()) === undefined, 10_000)
+    expect(await bench.stored()).toEqual({ rows: 30, sources: 30 })
+  })
+
+  test('answers are lost: what landed is not there twice', async () => {
+    let swallowed = 0
+    proxy.onRequest = (pair, chunk) => {
+      if (swallowed < 3 && chunk.includes('INSERT')) {
+        swallowed++
+        pair.swallowAnswers()
+      }
+    }
+    await bench.load({ warehouse: through() })
+    for (let i = 0; i < 5; i++) {
+      await bench.producer.send(bench.raw[0]!.rows(stored(30)))
+      await bench.waitForRows(30 * (i + 1))
+    }
+    await bench.waitForSettled()
+    expect(swallowed).toBeGreaterThan(0)
+    expect(await bench.stored()).toEqual({ rows: 150, sources: 150 })
+  })
+})
