@@ -9,9 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { DEFAULT_PROJECT, guardState, listProjects, type Settings } from '../catalog/index.ts'
 import { HeadraceError, isRetriable } from '../event/index.ts'
-import { checkTopics } from '../log/index.ts'
 import { askRole, dataFolderOwner, listRoleSockets } from '../supervisor/index.ts'
-import { migrationFiles } from '../warehouse/index.ts'
 import { Context, warehouseUrl } from './context.ts'
 import { EXIT, type ExitCode, sentence } from './exit.ts'
 import { type DeploymentFlags, settingsOf, withDeployment } from './options.ts'
@@ -196,6 +194,7 @@ async function checkTopicsOf(context: Context): Promise<Verdict> {
       'set HEADRACE_LOG to the log of this state, or use another state',
     )
   }
+  const { checkTopics } = await import('../log/index.ts')
   const log = await context.log()
   const wanted = await context.wantedTopics(born.partitions)
   checkTopics(wanted, await log.describe(wanted.map((topic) => topic.name)))
@@ -210,6 +209,7 @@ async function checkWarehouse(context: Context): Promise<Verdict> {
 }
 
 async function checkSchema(context: Context): Promise<Verdict> {
+  const { migrationFiles } = await import('../warehouse/index.ts')
   const warehouse = await context.warehouse()
   const query = 'SELECT count() AS applied FROM headrace_migrations FINAL'
   const rows = await warehouse.query<{ applied: number }>(query).catch((error: unknown) => {

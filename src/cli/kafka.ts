@@ -4,7 +4,6 @@
  */
 import type { Command } from 'commander'
 import { bindDeployment, migrateState } from '../catalog/index.ts'
-import { applyPlan, formatPlan, planTopics } from '../log/index.ts'
 import { Context } from './context.ts'
 import { cliError } from './errors.ts'
 import { EXIT, type ExitCode } from './exit.ts'
@@ -34,6 +33,7 @@ export function addKafka(program: Command, done: (code: ExitCode) => void): void
 
 async function plan(flags: KafkaFlags, apply: boolean): Promise<ExitCode> {
   const settings = settingsOf(flags)
+  const { applyPlan, formatPlan, planTopics } = await import('../log/index.ts')
   const context = new Context(settings, 'kafka', 1)
   if (context.logKind !== 'kafka') {
     throw cliError(

@@ -86,6 +86,28 @@ describe('headrace up', () => {
     expect(code).toBe(0)
   }, 30_000)
 
+  test('I4: trace tells the life of an event, audit finds all accounted for', async () => {
+    const [row] = await product.sql<{ uuid: string }>("SELECT uuid FROM events WHERE distinct_id = 'first'")
+    const found = await product.run('trace', row!.uuid)
+    expect(found.stdout).toContain('ingest decided: stored')
+    expect(found.stdout).toContain('in ClickHouse, once')
+    expect(found.code).toBe(0)
+    const unknown = await product.run('trace', '00000000-0000-4000-8000-000000000000')
+    expect(unknown.stdout).toContain('not found')
+    expect(unknown.code).toBe(1)
+    expect((await product.run('trace', 'no-uuid')).code).toBe(2)
+
+    const audit = await product.run('audit', '--json')
+    const report = JSON.parse(audit.stdout) as {
+      exact: boolean
+      unaccounted: number
+      partitions: { stored: number }[]
+    }
+    expect(report).toMatchObject({ exact: true, unaccounted: 0 })
+    expect(report.partitions.reduce((sum, { stored }) => sum + stored, 0)).toBeGreaterThan(0)
+    expect(audit.code).toBe(0)
+  }, 30_000)
+
   test('project create makes a project that list shows, once', async () => {
     expect((await product.run('project', 'create', 'shop', '--token', 'phc_shop')).code).toBe(0)
     const { stdout } = await product.run('project', 'list', '--json')

@@ -22,6 +22,8 @@ import {
   lockDataFolder,
   makeRunFolder,
   PostgresKeeper,
+  type PostgresLevel,
+  postgresLevel,
   ROLES,
   type Role,
   roleSocket,
@@ -30,7 +32,6 @@ import {
   supervisorError,
   unreadyRoles,
 } from '../supervisor/index.ts'
-import { WAREHOUSE_PROCESS_ENV } from '../warehouse/index.ts'
 import { Context, postgresDir } from './context.ts'
 import { EXIT, type ExitCode, sentence } from './exit.ts'
 import { type DeploymentFlags, settingsOf, withDeployment } from './options.ts'
@@ -67,7 +68,8 @@ async function up(settings: Settings, json: boolean): Promise<ExitCode> {
   try {
     await refuseTakenAddresses(settings)
     makeRunFolder(settings.dataDir)
-    return await new Deployment(settings, json).run()
+    const { WAREHOUSE_PROCESS_ENV } = await import('../warehouse/index.ts')
+    return await new Deployment(settings, json, WAREHOUSE_PROCESS_ENV).run()
   } finally {
     lock.release()
   }
@@ -84,18 +86,15 @@ class Deployment {
   constructor(
     private readonly settings: Settings,
     private readonly json: boolean,
+    warehouseEnv: Record<string, string>,
   ) {
-    const print = (role: string) => (line: string) => this.print(role, line)
-    this.logger = pino(
-      { base: { role: 'supervisor' }, level: settings.logLevel, timestamp: pino.stdTimeFunctions.isoTime },
-      { write: (line: string) => this.print('supervisor', line.trimEnd()) },
-    )
+    this.logger = this.loggerOf('supervisor')
     this.postgres =
       settings.postgres === 'embedded'
         ? new PostgresKeeper({
             dataDir: postgresDir(settings),
             logger: this.logger,
-            onLine: print('postgres'),
+            onLine: this.postgresLines(),
           })
         : undefined
     const env = childEnvironment(settings)
@@ -104,10 +103,10 @@ class Deployment {
         new Child({
           role,
           command: [process.execPath, '--smol', MAIN, role, '--supervised'],
-          env: role === 'warehouse' ? { ...env, ...WAREHOUSE_PROCESS_ENV } : env,
+          env: role === 'warehouse' ? { ...env, ...warehouseEnv } : env,
           socket: roleSocket(settings.dataDir, role),
           logger: this.logger,
-          onLine: print(role),
+          onLine: (line) => this.print(role, line),
         }),
     )
   }
@@ -211,6 +210,23 @@ class Deployment {
       : []
     const children = this.children.map(({ role, state, pid, restarts }) => ({ role, state, pid, restarts }))
     return [own, ...keeper, ...children]
+  }
+
+  private loggerOf(role: string): Logger {
+    return pino(
+      { base: { role }, level: this.settings.logLevel, timestamp: pino.stdTimeFunctions.isoTime },
+      { write: (line: string) => this.print(role, line.trimEnd()) },
+    )
+  }
+
+  /** The server speaks in plain lines; they get a level, like those of a role. */
+  private postgresLines(): (line: string) => void {
+    const logger = this.loggerOf('postgres')
+    let level: PostgresLevel = 'info'
+    return (line) => {
+      level = postgresLevel(line, level)
+      logger[level](line)
+    }
   }
 
   private print(role: string, line: string): void {
