@@ -1,7 +1,17 @@
 /** Chapter: groups. One owner at a time, in order, whatever members come and go; commits only by the owner. */
 import { expect, test } from 'bun:test'
 import type { Log, Member } from '../log.ts'
-import { type Context, codeOf, freshTopic, record, sendTexts, textOf, until, withLogs } from './harness.ts'
+import {
+  type Context,
+  codeOf,
+  freshTopic,
+  readAll,
+  record,
+  sendTexts,
+  textOf,
+  until,
+  withLogs,
+} from './harness.ts'
 
 const PARTITIONS = 6
 
@@ -146,6 +156,30 @@ export function groupChapter(context: Context, timeoutMs: number): void {
         await second.commit([{ topic, partition: 0, offset: 3 }])
         expect(await log.committed('late', topic, 0)).toBe(3)
         await second.leave()
+      }),
+    timeoutMs,
+  )
+
+  test(
+    'the new owner of a number writes where the old one wrote, while the old one lives',
+    () =>
+      withLogs(context, 2, async (log, other) => {
+        const topic = await freshTopic(context, log, 2)
+        const out = await freshTopic(context, log, 2)
+        const member = (by: Log) =>
+          by.join({ group: 'handover', topics: [topic], assigned() {}, async revoked() {}, lost() {} })
+        const first = await member(log)
+        await until('the first member owns both', () => first.owned().length === 2)
+        await sendTexts(log, out, 0, ['first'])
+        await sendTexts(log, out, 1, ['first'])
+        const second = await member(other)
+        const partition = await until('the second member owns one', () =>
+          second.owned().length === 1 ? String(second.owned()[0]) : undefined,
+        )
+        await sendTexts(other, out, Number(partition), ['second'])
+        await sendTexts(log, out, 1 - Number(partition), ['first again'])
+        expect((await readAll(log, out, Number(partition))).map(textOf)).toEqual(['first', 'second'])
+        await Promise.all([first.leave(), second.leave()])
       }),
     timeoutMs,
   )

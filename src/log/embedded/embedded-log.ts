@@ -92,8 +92,13 @@ export class EmbeddedLog implements Log {
   async join(options: MemberOptions): Promise<Member> {
     this.requireOpen()
     try {
-      const member = EmbeddedMember.join(this.board, options, this.limits, this.operations, (left) =>
-        this.members.delete(left),
+      const member = EmbeddedMember.join(
+        this.board,
+        options,
+        this.limits,
+        this.operations,
+        () => this.writers.letGo(),
+        (left) => this.members.delete(left),
       )
       this.members.add(member)
       return member

@@ -64,6 +64,11 @@ export class GroupCommit {
     })
   }
 
+  /** Whether something waits for this partition. */
+  isQueued(writer: PartitionWriter): boolean {
+    return this.queues.has(writer)
+  }
+
   /** Resolves when nothing is queued or in flight. */
   async idle(): Promise<void> {
     while (this.committing) await this.committing

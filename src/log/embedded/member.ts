@@ -40,6 +40,7 @@ export class EmbeddedMember implements Member {
     private readonly options: MemberOptions,
     private readonly topics: TopicHandle[],
     private readonly operations: FileOperations,
+    private readonly letGoOfWriters: () => Promise<void>,
     private readonly onLeave: (member: EmbeddedMember) => void,
   ) {
     this.partitions = Math.max(...topics.map((topic) => topic.partitions))
@@ -51,13 +52,14 @@ export class EmbeddedMember implements Member {
     options: MemberOptions,
     limits: Limits,
     operations: FileOperations,
+    letGoOfWriters: () => Promise<void>,
     onLeave: (member: EmbeddedMember) => void,
   ): EmbeddedMember {
     checkName('group', options.group)
     const topics = options.topics.map((name) => board.open(name))
     if (topics.length === 0)
       throw logError('HR_LOG_NO_TOPIC', `group ${options.group} was joined for no topic`)
-    const member = new EmbeddedMember(board, options, topics, operations, onLeave)
+    const member = new EmbeddedMember(board, options, topics, operations, letGoOfWriters, onLeave)
     member.enter(limits)
     return member
   }
@@ -117,6 +119,8 @@ export class EmbeddedMember implements Member {
       .revoked(partition)
       // Commits that the owner made before it let go are still its own.
       .then(() => this.commits)
+      // The next owner writes to the partitions that we wrote for this number.
+      .then(() => this.letGoOfWriters())
       .then(() => {
         this.leases.get(partition)?.release()
         this.leases.delete(partition)

@@ -1,6 +1,7 @@
 /**
- * The partitions that this process writes: each is opened at its first send and held until the log is closed or the
- * topic is about to be deleted.
+ * The partitions that this process writes: each is opened at its first send and held until the log is closed, the
+ * topic is about to be deleted, or a partition number goes to another member of a group, who will write where we
+ * wrote.
  */
 import { logError } from '../errors.ts'
 import type { GroupCommit } from './group-commit.ts'
@@ -66,6 +67,16 @@ export class Writers {
       for (const writer of writers) this.drop(writer)
     })
     if (topic.state === 'gone') this.topics.delete(topic)
+  }
+
+  /**
+   * Lets go of every partition for which nothing waits, so that another process can write it. The next send opens
+   * it again.
+   */
+  async letGo(): Promise<void> {
+    await this.commit().between(async () => {
+      for (const writer of this.all()) if (!this.commit().isQueued(writer)) this.drop(writer)
+    })
   }
 
   drop(writer: PartitionWriter): void {
