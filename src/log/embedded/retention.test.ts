@@ -1,6 +1,6 @@
 /** Retention: what goes, what stays, and that no offset comes back. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test'
-import { rmSync } from 'node:fs'
+import { cpSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { until } from '../conformance/harness.ts'
 import { type Closed, closesForAge, expired } from './retention.ts'
@@ -56,6 +56,29 @@ describe('retention', () => {
       await withLog(options, async (log) => {
         expect(await log.bounds(TOPIC.name, 0)).toEqual({ start: 30, end: 30 })
         expect((await send(log, ['next']))[0]!.offset).toBe(30)
+      })
+    }))
+
+  test('a process that died after it published the new start: the start stays, and the files go later', () =>
+    withDir(async (dir) => {
+      const options = { dir, segmentBytes: 1_000 }
+      const kept = join(dir, 'kept')
+      await withLog(options, async (log) => {
+        await log.createTopic({ ...TOPIC, retentionBytes: 1 })
+        for (let i = 0; i < 30; i++) await send(log, ['x'.repeat(100)])
+        cpSync(join(dir, 'topics', TOPIC.name, '0'), kept, { recursive: true })
+        await log.retainAll()
+      })
+      cpSync(kept, join(dir, 'topics', TOPIC.name, '0'), { recursive: true })
+      await withLog(options, async (log) => {
+        const { start } = await log.bounds(TOPIC.name, 0)
+        expect(start).toBeGreaterThan(0)
+        expect((await send(log, ['next']))[0]!.offset).toBe(30)
+        expect((await log.bounds(TOPIC.name, 0)).start).toBe(start)
+        expect(await codeOf(texts(log, start - 1, start))).toBe('HR_LOG_OUT_OF_RANGE')
+        expect(segments(dir).length).toBeGreaterThan(2)
+        await log.retainAll()
+        expect(segments(dir).length).toBeLessThanOrEqual(2)
       })
     }))
 
