@@ -190,11 +190,12 @@ class Deployment {
   private async stop(): Promise<void> {
     this.busy = 'supervisor: is stopping'
     this.logger.info('stopping')
-    const deadline = performance.now() + STOP_MS_MAX - (this.postgres ? POSTGRES_STOP_MS : 0)
+    const end = performance.now() + STOP_MS_MAX
+    const deadline = this.postgres ? end - POSTGRES_STOP_MS : end
     for (const [at, child] of this.children.entries()) {
       await child.stop(stopShareMs(deadline - performance.now(), this.children.length - at))
     }
-    await this.postgres?.stop()
+    await this.postgres?.stop(end - performance.now())
     this.logger.info('stopped')
   }
 

@@ -39,12 +39,18 @@ export class PostgresKeeper {
     this.keeping = this.keep(this.server)
   }
 
-  /** Resolves when the server is gone. */
-  async stop(): Promise<void> {
+  /** Resolves when the server is gone; one that takes longer than `withinMs` is killed, and recovers at its next start. */
+  async stop(withinMs: number): Promise<void> {
     this.state = 'stopping'
     this.ending.abort()
+    const kill = setTimeout(() => {
+      if (this.pid === undefined) return
+      this.options.logger.warn(`postgres did not stop within ${withinMs} ms and is killed`)
+      process.kill(this.pid, 'SIGKILL')
+    }, withinMs)
     await this.server?.stop()
     await this.keeping
+    clearTimeout(kill)
     this.state = 'stopped'
   }
 
