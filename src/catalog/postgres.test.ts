@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test'
 import { startTestPostgres, type TestPostgres } from '../../test/support/postgres.ts'
-import { HeadraceError } from '../event/index.ts'
+import { HeadraceError, isRetriable } from '../event/index.ts'
 import { classifyState, guardState, openPostgres, type Sql } from './postgres.ts'
 
 setDefaultTimeout(60_000)
@@ -155,5 +155,39 @@ async function isRunning(words: string): Promise<void> {
       WHERE state = 'active' AND query LIKE ${`%${words}%`} AND pid <> pg_backend_pid()`
     if (row?.there) return
     if (performance.now() > deadline) throw new Error(`no query with ${words} is running`)
+  }
+}
+
+test('a connection that is cut while it writes fails its queries and comes back, each time', async () => {
+  const own = open()
+  try {
+    for (let round = 0; round < 30; round++) {
+      const [row] = await within(10_000, () =>
+        untilAvailable(() => own<{ pid: number }[]>`SELECT pg_backend_pid() AS pid`),
+      )
+      process.kill(row!.pid, 'SIGTERM')
+      // The loop is held up, so that the end of the connection and the writes meet in the same turn.
+      const until = performance.now() + (round % 4) * 3
+      while (performance.now() < until);
+      await within(10_000, () => Promise.allSettled([own`SELECT 1`, own`SELECT 2`]))
+    }
+  } finally {
+    await own.end({ timeout: 1 })
+  }
+})
+
+async function within<T>(ms: number, work: () => Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(() => late.reject(new Error(`a query hangs for ${ms} ms`)), ms)
+  return Promise.race([work(), late.promise]).finally(() => clearTimeout(timer))
+}
+
+async function untilAvailable<T>(work: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await guardState('trying', work)
+    } catch (error) {
+      if (!isRetriable(error)) throw error
+    }
   }
 }

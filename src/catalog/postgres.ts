@@ -5,6 +5,7 @@
  */
 import postgres from 'postgres'
 import { errorTable, HeadraceError } from '../event/index.ts'
+import { steadySockets } from './steady-socket.ts'
 
 export const STATE_ERRORS = {
   HR_STATE_UNAVAILABLE: {
@@ -59,6 +60,7 @@ export function openPostgres(options: PostgresOptions): Sql {
     connection: { application_name: options.name.padEnd(STARTUP_BYTES_MIN) },
     connect_timeout: CONNECT_WITHIN_S,
     backoff: reconnectDelayS,
+    socket: steadySockets(),
     onnotice: () => {},
     types: { bigint: { to: 20, from: [20], serialize: String, parse: Number } },
   }
