@@ -18,7 +18,11 @@ const start: RoleStart = async ({ context, settings, logger, fatal }) => {
   const log = await context.checkedLog(deployment)
   const projects = new ProjectCatalog(context.sql)
   const { partitions } = deployment
-  const ingest = await startIngest({ settings, log, sql: context.sql, projects, partitions, logger, fatal })
+  const deps = { settings, log, sql: context.sql, projects, partitions, logger, fatal }
+  const ingest = await startIngest(deps).catch(async (error: unknown) => {
+    await projects.close()
+    throw error
+  })
   return {
     notReady: () => ingest.notReady(),
     stop: async () => {

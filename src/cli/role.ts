@@ -20,6 +20,7 @@ import { type DeploymentFlags, settingsOf, withDeployment } from './options.ts'
 const STOP_MS_MAX = 8_000
 const RETRY_FIRST_MS = 100
 const RETRY_MS_MAX = 2_000
+const EXPECTED_WAIT_MS = 5_000
 
 /** What a stage's start function gives. */
 export type RunningRole = { stop(): Promise<void>; notReady(): Promise<string | undefined> }
@@ -101,7 +102,9 @@ export async function runRole({
         break
       }
       waitingFor = sentence(error, 'info')
-      logger.warn(`waits for a dependency: ${waitingFor}`)
+      // What starts at the same time as we do is simply not there yet.
+      const level = performance.now() < EXPECTED_WAIT_MS ? 'info' : 'warn'
+      logger[level](`waits for a dependency: ${waitingFor}`)
       await Promise.race([end.promise, delay(retryMs / 2 + (Math.random() * retryMs) / 2)])
     }
   }

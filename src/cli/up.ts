@@ -42,6 +42,8 @@ const STOP_MS_MAX = 9_500
 /** What Postgres may take of it at the end. */
 const POSTGRES_STOP_MS = 2_000
 const READY_POLL_MS = 100
+/** Lines that wait for whoever reads our output. */
+const OUTPUT_BYTES_MAX = 4 * 1024 * 1024
 const RETRY_MS = 1_000
 const MAIN = resolve(import.meta.dir, '../main.ts')
 
@@ -82,6 +84,7 @@ class Deployment {
   private readonly postgres: PostgresKeeper | undefined
   private busy: string | undefined = 'supervisor: is starting'
   private readonly startedMs = performance.now()
+  private linesLeftOut = 0
 
   constructor(
     private readonly settings: Settings,
@@ -113,6 +116,7 @@ class Deployment {
 
   async run(): Promise<ExitCode> {
     processMetrics()
+    process.stdout.on('error', () => {})
     const ended = new Promise<void>((stop) => {
       for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => stop())
     })
@@ -230,9 +234,19 @@ class Deployment {
     }
   }
 
+  /** A reader that has gone or does not keep up must neither end us nor fill the memory: then lines are left out. */
   private print(role: string, line: string): void {
-    const text = formatLine(role, line, { json: this.json, colour: process.stdout.isTTY === true })
-    process.stdout.write(`${text}\n`)
+    if (process.stdout.writableLength > OUTPUT_BYTES_MAX) {
+      this.linesLeftOut++
+      return
+    }
+    const format = { json: this.json, colour: process.stdout.isTTY === true }
+    if (this.linesLeftOut > 0) {
+      const left = `${this.linesLeftOut} lines were left out, because the output was not read`
+      this.linesLeftOut = 0
+      process.stdout.write(`${formatLine('supervisor', left, format)}\n`)
+    }
+    process.stdout.write(`${formatLine(role, line, format)}\n`)
   }
 }
 

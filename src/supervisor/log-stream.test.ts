@@ -15,6 +15,12 @@ const line = JSON.stringify(message)
 describe('a line as it is printed', () => {
   const rows: [rule: string, line: string, json: boolean, printed: string][] = [
     ['one of our messages', line, false, '02:00:00.123 load       warn  slow rows=5 note="a b"'],
+    [
+      'a message with line breaks is one line',
+      JSON.stringify({ ...message, rows: undefined, note: undefined, msg: 'a\n  b' }),
+      false,
+      '02:00:00.123 load       warn  a b',
+    ],
     ['as JSON it stays as it is', line, true, line],
     [
       'words of a runtime are kept',

@@ -44,7 +44,12 @@ export function formatLine(role: string, line: string, format: LogFormat): strin
     .filter(([key]) => !OMITTED.has(key))
     .map(([key, value]) => ` ${key}=${formatValue(value)}`)
     .join('')
-  return `${time.padEnd(12)} ${name} ${paint(LEVEL_COLOURS[level], level.padEnd(5))} ${String(message.msg ?? '')}${paint(90, rest)}`
+  return `${time.padEnd(12)} ${name} ${paint(LEVEL_COLOURS[level], level.padEnd(5))} ${oneLine(message.msg)}${paint(90, rest)}`
+}
+
+/** Words of a server or a query may come with line breaks of their own. */
+function oneLine(text: unknown): string {
+  return String(text ?? '').replace(/\s*\n\s*/g, ' ')
 }
 
 function formatValue(value: unknown): string {
