@@ -14,7 +14,7 @@ export class Feed {
   /** Set when the feed was first placed; a topic with another id is another log. */
   topicId: string | undefined
   /** performance.now() since when no broker serves it. */
-  lostMs: number | undefined = performance.now()
+  lostMs: number | undefined
   /** Since when brokers say that the topic is not there. */
   unknownMs: number | undefined
   /** How often in a row an answer had a wrong CRC: the wire may be at fault, twice the disk is. */

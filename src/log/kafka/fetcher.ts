@@ -61,6 +61,7 @@ export class Fetcher {
   /** `alone`: a loop of its own. */
   add(feed: Feed, options: { alone: boolean }): void {
     if (options.alone) this.alone.add(feed)
+    feed.lostMs = performance.now()
     this.homeless.set(feed, 0)
     void this.place()
   }

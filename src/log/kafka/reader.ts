@@ -11,21 +11,26 @@ const RANGE_BATCH = { records: 5_000, bytes: 4 << 20 }
 export class KafkaReader implements Reader {
   private readonly feed: Feed
   private busy = false
+  /** Fetching begins with the first `next`: a reader that nobody asks holds no records, and no stale ones. */
+  private fetching = false
 
   constructor(
-    fetcher: Fetcher,
+    private readonly fetcher: Fetcher,
     options: ReaderOptions,
-    alone: boolean,
+    private readonly alone: boolean,
     private readonly onClose: (reader: KafkaReader) => void,
   ) {
     const bufferBytesMax = options.bufferBytesMax ?? READER_BUFFER_BYTES
     this.feed = new Feed(options.topic, options.partition, options.from, bufferBytesMax, () => fetcher.poke())
-    fetcher.add(this.feed, { alone })
   }
 
   async next(limit: { records: number; bytes: number }, signal?: AbortSignal): Promise<StoredRecord[]> {
     if (this.busy) throw new Error(`the reader of ${this.feed.key} is asked twice at a time`)
     this.busy = true
+    if (!this.fetching) {
+      this.fetching = true
+      this.fetcher.add(this.feed, { alone: this.alone })
+    }
     try {
       while (!this.feed.closed && !signal?.aborted) {
         const records = this.feed.take(limit)
