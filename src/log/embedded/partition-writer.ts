@@ -57,7 +57,7 @@ export class PartitionWriter {
 
   /**
    * Takes the writer lock and recovers the partition. Undefined when another process keeps the lock for `waitMs`.
-   * Throws HR_LOG_NO_TOPIC, HR_LOG_CORRUPT, or what the disk says.
+   * Throws HR_LOG_UNAVAILABLE, HR_LOG_CORRUPT, or what the disk says.
    */
   static async open(
     topic: TopicHandle,

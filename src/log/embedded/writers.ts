@@ -27,7 +27,7 @@ export class Writers {
     return writer && !writer.leaving && !writer.closed ? writer : undefined
   }
 
-  /** The writer, opened when it is not. Throws HR_LOG_NOT_WRITER, HR_LOG_NO_TOPIC, HR_LOG_CORRUPT. */
+  /** The writer, opened when it is not. Throws HR_LOG_NOT_WRITER, HR_LOG_UNAVAILABLE, HR_LOG_CORRUPT. */
   async open(topic: TopicHandle, partition: number): Promise<PartitionWriter> {
     const slots = this.slots(topic)
     slots[partition] ??= {}
@@ -39,7 +39,10 @@ export class Writers {
         if (!opened)
           throw logError('HR_LOG_NOT_WRITER', `another live process writes ${topic.name}/${partition}`)
         for (const sentence of opened.foundAtOpen()) this.warn(sentence)
-        if (topic.state !== 'live') opened.leaving = true
+        if (topic.state !== 'live') {
+          opened.close()
+          throw logError('HR_LOG_UNAVAILABLE', `topic ${topic.name} is being deleted`)
+        }
         known.open = opened
         return opened
       })
