@@ -8,8 +8,8 @@
  *     ▲                                       │                      │
  *     └────── inputs of the cut start anew at their fences ◀─────────┘ anything else (they settle first)
  * ```
- * Bounds: rows that wait BUFFER_*_MAX, then reading stops; one batch on its way, one being settled. So at most
- * 128 MB waiting, 128 MB sent, 128 MB settled, and that only far behind: at 5,000 events/s it is 8 MB.
+ * Bounds: rows that wait BUFFER_*_MAX, then reading stops; one batch on its way, one being settled. So at most about
+ * 64 MB waiting, 64 MB sent, 128 MB settled, and that only far behind: at 5,000 events/s it is 8 MB.
  */
 import { type HeadraceError, isRetriable } from '../event/index.ts'
 import { INSERT_BYTES_MAX, INSERT_ROWS_MAX } from '../warehouse/index.ts'
@@ -37,7 +37,7 @@ const LIMITS = {
   monthsMax: CUT_LIMITS.monthsMax,
 }
 /** A cut is due at once when so much waits; twice as much may wait while one is sent. */
-const FLUSH_BYTES = 48 * 1024 * 1024
+const FLUSH_BYTES = 32 * 1024 * 1024
 const BUFFER_BYTES_MAX = 2 * FLUSH_BYTES
 const BUFFER_ROWS_MAX = LIMITS.rowsMax
 /** How long the first rows after a quiet time wait for company. */

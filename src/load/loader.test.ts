@@ -10,6 +10,7 @@ import {
 } from 'bun:test'
 import { EVENT_TIME_MS } from '../../test/support/rows.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
+import { openPostgres } from '../catalog/index.ts'
 import { encodeRowHeader, PERSON, STORED, TOPICS } from '../event/index.ts'
 import { loadMetrics } from './metrics.ts'
 import { LoadBench, PARTITIONS, type Servers, startServers } from './test-load.ts'
@@ -136,6 +137,28 @@ describe('what the log gives is in ClickHouse once', () => {
     expect(await bench.stored()).toEqual({ rows: all, sources: all })
     expect(await second.notReady()).toBeUndefined()
   })
+})
+
+test('its connections to Postgres end again and again, in whatever it is doing: nothing is lost, nothing twice', async () => {
+  const sql = openPostgres({ url: servers.postgres.url, name: 'load-ended', connectionsMax: 16 })
+  try {
+    const load = await bench.load({ sql, settings: { loadFlushMs: 20, loadFlushRows: 50_000 } })
+    let sent = 0
+    for (let round = 0; round < 40; round++) {
+      await bench.producer.send(bench.raw[round % PARTITIONS]!.rows(stored(25)))
+      sent += 25
+      // The moment differs from round to round: right away, or when some of the rows are there.
+      if (round % 3 === 0) await bench.waitForRows(sent - 25)
+      await bench.sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'load-ended'`
+    }
+    await bench.waitForRows(sent)
+    await bench.waitForSettled()
+    expect(await bench.stored()).toEqual({ rows: sent, sources: sent })
+    expect((await bench.intents()).repair).toBeUndefined()
+    await load.stop()
+  } finally {
+    await sql.end({ timeout: 1 })
+  }
 })
 
 describe('what is missing is not passed over', () => {

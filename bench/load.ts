@@ -1,0 +1,256 @@
+/**
+ * What the load costs: rows per second, CPU microseconds per row of the loader and of the engine, and how long an
+ * insert takes, for rows of about 1.2 kB that wait in the embedded log (catch-up, the highest rate there is).
+ * `bun bench/load.ts [--rows 300000] [--partitions 8] [--flush-rows 50000]`
+ *
+ * This process writes the log and counts; the loader and the engine are children, Postgres is the embedded one.
+ */
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { migrateState, openPostgres, startEmbeddedPostgres } from '../src/catalog/index.ts'
+import {
+  EVENTS,
+  type EventRow,
+  encodeRowHeader,
+  partitionsOf,
+  ROW_TOPICS,
+  TOPICS,
+  uuidV7,
+} from '../src/event/index.ts'
+import { startLoad } from '../src/load/index.ts'
+import { type LogRecord, openEmbeddedLog } from '../src/log/index.ts'
+import { createLogger, metricsText } from '../src/observe/index.ts'
+import { migrateWarehouse, openWarehouse, WAREHOUSE_PROCESS_ENV } from '../src/warehouse/index.ts'
+
+const { values: options } = parseArgs({
+  options: {
+    rows: { type: 'string', default: '300000' },
+    partitions: { type: 'string', default: '8' },
+    'flush-rows': { type: 'string', default: '50000' },
+    loader: { type: 'string' },
+  },
+})
+
+type LoaderOptions = {
+  dir: string
+  socketDir: string
+  warehouseUrl: string
+  partitions: number
+  flushRows: number
+  unixSocket: string
+}
+
+const PROPERTIES = JSON.stringify({
+  $os: 'Mac OS X',
+  $browser: 'Chrome',
+  $browser_version: 142,
+  $current_url: 'https://shop.example/products/17?ref=newsletter&utm_source=mail',
+  $pathname: '/products/17',
+  $raw_user_agent:
+    'Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36',
+  $session_id: '0193a7c4-5b1e-7c3a-9d2f-000000000000',
+  $lib: 'web',
+  $lib_version: '1.290.0',
+  note: 'x'.repeat(350),
+})
+
+function row(logId: string, partition: number, offset: number, nowMs: number): EventRow {
+  return {
+    uuid: uuidV7(nowMs),
+    event: '$pageview',
+    properties: PROPERTIES,
+    timestamp: nowMs,
+    team_id: 1,
+    distinct_id: `0193a7c4-5b1e-7c3a-9d2f-${(offset % 1000).toString(16).padStart(12, '0')}`,
+    elements_chain: '',
+    created_at: nowMs,
+    person_id: logId,
+    person_created_at: nowMs,
+    person_properties:
+      '{"email":"someone@example.com","plan":"pro","$initial_referrer":"https://search.example/"}',
+    group0_properties: '',
+    group1_properties: '',
+    group2_properties: '',
+    group3_properties: '',
+    group4_properties: '',
+    group0_created_at: 0,
+    group1_created_at: 0,
+    group2_created_at: 0,
+    group3_created_at: 0,
+    group4_created_at: 0,
+    person_mode: 'full',
+    historical_migration: false,
+    _log_id: logId,
+    _partition: partition,
+    _offset: offset,
+    _sub: 0,
+    _config_version: 1,
+    _restamped: false,
+  }
+}
+
+/** CPU seconds that a process has used, user and system. */
+async function cpuSeconds(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return (Number(fields[11]) + Number(fields[12])) / 100
+}
+
+async function readyLine(child: Bun.Subprocess<'ignore' | 'inherit', 'pipe', 'inherit'>): Promise<string> {
+  let text = ''
+  for await (const chunk of child.stdout as ReadableStream<Uint8Array> & AsyncIterable<Uint8Array>) {
+    text += new TextDecoder().decode(chunk)
+    if (text.includes('\n')) return text.trim()
+  }
+  throw new Error(`a child ended early: ${text}`)
+}
+
+async function runLoader(child: LoaderOptions): Promise<void> {
+  const load = await startLoad({
+    settings: { loadFlushMs: 1_000, loadFlushRows: child.flushRows },
+    log: await openEmbeddedLog({ dir: child.dir }),
+    sql: openPostgres({ url: { socketDir: child.socketDir }, name: 'load', connectionsMax: 16 }),
+    warehouse: openWarehouse({ url: child.warehouseUrl }),
+    partitions: child.partitions,
+    logger: createLogger('load', 'warn'),
+  })
+  Bun.serve({ unix: child.unixSocket, fetch: async () => new Response(await metricsText()) })
+  process.on('SIGTERM', () => void load.stop().then(() => process.exit(0)))
+  console.log('ready')
+}
+
+async function measure(): Promise<void> {
+  const rows = Number(options.rows)
+  const partitions = Number(options.partitions)
+  const dir = await mkdtemp(join(tmpdir(), 'headrace-bench-load-'))
+  const postgres = await startEmbeddedPostgres({ dataDir: join(dir, 'state') })
+  const sql = openPostgres({ url: { socketDir: postgres.socketDir }, name: 'bench', connectionsMax: 4 })
+  await migrateState(sql)
+  const engine = Bun.spawn(
+    [process.execPath, join(import.meta.dir, '../src/warehouse/embedded/process.ts'), join(dir, 'warehouse')],
+    { env: { ...process.env, ...WAREHOUSE_PROCESS_ENV }, stdout: 'pipe', stderr: 'inherit', stdin: 'ignore' },
+  )
+  const warehouseUrl = (await readyLine(engine)).slice('ready '.length)
+  const warehouse = openWarehouse({ url: warehouseUrl })
+  await migrateWarehouse(warehouse)
+  const log = await openEmbeddedLog({ dir: join(dir, 'log') })
+  for (const name of ROW_TOPICS) {
+    await log.createTopic({
+      name,
+      partitions: partitionsOf(name, partitions),
+      recordBytesMax: 4 * 1024 * 1024,
+    })
+  }
+  const rawId = crypto.randomUUID()
+  const bytes = await fill(log, rawId, rows, partitions)
+
+  const unixSocket = join(dir, 'metrics.sock')
+  const child: LoaderOptions = {
+    dir: join(dir, 'log'),
+    socketDir: postgres.socketDir,
+    warehouseUrl,
+    partitions,
+    flushRows: Number(options['flush-rows']),
+    unixSocket,
+  }
+  const engineBefore = await cpuSeconds(engine.pid)
+  const startedMs = performance.now()
+  const loader = Bun.spawn([process.execPath, import.meta.path, '--loader', JSON.stringify(child)], {
+    stdout: 'pipe',
+    stderr: 'inherit',
+    stdin: 'ignore',
+  })
+  await readyLine(loader)
+  const loaderBefore = await cpuSeconds(loader.pid)
+  const firstMs = performance.now()
+  for (;;) {
+    const [fence] = await sql`
+      SELECT (SELECT coalesce(sum(next_offset), 0)::bigint FROM load_fence WHERE topic = 'events') AS loaded,
+             (SELECT count(*) FROM load_intent WHERE state = 'open') AS open`
+    if (fence!.loaded >= rows && fence!.open === 0) break
+    if (performance.now() - startedMs > 600_000) throw new Error(`stuck at ${JSON.stringify(fence)}`)
+    await Bun.sleep(50)
+  }
+  const seconds = (performance.now() - firstMs) / 1000
+  const loaderCpu = (await cpuSeconds(loader.pid)) - loaderBefore
+  const engineCpu = (await cpuSeconds(engine.pid)) - engineBefore
+  const peak = /VmHWM:\s+(\d+)/.exec(await readFile(`/proc/${loader.pid}/status`, 'utf8'))![1]
+  const metrics = await (await fetch('http://localhost/metrics', { unix: unixSocket })).text()
+  const [found] = await warehouse.query<{ n: number; sources: number }>(
+    'SELECT count() AS n, uniqExact(_partition, _offset) AS sources FROM events',
+  )
+  if (found!.n !== rows || found!.sources !== rows)
+    throw new Error(`${JSON.stringify(found)} of ${rows} rows`)
+  console.log(
+    [
+      `${rows} rows of ${Math.round(bytes / rows)} bytes, ${partitions} partitions, cuts of ${options['flush-rows']} rows or more`,
+      `rows/s             ${Math.round(rows / seconds)}`,
+      `loader CPU µs/row  ${((loaderCpu * 1e6) / rows).toFixed(1)}`,
+      `engine CPU µs/row  ${((engineCpu * 1e6) / rows).toFixed(1)}`,
+      `insert time        p50 ≤ ${quantile(metrics, 0.5)} s, p99 ≤ ${quantile(metrics, 0.99)} s, ${inserts(metrics)} inserts`,
+      `loader peak memory ${Math.round(Number(peak) / 1024)} MB`,
+      `bottleneck         ${engineCpu > loaderCpu ? 'engine' : 'loader'} CPU`,
+    ].join('\n'),
+  )
+  loader.kill('SIGTERM')
+  await loader.exited
+  await warehouse.close()
+  engine.kill('SIGTERM')
+  await engine.exited
+  await log.close()
+  await sql.end({ timeout: 1 })
+  await postgres.stop()
+  await rm(dir, { recursive: true, force: true })
+}
+
+async function fill(
+  log: Awaited<ReturnType<typeof openEmbeddedLog>>,
+  rawId: string,
+  rows: number,
+  partitions: number,
+): Promise<number> {
+  const producer = log.producer({ name: 'bench', deadlineMs: 60_000 })
+  let bytes = 0
+  const each = rows / partitions
+  const nowMs = Date.now()
+  for (let from = 0; from < each; from += 1_000) {
+    const records: LogRecord[] = []
+    for (let partition = 0; partition < partitions; partition++) {
+      for (let offset = from; offset < Math.min(from + 1_000, each); offset++) {
+        const value = EVENTS.encode(row(rawId, partition, offset, nowMs))
+        bytes += value.length
+        const header = encodeRowHeader({
+          source: { logId: rawId, partition, offset, sub: 0 },
+          prev: offset === 0 ? undefined : { offset: offset - 1, sub: 0 },
+          teamId: 1,
+          timestampMs: nowMs,
+          restamped: false,
+        })
+        records.push({ topic: TOPICS.events, partition, header, value })
+      }
+    }
+    await producer.send(records)
+  }
+  await producer.close()
+  return bytes
+}
+
+/** Upper bound of the bucket in which the quantile of the insert time of `events` lies. */
+function quantile(metrics: string, q: number): string {
+  const buckets = [
+    ...metrics.matchAll(
+      /headrace_load_insert_seconds_bucket\{(?=[^}]*table="events")(?:[^}]*,)?le="([^"]+)"[^}]*\} (\d+)/g,
+    ),
+  ].map(([, le, n]) => ({ le: le!, n: Number(n) }))
+  const all = buckets.at(-1)?.n ?? 0
+  return buckets.find(({ n }) => n >= all * q)?.le ?? '?'
+}
+
+function inserts(metrics: string): string {
+  return /headrace_load_inserts_total\{table="events"\} (\d+)/.exec(metrics)?.[1] ?? '?'
+}
+
+if (options.loader) await runLoader(JSON.parse(options.loader) as LoaderOptions)
+else await measure()
