@@ -287,7 +287,7 @@ describe('quiet answers', () => {
     expect(await (await get('/flags/?v=2', 'POST')).json()).toMatchObject({ flags: {} })
     expect(await (await get('/flags/?v=2&config=true', 'POST')).json()).toMatchObject({
       flags: {},
-      surveys: false,
+      sessionRecording: false,
     })
     expect(await (await get('/decide/?v=3', 'POST')).json()).toMatchObject({ featureFlags: {} })
     expect(await (await get('/api/surveys/?token=phc_test')).json()).toEqual({ surveys: [] })

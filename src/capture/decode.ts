@@ -49,24 +49,31 @@ async function readUnannounced(
   share: InFlightShare,
 ): Promise<Buffer> {
   if (!request.body) return Buffer.alloc(0)
-  const pieces: Uint8Array[] = []
-  let length = 0
   const reader = request.body.getReader()
-  for (;;) {
-    let piece: { done: boolean; value?: Uint8Array | undefined }
-    try {
-      piece = await reader.read()
-    } catch (error) {
+  try {
+    return await readPieces(reader, limits, share)
+  } catch (error) {
+    // What is still to come is not wanted; the answer says why.
+    reader.cancel().catch(() => undefined)
+    throw error
+  }
+}
+
+async function readPieces(
+  reader: { read(): Promise<{ done: boolean; value?: Uint8Array | undefined }> },
+  limits: DecodeLimits,
+  share: InFlightShare,
+): Promise<Buffer> {
+  const pieces: Uint8Array[] = []
+  for (let length = 0; ; ) {
+    const { done, value } = await reader.read().catch((error) => {
       throw bodyCut(error)
-    }
-    if (piece.done || !piece.value) return Buffer.concat(pieces)
-    length += piece.value.length
-    if (length > limits.bodyBytesMax) {
-      reader.cancel().catch(() => undefined)
-      throw bodyTooLarge(limits, `over ${limits.bodyBytesMax} bytes`)
-    }
-    share.take(piece.value.length)
-    pieces.push(piece.value)
+    })
+    if (done || !value) return Buffer.concat(pieces)
+    length += value.length
+    if (length > limits.bodyBytesMax) throw bodyTooLarge(limits, `over ${limits.bodyBytesMax} bytes`)
+    share.take(value.length)
+    pieces.push(value)
   }
 }
 

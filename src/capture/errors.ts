@@ -3,6 +3,7 @@
  * answer's `rejected` list). Both lists are closed and make the reference pages.
  */
 import { errorTable, HeadraceError } from '../event/index.ts'
+import { counter } from '../observe/index.ts'
 
 export const CAPTURE_ERRORS = {
   HR_CAPTURE_NO_BODY: { class: 'rejected', status: 400, meaning: 'The request has no body.' },
@@ -101,7 +102,6 @@ export const CAPTURE_ERRORS = {
     meaning: 'The disk of the log is full; events are taken again when there is space.',
   },
 } as const
-export type CaptureErrorCode = keyof typeof CAPTURE_ERRORS
 
 export const captureError = errorTable(CAPTURE_ERRORS)
 
@@ -154,19 +154,27 @@ export function rejectedMembers(rejected: readonly Rejection[]): Record<string, 
   return { rejected: rejected.slice(0, REJECTIONS_SHOWN_MAX), rejected_count: rejected.length }
 }
 
-/** A refusal as SDKs understand it: `detail` is what posthog-python shows. */
+const refusedTotal = counter('headrace_capture_refused_total', 'Requests refused, by error code.', ['code'])
+
+/** Counts a refusal and puts it as SDKs understand it: `detail` is what posthog-python shows. */
 export function errorAnswer(error: HeadraceError, rejected: readonly Rejection[] = []): Answer {
+  refusedTotal.inc({ code: error.code })
   const status = error.status ?? 500
   const body = {
     type: errorType(status),
     code: error.code,
     detail: error.message,
-    docs: `${DOCS_PAGE}#${error.code.toLowerCase()}`,
+    docs: errorDocs(error.code),
     ...rejectedMembers(rejected),
   }
   const answer: Answer = { status, body: JSON.stringify(body) }
   if (status === 503) answer.headers = { 'retry-after': RETRY_AFTER_S }
   return answer
+}
+
+/** Where the reference explains an error. */
+export function errorDocs(code: string): string {
+  return `${DOCS_PAGE}#${code.toLowerCase()}`
 }
 
 function errorType(status: number): string {

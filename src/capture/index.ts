@@ -45,7 +45,7 @@ const DRAIN_SLACK_MS = 500
 /** Serves on `captureAddress` until `stop`. */
 export async function startCapture(deps: CaptureDeps): Promise<Capture> {
   const { settings, log, logger } = deps
-  const writer = new RawWriter(log, settings.captureAnswerMs, deps.onFatal)
+  const writer = new RawWriter(log, settings.captureAnswerMs, logger, deps.onFatal)
   let stopping: Promise<void> | undefined
   const notReady = async () => (stopping ? 'capture is stopping' : log.notReady())
   const v0 = v0Routes({

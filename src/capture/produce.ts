@@ -4,8 +4,8 @@
  */
 import { encodeRawHeader, HeadraceError, partitionOf, type RawHeader, TOPICS } from '../event/index.ts'
 import type { Log, LogRecord, Producer } from '../log/index.ts'
-import { histogram } from '../observe/index.ts'
-import { captureError } from './errors.ts'
+import { histogram, type Logger } from '../observe/index.ts'
+import { captureError, errorDocs } from './errors.ts'
 import { partitionKeyOf } from './validate.ts'
 
 const ackSeconds = histogram(
@@ -29,13 +29,19 @@ export function rawRecord(
   }
 }
 
+/** A log that refuses is told of at most this often; every refusal is counted. */
+const WARN_EVERY_MS = 10_000
+
 export class RawWriter {
   private readonly producer: Producer
+  private warnedMs = Number.NEGATIVE_INFINITY
+  private failed = false
 
-  /** `onFatal` hears of an error after which this process must stop. */
+  /** `onFatal` hears once of an error after which this process must stop. */
   constructor(
     log: Log,
     private readonly answerMs: number,
+    private readonly logger: Logger,
     private readonly onFatal: (error: unknown) => void,
   ) {
     this.producer = log.producer({ name: 'capture', deadlineMs: answerMs })
@@ -55,36 +61,34 @@ export class RawWriter {
     ackSeconds.observe((performance.now() - from) / 1000)
   }
 
+  /** What the client is told. The log's own words name folders and brokers, so they stay in our log. */
   private refusal(error: unknown): HeadraceError {
     if (error instanceof HeadraceError) {
-      if (error.code === 'HR_LOG_DISK_FULL') {
-        return captureError(
-          'HR_CAPTURE_DISK_FULL',
-          `the disk is full, nothing new is taken: ${error.message}`,
-          error,
-        )
-      }
       if (error.code === 'HR_LOG_RECORD_TOO_LARGE') {
-        return captureError(
-          'HR_CAPTURE_EVENT_TOO_LARGE',
-          `an event is too large for the log: ${error.message}`,
-          error,
-        )
+        return captureError('HR_CAPTURE_EVENT_TOO_LARGE', 'an event is larger than the log takes', error)
       }
       if (error.class === 'retriable') {
-        const why =
-          error.code === 'HR_LOG_DEADLINE'
-            ? `did not take the events within ${this.answerMs} ms`
-            : `cannot take events now: ${error.message}`
-        return captureError(
-          'HR_CAPTURE_LOG_UNAVAILABLE',
-          `the log ${why}; send them again with the same uuids`,
-          error,
-        )
+        this.warn(error)
+        return error.code === 'HR_LOG_DISK_FULL'
+          ? captureError('HR_CAPTURE_DISK_FULL', 'the disk is full; send the events again later', error)
+          : captureError(
+              'HR_CAPTURE_LOG_UNAVAILABLE',
+              `the log did not take the events within ${this.answerMs} ms; send them again with the same uuids`,
+              error,
+            )
       }
     }
-    this.onFatal(error)
+    if (!this.failed) this.onFatal(error)
+    this.failed = true
     return captureError('HR_CAPTURE_INTERNAL', 'the log failed; capture stops', error)
+  }
+
+  private warn(error: HeadraceError): void {
+    const now = performance.now()
+    if (now - this.warnedMs < WARN_EVERY_MS) return
+    this.warnedMs = now
+    const docs = errorDocs(error.code)
+    this.logger.warn({ code: error.code, docs }, `the log does not take events: ${error.message}`)
   }
 
   close(): Promise<void> {

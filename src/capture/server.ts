@@ -6,7 +6,7 @@
 import type { Server } from 'bun'
 import { answerHealth, counter, gauge, type Health, type Logger } from '../observe/index.ts'
 import { corsHeaders, preflightHeaders } from './cors.ts'
-import { type Answer, asCaptureError, captureError, errorAnswer } from './errors.ts'
+import { type Answer, asCaptureError, captureError, errorAnswer, errorDocs } from './errors.ts'
 import { IDLE_TIMEOUT_S, type InFlightBudget } from './limits.ts'
 import type { Route, Routes } from './request.ts'
 
@@ -44,6 +44,8 @@ export class CaptureServer {
       idleTimeout: IDLE_TIMEOUT_S,
       maxRequestBodySize: BUN_BODY_BYTES_MAX,
       fetch: (request, server) => this.fetch(request, server),
+      // Only what is wrong in this file comes here: routes answer for themselves.
+      error: (error) => respond(NO_HEADERS, this.internalError(error)),
     })
   }
 
@@ -78,7 +80,13 @@ export class CaptureServer {
     const answer = await this.answer(request, server, path, query, route)
     this.inFlight--
     requestsTotal.inc({ path: known ? path : route ? '/array' : 'other', status: answer.status })
-    return respond(request, answer)
+    return respond(request.headers, answer)
+  }
+
+  private internalError(error: unknown): Answer {
+    const docs = errorDocs('HR_CAPTURE_INTERNAL')
+    this.options.logger.error({ err: error, docs }, 'a request failed by a fault of ours')
+    return errorAnswer(asCaptureError(error))
   }
 
   /** Never throws: whatever goes wrong becomes an answer. */
@@ -108,14 +116,14 @@ export class CaptureServer {
       })
     } catch (error) {
       const known = asCaptureError(error)
-      if (known.class === 'fatal')
-        this.options.logger.error({ err: error, path }, 'a request failed by our fault')
-      return errorAnswer(known)
+      return known.class === 'fatal' ? this.internalError(error) : errorAnswer(known)
     } finally {
       share.close()
     }
   }
 }
+
+const NO_HEADERS = new Headers()
 
 function wrongMethod(method: string, path: string, route: Route): Answer {
   const allow = [...route.methods, 'OPTIONS'].join(', ')
@@ -123,8 +131,8 @@ function wrongMethod(method: string, path: string, route: Route): Answer {
   return { ...errorAnswer(error), headers: { allow } }
 }
 
-function respond(request: Request, answer: Answer): Response {
-  const headers = { ...corsHeaders(request.headers), ...answer.headers }
+function respond(requestHeaders: Headers, answer: Answer): Response {
+  const headers = { ...corsHeaders(requestHeaders), ...answer.headers }
   if (answer.status === 204) return new Response(null, { status: 204, headers })
   const contentType = answer.contentType ?? JSON_TYPE
   return new Response(answer.body, {

@@ -21,7 +21,7 @@ import {
 } from '../../validate.ts'
 import { type ScannedBody, scanBody } from './scan-body.ts'
 
-export const V0_PATHS = ['/batch', '/e', '/i/v0/e', '/capture'] as const
+const V0_PATHS = ['/batch', '/e', '/i/v0/e', '/capture'] as const
 
 export type V0Options = {
   writer: RawWriter
