@@ -199,13 +199,18 @@ test('58: a connection that dies in the middle of the write leaves nothing; the 
   await holder`BEGIN`
   await holder`SELECT FROM person WHERE team_id = 1 FOR UPDATE`
   const batch = [identify('new', 'old', { set: { b: 2 } }), event('third')]
-  const failed = lane.commit(identity, batch).catch((error: unknown) => error)
+  let outcome: unknown
+  const failed = lane.commit(identity, batch).catch((error: unknown) => {
+    outcome = error
+    return error
+  })
   // It has advanced the fence, not yet visible, and now waits for the persons.
   let pid = 0
   await until('the write waits', async () => {
+    if (outcome) throw outcome
     const [row] = await sql<{ pid: number }[]>`
       SELECT pid FROM pg_stat_activity
-      WHERE application_name = 'worker-0' AND wait_event_type = 'Lock' AND query LIKE '%apply_batch%'`
+      WHERE application_name LIKE 'worker-0%' AND wait_event_type = 'Lock' AND query LIKE '%apply_batch%'`
     pid = row?.pid ?? 0
     return pid !== 0
   })
