@@ -80,6 +80,11 @@ export const CAPTURE_ERRORS = {
     status: 413,
     meaning: 'Every event of the request is larger than `HEADRACE_CAPTURE_EVENT_BYTES_MAX`.',
   },
+  HR_CAPTURE_ADDRESS: {
+    class: 'fatal',
+    meaning:
+      'Capture cannot serve on `HEADRACE_CAPTURE_ADDRESS`: another process does, or it is not of this machine.',
+  },
   HR_CAPTURE_INTERNAL: {
     class: 'fatal',
     status: 500,

@@ -1,9 +1,11 @@
 import { afterEach, describe, expect, test } from 'bun:test'
 import { fdatasync } from 'node:fs'
 import { PostHog } from 'posthog-node'
-import { startTestCapture, type TestCapture } from '../../test/support/capture.ts'
+import { startTestCapture, TEST_PARTITIONS, type TestCapture } from '../../test/support/capture.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
-import type { Settings } from '../catalog/index.ts'
+import { readSettings, type Settings } from '../catalog/index.ts'
+import { createLogger } from '../observe/index.ts'
+import { startCapture } from './index.ts'
 
 const EVENT = { event: 'e', distinct_id: 'd', token: 'phc_test' }
 const started: TestCapture[] = []
@@ -151,6 +153,20 @@ describe('too many bytes in flight', () => {
     expect((await first).status).toBe(200)
     expect((await capture.post('/e/', large)).status).toBe(200)
   })
+})
+
+test('an address that is taken stops the start with one sentence', async () => {
+  const first = await start()
+  const captureAddress = new URL(first.url).host
+  await expect(
+    startCapture({
+      settings: readSettings({}, { captureAddress }),
+      log: first.log,
+      partitions: TEST_PARTITIONS,
+      logger: createLogger('capture', 'silent'),
+      onFatal: () => undefined,
+    }),
+  ).rejects.toMatchObject({ code: 'HR_CAPTURE_ADDRESS', message: expect.stringContaining(captureAddress) })
 })
 
 describe('stopping', () => {

@@ -10,11 +10,12 @@
 import { parseAddress, type Settings } from '../catalog/index.ts'
 import type { Log } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
+import { captureError } from './errors.ts'
 import { InFlightBudget } from './limits.ts'
 import { RawWriter } from './produce.ts'
 import { configRoute, QUIET_ROUTES } from './protocols/quiet/index.ts'
 import { v0Routes } from './protocols/v0/index.ts'
-import { CaptureServer } from './server.ts'
+import { CaptureServer, type ServerOptions } from './server.ts'
 
 export { CAPTURE_ERRORS, REJECT_REASONS } from './errors.ts'
 
@@ -42,7 +43,7 @@ export type Capture = {
 /** Longer than any request in flight waits for the log. */
 const DRAIN_SLACK_MS = 500
 
-/** Serves on `captureAddress` until `stop`. */
+/** Serves on `captureAddress` until `stop`. Throws HR_CAPTURE_ADDRESS when that cannot be had. */
 export async function startCapture(deps: CaptureDeps): Promise<Capture> {
   const { settings, log, logger } = deps
   const writer = new RawWriter(log, settings.captureAnswerMs, logger, deps.onFatal)
@@ -59,8 +60,7 @@ export async function startCapture(deps: CaptureDeps): Promise<Capture> {
       eventBytesMax: settings.captureEventBytesMax,
     },
   })
-  const server = new CaptureServer({
-    ...parseAddress(settings.captureAddress),
+  const server = openServer(settings.captureAddress, {
     routes: new Map([...v0, ...QUIET_ROUTES]),
     dynamicRoute: configRoute,
     health: { notReady },
@@ -82,5 +82,14 @@ export async function startCapture(deps: CaptureDeps): Promise<Capture> {
       stopping ??= stop()
       return stopping
     },
+  }
+}
+
+function openServer(address: string, options: Omit<ServerOptions, 'hostname' | 'port'>): CaptureServer {
+  try {
+    return new CaptureServer({ ...parseAddress(address), ...options })
+  } catch (error) {
+    const why = `HEADRACE_CAPTURE_ADDRESS is ${address}, where capture cannot serve: ${(error as Error).message}`
+    throw captureError('HR_CAPTURE_ADDRESS', why, error)
   }
 }
