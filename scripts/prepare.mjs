@@ -40,16 +40,35 @@ function staleReason() {
   return undefined
 }
 
+function npm(...args) {
+  const script = process.env.npm_execpath
+  const [command, first] = script?.endsWith('.js') ? [process.execPath, [script]] : ['npm', []]
+  const done = spawnSync(command, [...first, ...args, '--no-audit', '--no-fund'], {
+    cwd: root,
+    encoding: 'utf8',
+  })
+  const said = `${done.stdout ?? ''}${done.stderr ?? ''}${done.error?.message ?? ''}`
+  return { ok: done.status === 0, said }
+}
+
 function install(reason) {
   const began = Date.now()
   say(`installing the packages with npm ci (${reason}) …`)
-  const npm = process.env.npm_execpath
-  const [command, args] = npm?.endsWith('.js') ? [process.execPath, [npm]] : ['npm', []]
-  const done = spawnSync(command, [...args, 'ci', '--no-audit', '--no-fund'], { cwd: root, encoding: 'utf8' })
-  if (done.status !== 0) {
-    const said = `${done.stdout ?? ''}${done.stderr ?? ''}${done.error?.message ?? ''}`.trim()
-    fail(`npm ci failed:\n${said}`)
+  let done = npm('ci')
+  if (!done.ok && done.said.includes('code EUSAGE')) {
+    // A lockfile that was written against a registry without the packages of some other platforms. What it lists is
+    // installed in the listed versions all the same, and --no-save leaves it as it is.
+    say('the lockfile lacks packages of other platforms; installing with npm install --no-save …')
+    done = npm('install', '--no-save')
   }
+  if (!done.ok)
+    fail(
+      `npm failed:\n${done.said
+        .split('\n')
+        .filter((line) => line.includes('error'))
+        .slice(0, 20)
+        .join('\n')}`,
+    )
   say(`packages installed in ${Math.round((Date.now() - began) / 1000)} s`)
 }
 
