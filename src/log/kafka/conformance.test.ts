@@ -15,7 +15,7 @@ import { openKafkaLog } from './index.ts'
 import { Link } from './link.ts'
 import { kafkaSettings } from './options.ts'
 
-const TIMEOUT_MS = 300_000
+const TIMEOUT_MS = 600_000
 // The runner kills child processes of a test that is over its time, and with them the brokers of all that follow.
 setDefaultTimeout(TIMEOUT_MS)
 const RECORD_BYTES_MAX = 200_000
