@@ -8,21 +8,13 @@
  * Cost: one query per million offsets and table; where it differs, log2(receipts) more and one per receipt at fault.
  */
 import type { Sql } from '../catalog/index.ts'
-import {
-  decodeOutcomes,
-  describeOutcome,
-  EVENTS,
-  type OffsetOutcome,
-  OUTCOMES,
-  STORED,
-  sourceHash,
-  type Table,
-} from '../event/index.ts'
+import { EVENTS, type OffsetOutcome, OUTCOMES, type Table } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import { presentSources, type Warehouse } from '../warehouse/index.ts'
+import { type CheckedReceipt, checkReceipt, checkTiling } from './check-receipt.ts'
 import { compareOutcomes, compareRows, type Finding, offsetsOf, type PresentPlace } from './findings.ts'
 import { outcomesLoaded } from './outcomes-loaded.ts'
-import { type LaneProgress, type Receipt, readProgress } from './progress.ts'
+import { type LaneProgress, readProgress } from './progress.ts'
 
 export type AuditDeps = { sql: Sql; log: Log; warehouse: Warehouse }
 
@@ -159,82 +151,6 @@ async function receivedThrough(log: Log, lane: LaneProgress): Promise<number> {
   if (topic?.logId !== lane.logId) return lane.nextOffset
   const { end } = await log.bounds(lane.topic, lane.partition)
   return Math.max(end, lane.nextOffset)
-}
-
-/** Receipts must lie side by side, from the beginning to the fence. */
-export function checkTiling(lane: Pick<LaneProgress, 'receipts' | 'nextOffset'>, since: number): Finding[] {
-  const findings: Finding[] = []
-  let expected = since
-  for (const { from, to } of lane.receipts) {
-    if (from > expected) findings.push(missing(expected, from))
-    if (from < expected) {
-      findings.push({ kind: 'receipt_overlap', from, to: Math.min(to, expected), detail: 'two receipts' })
-    }
-    expected = Math.max(expected, to)
-  }
-  if (expected < lane.nextOffset) findings.push(missing(expected, lane.nextOffset))
-  return findings
-}
-
-function missing(from: number, to: number): Finding {
-  return { kind: 'receipt_missing', from, to, detail: 'no receipt, though ingest went past' }
-}
-
-/** A receipt with what its packed outcomes come to. */
-type CheckedReceipt = {
-  receipt: Receipt
-  outcomes: OffsetOutcome[]
-  /** Offsets whose end state is in `outcomes`, and the sum of their hashes. */
-  rest: number
-  restHashSum: bigint
-  finding: Finding | undefined
-}
-
-function checkReceipt(receipt: Receipt): CheckedReceipt {
-  const says = (detail: string): Finding => ({
-    kind: 'receipt_inconsistent',
-    from: receipt.from,
-    to: receipt.to,
-    detail,
-  })
-  let outcomes: OffsetOutcome[]
-  const counts = { stored: 0, duplicate: 0, dropped: 0, dead_lettered: 0, erased: 0, expired: 0 }
-  let rows = 0
-  let rest = 0
-  let restHashSum = 0
-  try {
-    outcomes = decodeOutcomes(receipt.outcomes)
-    outcomes.forEach(({ code, rows: ofOffset }, i) => {
-      if (code === STORED) {
-        counts.stored++
-        rows += ofOffset
-        return
-      }
-      counts[describeOutcome(code).state]++
-      rest++
-      restHashSum += sourceHash({ offset: receipt.from + i, sub: 0 })
-    })
-  } catch (error) {
-    const finding = says(`its outcomes cannot be read: ${(error as Error).message}`)
-    return { receipt, outcomes: [], rest: 0, restHashSum: 0n, finding }
-  }
-  const finding =
-    outcomes.length !== receipt.to - receipt.from
-      ? says(`${outcomes.length} outcomes for ${receipt.to - receipt.from} offsets`)
-      : counts.stored !== receipt.stored ||
-          counts.duplicate !== receipt.duplicate ||
-          counts.dropped !== receipt.dropped ||
-          counts.dead_lettered !== receipt.deadLettered ||
-          rows !== receipt.storedRows
-        ? says(
-            `its outcomes come to ${describe(counts.stored, counts.duplicate, counts.dropped, counts.dead_lettered, rows)}; it says ${describe(receipt.stored, receipt.duplicate, receipt.dropped, receipt.deadLettered, receipt.storedRows)}`,
-          )
-        : undefined
-  return { receipt, outcomes, rest, restHashSum: BigInt(restHashSum), finding }
-}
-
-function describe(stored: number, duplicate: number, dropped: number, dead: number, rows: number): string {
-  return `stored ${stored} (${rows} rows), duplicate ${duplicate}, dropped ${dropped}, dead-lettered ${dead}`
 }
 
 /** Runs of neighbouring receipts with at most `offsets` each; a hole ends a run. */

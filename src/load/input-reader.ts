@@ -2,10 +2,10 @@
  * Reads one partition of a row topic into its lane for as long as it is ours.
  *
  * ```
- * settling ──no open intent──▶ reading ──gap, unreadable──▶ stopped (rows before it are still loaded)
- *    ▲  └─world at fault: wait─┐   │
- *    └─────────────────────────┴───┘ restart: a cut failed, forget the rows, read again from the fence
- * any ──close──▶ closed
+ * settling ──no open intent──▶ reading ──gap, unreadable, or halt──▶ halted (rows before it are still loaded)
+ *    ▲  └─world at fault: wait─┐   │                                   │
+ *    └─────────────────────────┴───┴───────────────────────────────────┘ restart: a cut failed, forget the rows,
+ * any ──close──▶ closed                                     settle it, and unless halted read again from the fence
  * ```
  */
 import { type HeadraceError, isRetriable, TOPICS } from '../event/index.ts'
@@ -13,7 +13,7 @@ import { openFence } from './intent.ts'
 import { ABANDON_WAIT_MS, type Lane } from './lane.ts'
 import { loadMetrics } from './metrics.ts'
 import { type InputPlace, PartitionInput } from './partition-input.ts'
-import { backoffMs, ended, pause } from './wait.ts'
+import { backoffMs, ended, pause, Signal } from './wait.ts'
 
 /** One `next`: small, since every partition may overshoot the lane's bound by one. */
 const READ_RECORDS_MAX = 2_000
@@ -34,6 +34,7 @@ export class InputReader {
   input: PartitionInput | undefined
   private readonly place: InputPlace
   private readonly closing = new AbortController()
+  private readonly halting = new AbortController()
   private round = new AbortController()
   private pauseMs = 0
   private running: Promise<void> | undefined
@@ -56,7 +57,7 @@ export class InputReader {
 
   /** Reads no further; what waits is still loaded. */
   halt(): void {
-    this.closing.abort()
+    this.halting.abort()
   }
 
   /** Reads no further and forgets what waits. */
@@ -85,10 +86,15 @@ export class InputReader {
         this.pauseMs = 0
         const input = await this.open(both)
         failures = 0
-        if (input) await this.read(input, both)
+        if (input) await this.read(input, AbortSignal.any([both, this.halting.signal]))
+        if (this.halting.signal.aborted) await new Signal().wait(both)
       } catch (error) {
         if (signal.aborted) return
-        if (!isRetriable(error)) return this.stop(error)
+        if (!isRetriable(error)) {
+          this.stop(error)
+          await new Signal().wait(both)
+          continue
+        }
         failures++
         if (failures === 1 || failures % 20 === 0) {
           this.lane.deps.logger.warn(
@@ -149,9 +155,11 @@ export class InputReader {
     }
   }
 
+  /** What it has not read stays unread, until the number is assigned anew. */
   private stop(error: unknown): void {
     const { code } = error as Partial<HeadraceError>
     if (code === undefined || !STOPPING.has(code)) throw error
+    this.halt()
     this.stopped(error as HeadraceError)
   }
 }
