@@ -7,7 +7,14 @@ import type { LogRecord } from '../../../log/index.ts'
 import { counter } from '../../../observe/index.ts'
 import { type EventCandidate, tokenOf } from '../../candidate.ts'
 import { type DecodeLimits, decodeBody, readBody } from '../../decode.ts'
-import { type Answer, captureError, errorAnswer, type Rejection, rejectedMembers } from '../../errors.ts'
+import {
+  type Answer,
+  captureError,
+  errorAnswer,
+  type Rejection,
+  type RejectReason,
+  rejectedMembers,
+} from '../../errors.ts'
 import { REQUEST_ID_UNITS_MAX, USER_AGENT_UNITS_MAX } from '../../limits.ts'
 import { type RawWriter, rawRecord } from '../../produce.ts'
 import type { CaptureRequest, Route, Routes } from '../../request.ts'
@@ -66,7 +73,7 @@ async function answerV0(incoming: CaptureRequest, options: V0Options): Promise<A
       records.push(rawRecord(judged, value, scanned.historical, options.partitions))
     }
   }
-  for (const { reason } of rejected) rejectedTotal.inc({ reason })
+  countRejected(rejected)
   if (records.length === 0) return nothingStored(rejected)
 
   await options.writer.write(records)
@@ -74,6 +81,13 @@ async function answerV0(incoming: CaptureRequest, options: V0Options): Promise<A
   if (query.get('beacon') === '1') return NO_CONTENT
   if (rejected.length === 0) return OK
   return { status: 200, body: JSON.stringify({ status: 'Ok', ...rejectedMembers(rejected) }) }
+}
+
+function countRejected(rejected: readonly Rejection[]): void {
+  if (rejected.length === 0) return
+  const counts = new Map<RejectReason, number>()
+  for (const { reason } of rejected) counts.set(reason, (counts.get(reason) ?? 0) + 1)
+  for (const [reason, count] of counts) rejectedTotal.inc({ reason }, count)
 }
 
 function nothingStored(rejected: Rejection[]): Answer {
