@@ -8,7 +8,7 @@ const TOOLS = 'log|catalog|warehouse'
 const STAGES = 'capture|ingest|transform|load|deliver|export'
 const READERS = 'ledger|api'
 const WIRING = 'cli|supervisor'
-const TEST = '\\.test\\.ts$'
+const TEST = '(\\.test|/test-[^/]+)\\.ts$'
 
 /** @type {import('dependency-cruiser').IConfiguration} */
 module.exports = {
