@@ -149,7 +149,8 @@ async function checkFolder({ dataDir, logDiskFullPercent }: Settings): Promise<V
 async function checkSupervisor({ dataDir }: Settings): Promise<Verdict> {
   const pid = dataFolderOwner(dataDir)
   // Roles that were started one by one have no supervisor, and need none.
-  if (pid === undefined && listRoleSockets(dataDir).length > 0) return sound('none; roles were started alone')
+  if (pid === undefined && listRoleSockets(dataDir).some((socket) => socket.pid !== undefined))
+    return sound('none; roles were started alone')
   if (pid === undefined) return unreachable('nothing runs on this data folder', 'start it with `headrace up`')
   return sound(`process ${pid}`)
 }
@@ -227,18 +228,21 @@ async function checkSchema(context: Context): Promise<Verdict> {
   return sound(`${applied} migrations`)
 }
 
-async function checkRoles(settings: Settings): Promise<Verdict> {
-  const sockets = listRoleSockets(settings.dataDir)
+/** Those that answer in the run folder, or else the one at HEADRACE_HEALTH_ADDRESS. */
+async function checkRoles({ dataDir, healthAddress }: Settings): Promise<Verdict> {
+  const sockets = listRoleSockets(dataDir)
   if (sockets.length === 0) {
-    return settings.healthAddress === ''
-      ? unreachable('no role runs on this machine', 'start `headrace up` or the roles')
-      : sound(`asked at HEADRACE_HEALTH_ADDRESS ${settings.healthAddress} only`)
+    if (healthAddress === '')
+      return unreachable('no role runs on this machine', 'start `headrace up` or the roles')
+    const verdict = await askReadiness(healthAddress)
+    return verdict.ok ? sound(`the role at ${healthAddress}`) : verdict
   }
   const said: string[] = []
   for (const { role, path } of sockets) {
     const answer = await askRole(path, '/_readiness', ANSWER_MS_MAX).catch(() => undefined)
-    if (!answer)
+    if (!answer) {
       return unreachable(`${role} does not answer on ${path}`, `see what ${role} logged last; start it again`)
+    }
     if (!answer.ok) return broken(`${role}: ${answer.text.trim()}`, `mend what ${role} waits for`)
     said.push(role)
   }
@@ -246,15 +250,18 @@ async function checkRoles(settings: Settings): Promise<Verdict> {
 }
 
 async function checkCapture({ captureAddress }: Settings): Promise<Verdict> {
-  const url = `http://${captureAddress}/_readiness`
-  const response = await fetch(url, { signal: AbortSignal.timeout(ANSWER_MS_MAX) }).catch(() => undefined)
+  const verdict = await askReadiness(captureAddress)
+  return verdict.ok ? sound(`takes events at http://${captureAddress}`) : verdict
+}
+
+async function askReadiness(address: string): Promise<Verdict> {
+  const response = await fetch(`http://${address}/_readiness`, {
+    signal: AbortSignal.timeout(ANSWER_MS_MAX),
+  }).catch(() => undefined)
   if (!response)
-    return unreachable(
-      `nobody answers at ${captureAddress}`,
-      'see HEADRACE_CAPTURE_ADDRESS and what capture logged',
-    )
-  if (!response.ok) return broken(`${(await response.text()).trim()}`, 'mend what capture waits for')
-  return sound(`takes events at http://${captureAddress}`)
+    return unreachable(`nobody answers at ${address}`, 'see what the role there logged, and its address')
+  if (!response.ok) return broken((await response.text()).trim(), 'mend what it waits for')
+  return sound(address)
 }
 
 async function sendProbe(context: Context): Promise<Verdict> {

@@ -95,7 +95,10 @@ export async function runRole({
     retryMs = Math.min(retryMs * 2, RETRY_MS_MAX)
   ) {
     try {
-      running = await start({ context, settings, logger, fatal })
+      const starting = start({ context, settings, logger, fatal })
+      // A start that hangs on a server must not keep us from ending; what becomes of it then is of no interest.
+      starting.catch(() => {})
+      running = (await Promise.race([starting, end.promise.then(() => undefined)])) ?? undefined
     } catch (error) {
       if (!isRetriable(error)) {
         fatal(error)

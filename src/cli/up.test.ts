@@ -1,10 +1,12 @@
 /** The product from outside: started, used, hurt and stopped as its user would, with real processes. */
-import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePorts, type Product, startProduct } from '../../test/support/product.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
+
+setDefaultTimeout(30_000)
 
 /** A dependency that comes back must be used again within 10 s (I5); starting a process is part of it here. */
 const RECOVERED_MS_MAX = 20_000
@@ -163,10 +165,15 @@ test('SIGTERM ends everything within 10 s, and the next start finds what was sto
     } finally {
       await second.stop()
     }
+    await expectRefusal(
+      { ...second.env, HEADRACE_PARTITIONS: '16' },
+      1,
+      'born with 8 partitions and HEADRACE_PARTITIONS is 16',
+    )
   } finally {
     rmSync(dataDir, { recursive: true, force: true })
   }
-}, 90_000)
+}, 120_000)
 
 test('nothing outlives a killed supervisor, and the next start takes over', async () => {
   const dataDir = mkdtempSync(join(tmpdir(), 'headrace-'))

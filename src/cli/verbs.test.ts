@@ -1,11 +1,13 @@
 /** What the verbs decide without any server: exit codes, words, tables, arrays. */
-import { describe, expect, test } from 'bun:test'
+import { describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { join } from 'node:path'
 import { errorTable } from '../event/index.ts'
 import { examine } from './doctor.ts'
 import { EXIT, type ExitCode, exitCodeOf, sentence } from './exit.ts'
 import { jsonArray } from './sql.ts'
 import { formatTable } from './table.ts'
+
+setDefaultTimeout(30_000)
 
 const fail = errorTable({
   HR_TEST_AWAY: { class: 'retriable', meaning: '' },
@@ -134,7 +136,7 @@ describe('the command line', () => {
       expect(help.code).toBe(0)
       expect(help.stdout).toContain(`headrace ${verb}`)
     }
-  }, 30_000)
+  })
 
   test('--version prints the version', async () => {
     expect((await run('--version')).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)

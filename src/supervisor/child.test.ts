@@ -1,10 +1,12 @@
-import { afterAll, afterEach, describe, expect, test } from 'bun:test'
+import { afterAll, afterEach, describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pino from 'pino'
 import { waitFor } from '../../test/support/wait-for.ts'
 import { Child } from './child.ts'
+
+setDefaultTimeout(30_000)
 
 const dir = mkdtempSync(join(tmpdir(), 'hr-child-'))
 const program = join(dir, 'role.ts')

@@ -1,9 +1,11 @@
-import { afterAll, expect, test } from 'bun:test'
+import { afterAll, expect, setDefaultTimeout, test } from 'bun:test'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { HeadraceError } from '../event/index.ts'
 import { dataFolderOwner, lockDataFolder } from './data-lock.ts'
+
+setDefaultTimeout(30_000)
 
 const dir = mkdtempSync(join(tmpdir(), 'hr-lock-'))
 afterAll(() => rmSync(dir, { recursive: true, force: true }))

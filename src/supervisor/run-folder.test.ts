@@ -29,14 +29,17 @@ test('the folder is its owner’s alone', () => {
   expect(statSync(makeRunFolder(join(base, 'own'))).mode & 0o777).toBe(0o700)
 })
 
-test('sockets are found with their roles, other files are not', () => {
+test('sockets of the living are found with their roles, other files are not', async () => {
   const dataDir = join(base, 'list')
   const folder = makeRunFolder(dataDir)
-  for (const name of ['ingest.sock', 'load-42.sock', 'other.sock', 'ingest.pid'])
-    writeFileSync(join(folder, name), '')
-  expect(listRoleSockets(dataDir).map(({ role, path }) => [role, path.slice(folder.length + 1)])).toEqual([
-    ['ingest', 'ingest.sock'],
-    ['load', 'load-42.sock'],
+  const dead = Bun.spawn(['true'])
+  await dead.exited
+  const alive = `load-${process.pid}.sock`
+  const names = ['ingest.sock', alive, `load-${dead.pid}.sock`, 'other.sock', 'ingest.pid']
+  for (const name of names) writeFileSync(join(folder, name), '')
+  expect(listRoleSockets(dataDir)).toEqual([
+    { role: 'ingest', path: join(folder, 'ingest.sock'), pid: undefined },
+    { role: 'load', path: join(folder, alive), pid: process.pid },
   ])
   expect(listRoleSockets(join(base, 'none'))).toEqual([])
 })

@@ -43,8 +43,15 @@ export function roleSocket(dataDir: string, role: Role, pid?: number): string {
   return join(runFolder(dataDir), pid === undefined ? `${role}.sock` : `${role}-${pid}.sock`)
 }
 
-/** All sockets that lie in the folder, also of processes that died without removing theirs. */
-export function listRoleSockets(dataDir: string): { role: Role; path: string }[] {
+export type RoleSocket = {
+  role: Role
+  path: string
+  /** Of a role that was started alone; undefined for the supervised one. */
+  pid: number | undefined
+}
+
+/** The sockets in the folder, without those that a dead process left behind. */
+export function listRoleSockets(dataDir: string): RoleSocket[] {
   const folder = runFolder(dataDir)
   let names: string[]
   try {
@@ -52,13 +59,23 @@ export function listRoleSockets(dataDir: string): { role: Role; path: string }[]
   } catch {
     return []
   }
-  const found: { role: Role; path: string }[] = []
+  const found: RoleSocket[] = []
   for (const name of names.sort()) {
-    const match = /^([a-z]+)(-\d+)?\.sock$/.exec(name)
+    const match = /^([a-z]+)(?:-(\d+))?\.sock$/.exec(name)
     const role = ROLES.find((r) => r === match?.[1])
-    if (role) found.push({ role, path: join(folder, name) })
+    const pid = match?.[2] === undefined ? undefined : Number(match[2])
+    if (role && (pid === undefined || isAlive(pid))) found.push({ role, path: join(folder, name), pid })
   }
   return found
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
 }
 
 /** Asks a role over its socket. Rejects when nobody answers within `timeoutMs`. */
