@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { startTestPostgres, type TestPostgres } from '../../../test/support/postgres.ts'
+import { personUuid } from '../../event/index.ts'
 import { createIdentity, type Identity, type IdentityEvent, type JsonObject } from './index.ts'
 import { decodeRows, event, Lane, livingPersons, T0, wipe } from './test-support.ts'
 
@@ -147,7 +148,6 @@ test(
         )
         for (const person of living) {
           for (const distinctId of person.ids) {
-            const { personUuid } = await import('../../event/index.ts')
             const told = overrides.get(distinctId)?.person_id ?? personUuid(1, distinctId)
             expect(told).toBe(person.uuid)
           }
