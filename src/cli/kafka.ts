@@ -33,7 +33,6 @@ export function addKafka(program: Command, done: (code: ExitCode) => void): void
 
 async function plan(flags: KafkaFlags, apply: boolean): Promise<ExitCode> {
   const settings = settingsOf(flags)
-  const { applyPlan, formatPlan, planTopics } = await import('../log/index.ts')
   const context = new Context(settings, 'kafka', 1)
   if (context.logKind !== 'kafka') {
     throw cliError(
@@ -42,6 +41,7 @@ async function plan(flags: KafkaFlags, apply: boolean): Promise<ExitCode> {
     )
   }
   try {
+    const { applyPlan, formatPlan, planTopics } = await import('../log/index.ts')
     const log = await context.log()
     const away = await log.notReady()
     if (away !== undefined) throw cliError('HR_CLI_UNREACHABLE', away)

@@ -194,7 +194,7 @@ test('nothing outlives a killed supervisor, and the next start takes over', asyn
   }
 }, 90_000)
 
-describe('what stops the boot with one sentence', () => {
+describe('I7: what stops the boot, with one sentence', () => {
   const rows: [rule: string, env: Record<string, string>, code: number, said: string][] = [
     [
       'a wrong setting',

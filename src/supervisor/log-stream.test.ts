@@ -85,7 +85,7 @@ describe('splitting a byte stream', () => {
     )
   })
 
-  test('a line without end is cut, not collected', async () => {
+  test('I6: a line without end is cut, not collected', async () => {
     const chunk = new TextEncoder().encode('x'.repeat(50_000))
     const lines = await split([chunk, chunk, chunk])
     expect(lines.length).toBe(2)
