@@ -284,10 +284,8 @@ describe('audit', () => {
 
 describe('trace', () => {
   const kinds = async (offset: number) => {
-    const found = await trace(deps(), uuidAt(0, offset))
-    // Every test sends the same uuids; the others' are under the id of another topic.
-    const own = found.sources.filter(({ source }) => source.startsWith(rawId))
-    return own.map(({ entries }) => entries.map(({ kind }) => kind))
+    const found = await trace(deps(), uuidAt(rawId, 0, offset))
+    return found.sources.map(({ entries }) => entries.map(({ kind }) => kind))
   }
 
   test('each end state, with when and how it came', async () => {
@@ -296,7 +294,7 @@ describe('trace', () => {
     expect(await kinds(2)).toEqual([['received', 'decided', 'not_stored']])
     expect(await kinds(3)).toEqual([['received', 'decided', 'stored', 'stored']])
     expect(await kinds(4)).toEqual([['received', 'decided', 'not_stored']])
-    const found = await trace(deps(), uuidAt(0, 2).toUpperCase())
+    const found = await trace(deps(), uuidAt(rawId, 0, 2).toUpperCase())
     const text = formatTrace(found)
     expect(text).toMatch(/received from test-sdk\/1\.2\.3/)
     expect(text).toMatch(/ingest decided: duplicate/)
@@ -305,7 +303,7 @@ describe('trace', () => {
 
   test('on its way: waits for ingest, then for load', async () => {
     await clean()
-    await producer.send([rawRecord(0, raw[0]!.offset)])
+    await producer.send([rawRecord(rawId, 0, raw[0]!.offset)])
     expect(await kinds(30)).toEqual([['received', 'waits_for_ingest']])
     // The batch sends its raw record again, at the next offset; its receipt is of the first.
     await raw[0]!.batch([S])
@@ -319,12 +317,13 @@ describe('trace', () => {
     await clean()
     const found = await trace(deps(), '00000000-0000-4000-8000-00000000ffff')
     expect(found.found).toBe(false)
-    expect(formatTrace(found)).toMatch(/not found\. ClickHouse does not know it, and of 0 raw records/)
-    await producer.send(Array.from({ length: 10 }, (_, i) => rawRecord(0, 100 + i)))
-    const cut = await trace(deps(), '00000000-0000-4000-8000-00000000ffff', { scanRecordsMax: 4 })
-    expect(cut.says).toMatch(
-      /of 10 raw records that are not loaded yet 4 were looked through: it may be behind them/,
+    expect(formatTrace(found)).toMatch(
+      /not found\. ClickHouse does not know it, .* no event with this uuid was accepted/,
     )
+    await producer.send(Array.from({ length: 10 }, (_, i) => rawRecord(rawId, 0, 100 + i)))
+    const cut = await trace(deps(), '00000000-0000-4000-8000-00000000ffff', { scanRecordsMax: 4 })
+    expect(cut.says).toMatch(/10 are not loaded yet, so it may be in front of those/)
+    expect(cut.scanned).toBe(4)
     expect(trace(deps(), 'no uuid')).rejects.toThrow('"no uuid" is not a uuid')
   })
 })

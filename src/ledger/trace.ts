@@ -16,7 +16,8 @@ import {
 } from '../event/index.ts'
 import type { Log, StoredRecord, TopicState } from '../log/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
-import { type LaneProgress, outcomeAt, readProgress, readReceipt } from './progress.ts'
+import { outcomeAt, readReceipt } from './progress.ts'
+import { scanTail, type Tail } from './scan-tail.ts'
 
 export type TraceDeps = { sql: Sql; log: Log; warehouse: Warehouse }
 
@@ -51,16 +52,17 @@ export type Trace = {
   sources: TracedSource[]
   /** When nothing was found: what that means. */
   says: string
-  /** Raw records, not loaded yet, that were looked through. */
+  /** Raw records that were looked through, from the newest on. */
   scanned: number
 }
 
 export type TraceOptions = {
-  /** Most raw records that are looked through when ClickHouse does not know the uuid. Default 200,000. */
+  /** Most raw records that are looked through when ClickHouse does not know the uuid. Default 50,000. */
   scanRecordsMax?: number
 }
 
-const SCAN_RECORDS_MAX = 200_000
+const SCAN_RECORDS_MAX = 50_000
+const NO_TAIL: Tail = { found: [], scanned: 0, pending: 0, complete: true }
 /** A uuid that was sent more often is told up to here. */
 const SOURCES_MAX = 100
 
@@ -93,7 +95,10 @@ export async function trace(deps: TraceDeps, text: string, options: TraceOptions
   for (const { log_id, partition, offset } of [...events, ...outcomes, ...letters]) {
     sources.set(`${log_id}/${partition}/${offset}`, { logId: log_id, partition, offset, sub: 0 })
   }
-  const tail = await scanTail(deps, topics, uuid, options.scanRecordsMax ?? SCAN_RECORDS_MAX)
+  const tail =
+    sources.size > 0
+      ? NO_TAIL
+      : await scanTail(deps, topics, uuid, options.scanRecordsMax ?? SCAN_RECORDS_MAX)
   for (const source of tail.found) sources.set(`${source.logId}/${source.partition}/${source.offset}`, source)
   const told = await Promise.all(
     [...sources].map(async ([name, source]) => {
@@ -117,10 +122,10 @@ export async function trace(deps: TraceDeps, text: string, options: TraceOptions
 
 function sumUp(found: boolean, tail: Tail): string {
   if (found) return ''
-  const looked = `ClickHouse does not know it, and of ${tail.pending} raw records that are not loaded yet ${tail.scanned} were looked through`
+  const looked = `ClickHouse does not know it, and it is not among the ${tail.scanned} newest raw records`
   return tail.complete
     ? `${looked}: no event with this uuid was accepted (a spool that is not drained cannot be seen from here)`
-    : `${looked}: it may be behind them`
+    : `${looked} either; ${tail.pending} are not loaded yet, so it may be in front of those`
 }
 
 function isOf(row: SourceColumns, source: Source): boolean {
@@ -269,62 +274,6 @@ async function readRecord(
   for await (const [record] of log.read(topic, partition, offset, offset + 1)) return record
   return undefined
 }
-
-type Tail = { found: Source[]; scanned: number; pending: number; complete: boolean }
-
-/** Looks for the uuid in raw records whose rows may not be loaded yet, newest partitions and all lanes alike. */
-async function scanTail(
-  deps: TraceDeps,
-  topics: TopicState[],
-  uuid: string,
-  recordsMax: number,
-): Promise<Tail> {
-  const lanes = await readProgress(deps.sql, await loadedSince(deps.sql))
-  const tail: Tail = { found: [], scanned: 0, pending: 0, complete: true }
-  const ranges: { topic: TopicState; partition: number; from: number; end: number }[] = []
-  for (const topic of topics) {
-    for (let partition = 0; partition < topic.partitions; partition++) {
-      const { start, end } = await deps.log.bounds(topic.name, partition)
-      const lane = lanes.find((lane) => lane.logId === topic.logId && lane.partition === partition)
-      const from = Math.max(start, lane ? pendingFrom(lane) : 0)
-      if (from < end) ranges.push({ topic, partition, from, end })
-      tail.pending += Math.max(0, end - from)
-    }
-  }
-  // Each partition gets its share of the newest records: what was just sent is what is asked for.
-  const share = Math.max(1, Math.floor(recordsMax / Math.max(1, ranges.length)))
-  for (const { topic, partition, from, end } of ranges) {
-    const first = Math.max(from, end - share)
-    if (first > from) tail.complete = false
-    for await (const records of deps.log.read(topic.name, partition, first, end)) {
-      tail.scanned += records.length
-      for (const record of records) {
-        if (readHeader(record)?.uuid !== uuid) continue
-        tail.found.push({ logId: topic.logId, partition, offset: record.offset, sub: 0 })
-      }
-    }
-  }
-  return tail
-}
-
-/** Rows below are in ClickHouse; what is not stored may still be on its way, hence the produced part, too. */
-function pendingFrom(lane: LaneProgress): number {
-  return Math.min(lane.loadedThrough, lane.producedThrough)
-}
-
-/** Receipts are read only from the last two of each lane: enough to know how far it is loaded. */
-async function loadedSince(sql: Sql): Promise<Map<string, number>> {
-  const rows = await sql<{ log_id: string; partition: number; from_offset: number }[]>`
-    SELECT f.log_id, f.partition, coalesce(min(r.from_offset), 0) AS from_offset
-    FROM ingest_fence AS f LEFT JOIN LATERAL (
-      SELECT from_offset FROM receipt WHERE log_id = f.log_id AND partition = f.partition
-      ORDER BY from_offset DESC LIMIT ${RECENT_RECEIPTS}
-    ) AS r ON true GROUP BY f.log_id, f.partition`
-  return new Map(rows.map(({ log_id, partition, from_offset }) => [`${log_id}/${partition}`, from_offset]))
-}
-
-/** Batches per lane that may wait for the load before a trace looks at the newest raw records only. */
-const RECENT_RECEIPTS = 1_000
 
 const SOURCE = '_log_id AS log_id, _partition AS partition, _offset AS offset, _sub AS sub'
 const BY_SOURCE = 'GROUP BY _log_id, _partition, _offset, _sub'

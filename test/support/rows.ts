@@ -42,8 +42,8 @@ const NO_TIME = 0
 export const EVENT_TIME_MS = Date.UTC(2026, 4, 17, 12)
 
 /** The uuid of the test event at a raw offset. */
-export function uuidAt(partition: number, offset: number): string {
-  return personUuid(partition, `event-${offset}`)
+export function uuidAt(logId: string, partition: number, offset: number): string {
+  return personUuid(partition, `${logId}/${offset}`)
 }
 
 export function eventRow(
@@ -53,7 +53,7 @@ export function eventRow(
   timestampMs = EVENT_TIME_MS,
 ): EventRow {
   const row: Partial<Record<keyof EventRow, unknown>> = {
-    uuid: uuidAt(partition, place.offset),
+    uuid: uuidAt(logId, partition, place.offset),
     event: '$pageview',
     properties: `{"n":${place.offset}}`,
     timestamp: timestampMs,
@@ -126,7 +126,7 @@ export class RawPartition {
     const { sql, producer, rawId, partition } = this.deps
     const from = this.nextOffset
     const prev = this.last
-    const raw = outcomes.map((_, i) => rawRecord(partition, from + i))
+    const raw = outcomes.map((_, i) => rawRecord(rawId, partition, from + i))
     const rows = this.rows(outcomes, timestampMs)
     const rest = outcomes.flatMap(({ code }, i) =>
       code === STORED ? [] : [outcomeRecord(rawId, partition, from + i, code)],
@@ -156,12 +156,12 @@ export class RawPartition {
   }
 }
 
-export function rawRecord(partition: number, offset: number): LogRecord {
+export function rawRecord(rawId: string, partition: number, offset: number): LogRecord {
   const header = encodeRawHeader({
     token: 'phc_test',
     distinctId: `user-${offset % 7}`,
     event: '$pageview',
-    uuid: uuidAt(partition, offset),
+    uuid: uuidAt(rawId, partition, offset),
     timestampMs: EVENT_TIME_MS,
     timeRule: 'client',
     nowMs: EVENT_TIME_MS,
@@ -192,7 +192,7 @@ function outcomeRecord(rawId: string, partition: number, offset: number, code: n
     }),
     value: OUTCOMES.encode({
       team_id: 1,
-      uuid: uuidAt(partition, offset),
+      uuid: uuidAt(rawId, partition, offset),
       event: '$pageview',
       distinct_id: `user-${offset % 7}`,
       state,
