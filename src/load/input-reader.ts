@@ -10,7 +10,7 @@
  */
 import { type HeadraceError, isRetriable, TOPICS } from '../event/index.ts'
 import { openFence } from './intent.ts'
-import { ABANDON_WAIT_MS, type Lane } from './lane.ts'
+import { ABANDON_WAIT_MS, type Lane, type LaneReader } from './lane.ts'
 import { loadMetrics } from './metrics.ts'
 import { type InputPlace, PartitionInput } from './partition-input.ts'
 import { backoffMs, ended, pause, Signal } from './wait.ts'
@@ -29,7 +29,7 @@ const STOPPING = new Set([
   'HR_LOG_CORRUPT',
 ])
 
-export class InputReader {
+export class InputReader implements LaneReader {
   /** What can be cut; undefined while settling. */
   input: PartitionInput | undefined
   private readonly place: InputPlace

@@ -17,12 +17,19 @@ import { type BatchRange, intentOf, makeBatch } from './batch.ts'
 import { CUT_LIMITS, planCut } from './cut.ts'
 import { deliver } from './deliver.ts'
 import { holdIntent } from './hold-intent.ts'
-import type { InputReader } from './input-reader.ts'
 import { writeIntent } from './intent.ts'
 import { LOAD_DOCS, loadMetrics } from './metrics.ts'
 import type { PartitionInput } from './partition-input.ts'
 import { type SettleDeps, settlePartition } from './settle.ts'
 import { ended, Signal } from './wait.ts'
+
+/** What a lane needs to know of a reader that fills it. */
+export type LaneReader = {
+  /** What can be cut now. */
+  readonly input: PartitionInput | undefined
+  /** Forgets what waits and starts anew at the fence, after `pauseMs`. */
+  restart(pauseMs: number): void
+}
 
 export type LaneDeps = Omit<SettleDeps, 'blocked'> & {
   flushMs: number
@@ -46,13 +53,13 @@ const LINGER_MS_MAX = 100
 export const ABANDON_WAIT_MS = 1_000
 
 export class Lane {
-  private readonly readers = new Set<InputReader>()
+  private readonly readers = new Set<LaneReader>()
   private readonly arrived = new Signal()
   private readonly drained = new Signal()
   private readonly stopping = new AbortController()
   private running: Promise<void> | undefined
   /** Inputs of the cut that is on its way. */
-  private inFlight: { readers: InputReader[]; done: Promise<void> } | undefined
+  private inFlight: { readers: LaneReader[]; done: Promise<void> } | undefined
   private settling: Promise<unknown> = Promise.resolve()
   private lastCutMs = 0
   private waitingSinceMs: number | undefined
@@ -79,17 +86,17 @@ export class Lane {
     await ended(this.running, ABANDON_WAIT_MS)
   }
 
-  add(reader: InputReader): void {
+  add(reader: LaneReader): void {
     this.readers.add(reader)
   }
 
-  remove(reader: InputReader): void {
+  remove(reader: LaneReader): void {
     this.readers.delete(reader)
     this.drained.notify()
   }
 
   /** Resolves when no cut with rows of `reader` (any reader, if undefined) is on its way, at the latest after `waitMs`. */
-  async finished(reader: InputReader | undefined, waitMs: number): Promise<void> {
+  async finished(reader: LaneReader | undefined, waitMs: number): Promise<void> {
     const { inFlight } = this
     if (!inFlight || (reader && !inFlight.readers.includes(reader))) return
     await ended(inFlight.done, waitMs)
@@ -167,7 +174,7 @@ export class Lane {
   }
 
   /** Takes the next cut out of the inputs; their fences in memory move at once. */
-  private takeCut(): { ranges: BatchRange[]; readers: InputReader[] } {
+  private takeCut(): { ranges: BatchRange[]; readers: LaneReader[] } {
     const ready = [...this.readers].filter((reader) => reader.input?.movable)
     const turned = [...ready.slice(this.turn % ready.length), ...ready.slice(0, this.turn % ready.length)]
     this.turn++
@@ -179,7 +186,7 @@ export class Lane {
       LIMITS,
     )
     const ranges: BatchRange[] = []
-    const readers: InputReader[] = []
+    const readers: LaneReader[] = []
     for (let i = 0; i < inputs.length; i++) {
       const input = inputs[i]!
       // With no row waiting there are only copies: the fence passes them.
@@ -190,7 +197,7 @@ export class Lane {
     return { ranges, readers }
   }
 
-  private async send({ ranges, readers }: { ranges: BatchRange[]; readers: InputReader[] }): Promise<void> {
+  private async send({ ranges, readers }: { ranges: BatchRange[]; readers: LaneReader[] }): Promise<void> {
     const batch = makeBatch(this.table, ranges)
     const intent = intentOf(batch, Bun.randomUUIDv7())
     try {
@@ -209,7 +216,7 @@ export class Lane {
   }
 
   /** Where the cut ended is for Postgres to say: its inputs start anew there, after settling what is open. */
-  private failed(readers: InputReader[], error: unknown): void {
+  private failed(readers: LaneReader[], error: unknown): void {
     if (!this.stopping.signal.aborted) {
       if (!isRetriable(error)) throw error
       const { code, message } = error as HeadraceError

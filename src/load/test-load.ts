@@ -137,7 +137,7 @@ export class LoadBench {
   }
 
   async waitForSettled(): Promise<void> {
-    await waitFor('no open intent', async () => !(await this.intents())['open'], WITHIN_MS)
+    await waitFor('no open intent', async () => !(await this.intents()).open, WITHIN_MS)
   }
 
   async close(): Promise<void> {
