@@ -161,6 +161,7 @@ try {
           prev: undefined,
           last: { offset, sub: 0 },
           configVersion: 1,
+          warnings: [],
         }),
       )
       latencies.push(performance.now() - started)

@@ -5,6 +5,7 @@
  */
 import postgres from 'postgres'
 import { errorTable, HeadraceError } from '../event/index.ts'
+import { keepResultsDense } from './dense-results.ts'
 import { steadySockets } from './steady-socket.ts'
 
 export const STATE_ERRORS = {
@@ -61,16 +62,22 @@ export function openPostgres(options: PostgresOptions): Sql {
     connect_timeout: CONNECT_WITHIN_S,
     backoff: reconnectDelayS,
     socket: steadySockets(),
+    // Asking for the types of arrays at each connect fails unhandled when the server dies meanwhile; arrays go as text.
+    fetch_types: false,
     onnotice: () => {},
     types: { bigint: { to: 20, from: [20], serialize: String, parse: Number } },
   }
-  if (typeof options.url === 'string') return postgres(options.url, common) as unknown as Sql
-  return postgres({
-    ...common,
-    path: `${options.url.socketDir}/.s.PGSQL.5432`,
-    user: 'headrace',
-    database: options.url.database ?? 'headrace',
-  }) as unknown as Sql
+  const sql =
+    typeof options.url === 'string'
+      ? postgres(options.url, common)
+      : postgres({
+          ...common,
+          path: `${options.url.socketDir}/.s.PGSQL.5432`,
+          user: 'headrace',
+          database: options.url.database ?? 'headrace',
+        })
+  keepResultsDense(sql as unknown as postgres.Sql)
+  return sql as unknown as Sql
 }
 
 /** SQLSTATE classes and codes for which the world is at fault: connection, resources, operator, system. */

@@ -122,7 +122,7 @@ export class ProjectCatalog {
     const rows = await guardState(
       'looking up projects',
       () => this.#sql<Parameters<typeof toProject>[0][]>`
-        SELECT team_id, name, token, settings FROM project WHERE token = ANY(${tokens})`,
+        SELECT team_id, name, token, settings FROM project WHERE token IN (SELECT jsonb_array_elements_text(${JSON.stringify(tokens)}::text::jsonb))`,
     )
     return new Map(rows.map((row) => [row.token, toProject(row)]))
   }

@@ -16,6 +16,7 @@ import type { Logger } from '../observe/index.ts'
 import { Claims } from './dedup/claims.ts'
 import { Gate } from './gate.ts'
 import { createIdentity } from './identity/index.ts'
+import { startMover } from './mover.ts'
 import { PartitionWorker, type WorkerDeps } from './partition-worker.ts'
 
 export type IngestDeps = {
@@ -91,9 +92,15 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
       .commit(positions)
       .catch((error) => logger.debug({ code: error.code }, `positions not shown: ${error.message}`))
   }, COMMIT_MS)
+  const mover = startMover({
+    ...deps,
+    producer: workerDeps.producer,
+    lane: () => [...workers.values()][0]?.outputLane(),
+  })
   return {
     async stop() {
       clearInterval(commits)
+      await mover.stop()
       await member.leave()
       await workerDeps.producer.close()
     },

@@ -16,6 +16,7 @@ import {
   sourceHash,
   TOPICS,
   type TopicName,
+  type Warning,
   writerPartition,
 } from '../event/index.ts'
 import type { LogRecord } from '../log/index.ts'
@@ -84,6 +85,7 @@ export function makeReceipt(
   rows: EventRows,
   checksum: number,
   prev: Place | undefined,
+  warnings: [number, Warning][],
 ): BatchReceipt {
   const outcomes: OffsetOutcome[] = []
   const counts = { stored: 0, duplicate: 0, dropped: 0, deadLettered: 0 }
@@ -107,6 +109,7 @@ export function makeReceipt(
     prev,
     last,
     configVersion: CONFIG_VERSION,
+    warnings,
   }
 }
 

@@ -14,7 +14,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Settings, Sql } from '../catalog/index.ts'
-import { HeadraceError, isRejected, isRetriable, TOPICS } from '../event/index.ts'
+import { HeadraceError, isRejected, isRetriable, TOPICS, type Warning } from '../event/index.ts'
 import type { Log, LogRecord, Producer, StoredRecord } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { type Decision, openBatch, prepareBatch } from './batch.ts'
@@ -23,7 +23,7 @@ import { catchUp, type TeamsOf } from './dedup/catch-up.ts'
 import type { Claims } from './dedup/claims.ts'
 import { type LaneId, markProduced, name, openFence, unproducedReceipts } from './fence.ts'
 import type { Gate } from './gate.ts'
-import type { BatchReceipt, CommittedBatch, Identity } from './identity/types.ts'
+import type { BatchReceipt, CommittedBatch, Identity, Stamp } from './identity/types.ts'
 import { LaneInput } from './lane-input.ts'
 import { countBatch, ingestMetrics } from './metrics.ts'
 import { type EventRows, encodeRows, makeReceipt, type OutputLane, outputRecords } from './output.ts'
@@ -264,7 +264,8 @@ export class PartitionWorker {
         // Called again after a conflict: what a former call decided about sizes no longer stands.
         for (const slot of candidates) slot.decision = undefined
         rows = encodeRows(slots, stamps, output, false)
-        receipt = makeReceipt(slots, rows, checksum, input.last)
+        const warnings = stamps.flatMap((stamp, i) => warningsAt(candidates[i]!.record.offset, stamp))
+        receipt = makeReceipt(slots, rows, checksum, input.last, warnings)
         return receipt
       },
     )
@@ -306,15 +307,11 @@ export class PartitionWorker {
     }
   }
 
-  private outputLane(id: LaneId): OutputLane {
+  /** Where rows of this partition go; by default those of the live lane. */
+  outputLane(id: { logId: string; topic: string } = this.deps.lanes[0]!): OutputLane {
     const { partitions, rowBytesMax } = this.deps
-    return {
-      logId: id.logId,
-      partition: id.partition,
-      partitions,
-      historical: id.topic === TOPICS.rawHistorical,
-      rowBytesMax,
-    }
+    const historical = id.topic === TOPICS.rawHistorical
+    return { logId: id.logId, partition: this.partition, partitions, historical, rowBytesMax }
   }
 
   /** What was produced, as far as Postgres knows it: the position that lag displays and retention see. */
@@ -350,6 +347,10 @@ export class PartitionWorker {
     this.claims?.close()
     this.claims = undefined
   }
+}
+
+function warningsAt(offset: number, stamp: Stamp): [number, Warning][] {
+  return stamp.warnings.map((warning) => [offset, warning])
 }
 
 /** The partition cannot go on without a human; the others can. */

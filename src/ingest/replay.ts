@@ -44,6 +44,8 @@ export async function replayRecords(
   slots.forEach((slot, i) => {
     takeOutcome(lane, slot, outcomes[i]!)
   })
+  for (const [offset, warning] of receipt.outbox?.warnings ?? [])
+    slots[offset - receipt.fromOffset]!.warnings.push(warning)
   const stored = slots.filter((slot) => !slot.decision)
   const stamps = await deps.identity.restamp(stored.map((slot) => identityRequest(slot.draft!).event))
   const rows = encodeRows(slots, stamps, output, true)

@@ -3,7 +3,6 @@
  * Throws ApplyConflict when something that the fold read has moved since, HR_INGEST_FENCE when the fence has.
  */
 import type { Sql, Transaction } from '../../catalog/index.ts'
-import { denseRows } from './dense-rows.ts'
 import { identityError } from './errors.ts'
 import type { BatchPosition, BatchReceipt, Outbox } from './types.ts'
 import type { GroupWrite, MappingWrite, MergeWrite, PersonWrite, WriteSet } from './write-set.ts'
@@ -29,7 +28,7 @@ export async function applyBatch(
   const updates = writeSet.persons.filter((person) => person.id !== undefined)
   const { checks } = writeSet
   try {
-    const result = await sql<{ moved: [number, string, string, number][] }[]>`
+    const [row] = await sql<{ moved: [number, string, string, number][] }[]>`
       SELECT apply_batch(
         ${headJson(position, receipt, outboxOf(writeSet))}::text::jsonb, ${receipt.outcomes}::bytea,
         ${`{${checks.map((check) => check.id).join()}}`}::text::bigint[],
@@ -38,7 +37,7 @@ export async function applyBatch(
         ${listJson(updates, updateJson)}::text::jsonb, ${listJson(inserts, insertJson)}::text::jsonb,
         ${changesJson(writeSet)}::text::jsonb, ${MOVE_MAX}::int
       ) AS moved`
-    return denseRows(result)[0]!.moved.map(([teamId, distinctId, personUuid, version]) => ({
+    return row!.moved.map(([teamId, distinctId, personUuid, version]) => ({
       teamId,
       distinctId,
       personUuid,
@@ -92,7 +91,7 @@ function headJson(position: BatchPosition, receipt: BatchReceipt, outbox: Outbox
     last_offset: receipt.last?.offset,
     last_sub: receipt.last?.sub,
     config_version: receipt.configVersion,
-    outbox,
+    outbox: receipt.warnings.length > 0 ? { ...outbox, warnings: receipt.warnings } : outbox,
   })
 }
 

@@ -9,7 +9,6 @@
  * finds an outbox gives its rows again, and moves nothing.
  */
 import { guardState, type Sql, type Transaction } from '../../catalog/index.ts'
-import { denseRows } from './dense-rows.ts'
 import { readStateRows } from './state-rows.ts'
 import type { Outbox, StateRows } from './types.ts'
 
@@ -47,11 +46,9 @@ type Found = { pending: Pending | undefined; mappings: Outbox['mappings'] }
 
 async function moveChunk(tx: Transaction, limit: number): Promise<Found> {
   await tx`SELECT set_config('lock_timeout', ${String(LOCK_TIMEOUT_MS)}, true)`
-  const [pending] = denseRows(
-    await tx<Pending[]>`
-      SELECT person_id, team_id, outbox FROM pending_move ORDER BY since, person_id LIMIT 1
-      FOR UPDATE SKIP LOCKED`,
-  )
+  const [pending] = await tx<Pending[]>`
+    SELECT person_id, team_id, outbox FROM pending_move ORDER BY since, person_id LIMIT 1
+    FOR UPDATE SKIP LOCKED`
   if (!pending) return { pending, mappings: [] }
   if (pending.outbox) return { pending, mappings: pending.outbox }
   const home = await lockSurvivor(tx, pending.person_id)
@@ -68,19 +65,15 @@ async function moveChunk(tx: Transaction, limit: number): Promise<Found> {
 /** Locks the living person at the end of the pointers; undefined when there is none but the loser itself. */
 async function lockSurvivor(tx: Transaction, loser: number): Promise<number | undefined> {
   for (let at = loser; ; ) {
-    const [row] = denseRows(
-      await tx<{ merged_into: number | null; dead: boolean }[]>`
-        SELECT merged_into, deleted_at IS NOT NULL AS dead FROM person WHERE id = ${at}`,
-    )
+    const [row] = await tx<{ merged_into: number | null; dead: boolean }[]>`
+      SELECT merged_into, deleted_at IS NOT NULL AS dead FROM person WHERE id = ${at}`
     if (row?.merged_into) {
       at = row.merged_into
       continue
     }
     if (!row || row.dead || at === loser) return undefined
-    const [locked] = denseRows(
-      await tx<{ dead: boolean }[]>`
-        SELECT deleted_at IS NOT NULL AS dead FROM person WHERE id = ${at} FOR NO KEY UPDATE`,
-    )
+    const [locked] = await tx<{ dead: boolean }[]>`
+      SELECT deleted_at IS NOT NULL AS dead FROM person WHERE id = ${at} FOR NO KEY UPDATE`
     if (locked && !locked.dead) return at
     // It was merged away while this waited: its own pointer, read anew, leads on.
   }
@@ -100,7 +93,7 @@ async function move(
       SELECT distinct_id FROM person_distinct_id WHERE team_id = ${teamId} AND person_id = ${loser}
       ORDER BY distinct_id LIMIT ${limit})
     RETURNING distinct_id`
-  return denseRows(rows).map((row) => [teamId, row.distinct_id])
+  return rows.map((row) => [teamId, row.distinct_id])
 }
 
 async function acknowledge(sql: Sql, personId: number, mappings: Outbox['mappings']): Promise<void> {

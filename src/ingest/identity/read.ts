@@ -6,7 +6,6 @@
  */
 import type { Sql, Transaction } from '../../catalog/index.ts'
 import { personUuid } from '../../event/index.ts'
-import { denseRows } from './dense-rows.ts'
 import { mayMerge, otherIdOf } from './merge.ts'
 import { sanitiseText } from './sanitise.ts'
 import { emptySnapshot, groupKey, idKey, type PersonRow, type Snapshot } from './snapshot.ts'
@@ -115,7 +114,7 @@ async function readPersons(sql: Queryable, { ids }: Wanted, snapshot: Snapshot):
       WHERE c.merged_into IS NULL AND p.merged_into IS NOT NULL
     ) s ON true`
   const byId = new Map<number, PersonRow>()
-  for (const row of denseRows(rows)) {
+  for (const row of rows) {
     let person = byId.get(row.id)
     if (!person) {
       person = personRow(row)
@@ -152,7 +151,7 @@ export async function readNamesakes(sql: Queryable, { ids }: Wanted, snapshot: S
     JOIN person p ON p.team_id = w.team_id AND p.uuid = w.uuid`
   // A living namesake may be known already, by another id; both must be the same object.
   const known = new Map([...snapshot.mappings.values()].map(({ person }) => [person.id, person]))
-  for (const row of denseRows(rows)) {
+  for (const row of rows) {
     const person = known.get(row.id) ?? personRow(row)
     snapshot.namesakes.set(keyOf.get(idKey(row.team_id, row.uuid))!, person)
   }
@@ -184,7 +183,7 @@ async function readGroups(sql: Queryable, { groups }: Wanted, snapshot: Snapshot
     LEFT JOIN group_state g
       ON g.team_id = t.team_id AND g.type_index = t.type_index AND g.group_key = w.group_key
     WHERE t.team_id = ANY (${`{${[...new Set(groups.teamIds)].join()}}`}::text::int[])`
-  for (const row of denseRows(rows)) {
+  for (const row of rows) {
     let types = snapshot.groupTypes.get(row.team_id)
     if (!types) {
       types = new Map()

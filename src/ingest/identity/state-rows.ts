@@ -6,7 +6,6 @@
 import { guardState, type Sql } from '../../catalog/index.ts'
 import { GROUPS, PERSON, PERSON_DISTINCT_ID_OVERRIDES } from '../../event/index.ts'
 import type { MovedMapping } from './apply.ts'
-import { denseRows } from './dense-rows.ts'
 import type { Outbox, StateRows } from './types.ts'
 import type { WriteSet } from './write-set.ts'
 
@@ -92,7 +91,7 @@ async function readPersons(sql: Sql, persons: Outbox['persons']): Promise<Buffer
       p.is_identified AS "isIdentified", p.version, p.deleted_at IS NOT NULL AS dead
     FROM jsonb_to_recordset(${keys}::text::jsonb) AS w(team_id int, uuid uuid)
     JOIN person p ON p.team_id = w.team_id AND p.uuid = w.uuid`
-  return denseRows(rows).map((row) => personRow(row, row.dead))
+  return rows.map((row) => personRow(row, row.dead))
 }
 
 async function readMappings(sql: Sql, mappings: Outbox['mappings']): Promise<Buffer[]> {
@@ -112,7 +111,7 @@ async function readMappings(sql: Sql, mappings: Outbox['mappings']): Promise<Buf
       SELECT c.uuid FROM chain c WHERE c.merged_into IS NULL
     ) s ON true
     WHERE m.version > 0`
-  return denseRows(rows).map((row) => overrideRow(row))
+  return rows.map((row) => overrideRow(row))
 }
 
 async function readGroups(sql: Sql, groups: Outbox['groups']): Promise<Buffer[]> {
@@ -128,7 +127,7 @@ async function readGroups(sql: Sql, groups: Outbox['groups']): Promise<Buffer[]>
     FROM jsonb_to_recordset(${keys}::text::jsonb) AS w(team_id int, type_index int, group_key text)
     JOIN group_state g
       ON g.team_id = w.team_id AND g.type_index = w.type_index AND g.group_key = w.group_key`
-  return denseRows(rows).map((row) =>
+  return rows.map((row) =>
     GROUPS.encode({
       group_type_index: row.index,
       group_key: row.key,

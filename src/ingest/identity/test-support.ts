@@ -72,6 +72,7 @@ export function plainReceipt(stored: number): BatchReceipt {
     prev: undefined,
     last: undefined,
     configVersion: 1,
+    warnings: [],
   }
 }
 

@@ -49,6 +49,8 @@ export type Outbox = {
   mappings: [number, string][]
   /** [team_id, type_index, group_key] */
   groups: [number, number, string][]
+  /** By offset; absent when there are none. */
+  warnings?: [number, Warning][]
 }
 
 /** The rows for the log, in RowBinary, by topic. */
@@ -80,6 +82,8 @@ export type BatchReceipt = {
   prev: { offset: number; sub: number } | undefined
   last: { offset: number; sub: number } | undefined
   configVersion: number
+  /** By offset, what the identity step warned of: kept with the outbox, because a replay cannot find it out again. */
+  warnings: [number, Warning][]
 }
 
 /** The answer of the identity step: stamps parallel to the events, and the state rows that the batch changed. */

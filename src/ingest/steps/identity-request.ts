@@ -2,7 +2,7 @@
  * What an event asks of persons and groups, in the terms of the identity step. Keys of groups become strings here;
  * a key that is too long, or a `$group_set` that is no object, is left out with a warning.
  */
-import type { Warning } from '../../event/index.ts'
+import { boundDistinctId, type Warning } from '../../event/index.ts'
 import type { Draft } from '../draft.ts'
 import type { IdentityEvent, Json, MergeRequest } from '../identity/types.ts'
 import { isObject, own } from '../json.ts'
@@ -37,12 +37,17 @@ export function identityRequest(draft: Draft): { event: IdentityEvent; warnings:
 function mergeRequest({ header, properties }: Draft): MergeRequest | undefined {
   if (header.event === '$identify') {
     const otherId = own(properties, '$anon_distinct_id')
-    return otherId === undefined ? undefined : { kind: 'identify', otherId }
+    return otherId === undefined ? undefined : { kind: 'identify', otherId: bounded(otherId) }
   }
   if (header.event !== '$create_alias' && header.event !== '$merge_dangerously') return undefined
   const otherId = own(properties, 'alias')
   if (!otherId) return undefined
-  return { kind: header.event === '$create_alias' ? 'alias' : 'dangerous', otherId }
+  return { kind: header.event === '$create_alias' ? 'alias' : 'dangerous', otherId: bounded(otherId) }
+}
+
+/** The same rule as for the event's own distinct_id, so that both name the same person. */
+function bounded(otherId: Json): Json {
+  return typeof otherId === 'string' ? boundDistinctId(otherId) : otherId
 }
 
 function groupKeys(draft: Draft, warnings: Warning[]): Record<string, string> | undefined {
