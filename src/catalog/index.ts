@@ -32,3 +32,4 @@ export {
   type Settings,
   settingsReference,
 } from './settings.ts'
+export { transaction } from './transaction.ts'

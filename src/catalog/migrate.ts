@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { guardState, type Sql, stateError, type Transaction } from './postgres.ts'
+import { transaction } from './transaction.ts'
 
 export type Migration = { number: number; name: string; text: string; checksum: string }
 
@@ -44,7 +45,7 @@ export async function migrateState(sql: Sql, migrations = readMigrations()): Pro
   return guardState('migrating the state', async () => {
     await refuseOldServer(sql)
     for (let applied = 0; ; applied++) {
-      if (!(await sql.begin((tx) => applyNext(tx, migrations)))) return applied
+      if (!(await transaction(sql, (tx) => applyNext(tx, migrations)))) return applied
     }
   })
 }

@@ -9,7 +9,7 @@
  * found twice is covered with it, however many such offsets follow the last row. That needs no look at what is
  * produced or in flight, so live traffic never looks like a loss: what is on its way ends behind X.
  */
-import { guardState, type Sql } from '../catalog/index.ts'
+import { guardState, type Sql, transaction } from '../catalog/index.ts'
 import { comparePlaces, decodeOutcomes, type OffsetOutcome, type Place, TOPICS } from '../event/index.ts'
 
 /** One batch of ingest, as its receipt tells it. */
@@ -80,41 +80,45 @@ export async function readProgress(
   since: ReadonlyMap<string, number> = new Map(),
 ): Promise<LaneProgress[]> {
   return guardState('read the ledger', () =>
-    sql.begin('isolation level repeatable read read only', async (tx) => {
-      const fences = await tx<FenceRow[]>`
+    transaction(
+      sql,
+      async (tx) => {
+        const fences = await tx<FenceRow[]>`
         SELECT log_id, partition, topic, next_offset, produced_through, last_offset, last_sub
         FROM ingest_fence ORDER BY topic, partition, log_id`
-      const loaded = await tx<{ partition: number; last: LastPlaces }[]>`
+        const loaded = await tx<{ partition: number; last: LastPlaces }[]>`
         SELECT partition, last FROM load_fence WHERE topic = ${TOPICS.events}`
-      const open = await tx<{ ranges: { topic: string; partition: number; last: LastPlaces }[] }[]>`
+        const open = await tx<{ ranges: { topic: string; partition: number; last: LastPlaces }[] }[]>`
         SELECT ranges FROM load_intent WHERE state = 'open' AND table_name = 'events'`
-      const openRanges = open.flatMap(({ ranges }) => ranges)
-      const lanes: LaneProgress[] = []
-      for (const fence of fences) {
-        const loadedPlace = placeLoaded(fence, loaded, openRanges)
-        const from = since.get(`${fence.log_id}/${fence.partition}`) ?? 0
-        const rows = await tx<ReceiptRow[]>`
+        const openRanges = open.flatMap(({ ranges }) => ranges)
+        const lanes: LaneProgress[] = []
+        for (const fence of fences) {
+          const loadedPlace = placeLoaded(fence, loaded, openRanges)
+          const from = since.get(`${fence.log_id}/${fence.partition}`) ?? 0
+          const rows = await tx<ReceiptRow[]>`
           SELECT log_id, partition, from_offset, to_offset, outcomes, stored, duplicate, dropped, dead_lettered,
             stored_rows, hash_sum::text AS hash_sum, prev_offset, prev_sub, config_version,
             (extract(epoch FROM created_at) * 1000)::float8 AS decided_ms
           FROM receipt WHERE log_id = ${fence.log_id} AND partition = ${fence.partition} AND from_offset >= ${from}
           ORDER BY from_offset`
-        const receipts = rows.map(receiptOf)
-        const end = place(fence.last_offset, fence.last_sub)
-        lanes.push({
-          logId: fence.log_id,
-          topic: fence.topic,
-          partition: fence.partition,
-          nextOffset: fence.next_offset,
-          producedThrough: fence.produced_through,
-          loadedPlace,
-          loadedThrough: throughOf(receipts, from, fence.next_offset, end, loadedPlace),
-          receipts,
-        })
-      }
-      return lanes
-    }),
-  ) as Promise<LaneProgress[]>
+          const receipts = rows.map(receiptOf)
+          const end = place(fence.last_offset, fence.last_sub)
+          lanes.push({
+            logId: fence.log_id,
+            topic: fence.topic,
+            partition: fence.partition,
+            nextOffset: fence.next_offset,
+            producedThrough: fence.produced_through,
+            loadedPlace,
+            loadedThrough: throughOf(receipts, from, fence.next_offset, end, loadedPlace),
+            receipts,
+          })
+        }
+        return lanes
+      },
+      'isolation level repeatable read read only',
+    ),
+  )
 }
 
 function placeLoaded(

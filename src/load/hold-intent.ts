@@ -10,10 +10,9 @@
  * ```
  * The lock only saves double work. What makes double work harmless is the insert token, and asking for the sources.
  */
-import { classifyState, type Sql, type Transaction } from '../catalog/index.ts'
+import { classifyState, type Sql, type Transaction, transaction } from '../catalog/index.ts'
 import { loadError } from './errors.ts'
 import { lockIntent, type StoredIntent } from './intent.ts'
-import { transaction } from './transaction.ts'
 
 const LOCK_IDLE_MS = 10_000
 const KEEP_ALIVE_MS = 3_000

@@ -11,9 +11,8 @@
  * ```
  * Who works on an open intent holds its row lock (`hold-intent.ts`). Decides nothing; one round trip per statement.
  */
-import { guardState, type Sql, type Transaction } from '../catalog/index.ts'
+import { guardState, type Sql, type Transaction, transaction } from '../catalog/index.ts'
 import { loadError } from './errors.ts'
-import { transaction } from './transaction.ts'
 
 /** As `Chain` stores them: per raw log id the last accepted place. */
 export type LastPlaces = Record<string, [number, number]>

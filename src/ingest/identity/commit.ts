@@ -10,7 +10,7 @@
  * such try finds at least one id more that now exists, so the tries end. Locks are always taken in the order that
  * 0004_apply_batch.sql states.
  */
-import { guardState, type Sql, stateError, type Transaction } from '../../catalog/index.ts'
+import { guardState, type Sql, stateError, type Transaction, transaction } from '../../catalog/index.ts'
 import { HeadraceError } from '../../event/index.ts'
 import { ApplyConflict, applyBatch } from './apply.ts'
 import { fold } from './fold.ts'
@@ -76,7 +76,7 @@ async function optimistic(sql: Sql, job: Job): Promise<CommittedBatch> {
 }
 
 async function locked(sql: Sql, job: Job): Promise<CommittedBatch> {
-  const committed = await sql.begin('isolation level read committed', async (tx) => {
+  const work = async (tx: Transaction) => {
     await tx`
       SELECT set_config('lock_timeout', ${String(LOCK_TIMEOUT_MS)}, true),
         set_config('statement_timeout', ${String(STATEMENT_TIMEOUT_MS)}, true),
@@ -88,8 +88,8 @@ async function locked(sql: Sql, job: Job): Promise<CommittedBatch> {
     const snapshot = await readSnapshot(tx, job.wanted)
     await readNamesakes(tx, job.wanted, snapshot)
     return foldAndApply(tx, job, snapshot)
-  })
-  return committed as CommittedBatch
+  }
+  return transaction(sql, work, 'isolation level read committed')
 }
 
 async function lockPersons(tx: Transaction, wanted: Wanted): Promise<void> {

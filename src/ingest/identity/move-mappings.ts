@@ -8,7 +8,7 @@
  * The ids of a chunk stay in the row's outbox until the caller says that their rows were acknowledged; a call that
  * finds an outbox gives its rows again, and moves nothing.
  */
-import { guardState, type Sql, type Transaction } from '../../catalog/index.ts'
+import { guardState, type Sql, type Transaction, transaction } from '../../catalog/index.ts'
 import { readStateRows } from './state-rows.ts'
 import type { Outbox, StateRows } from './types.ts'
 
@@ -29,9 +29,9 @@ const LOCK_TIMEOUT_MS = 5_000
 export async function moveMappings(sql: Sql, limit: number): Promise<MovedChunk | undefined> {
   for (;;) {
     const found = await guardState('moving distinct ids', () =>
-      sql.begin('isolation level read committed', (tx) => moveChunk(tx, limit)),
+      transaction(sql, (tx) => moveChunk(tx, limit), 'isolation level read committed'),
     )
-    const { pending, mappings } = found as Found
+    const { pending, mappings } = found
     if (!pending) return undefined
     if (mappings.length === 0) continue
     return {
