@@ -22,7 +22,7 @@ for user in range(users):
         distinct_id=distinct_id,
         properties={"$anon_distinct_id": f"python-anon-{user}", "$set": {"plan": "pro", "index": user}},
     )
-    client.group_identify("company", f"company-{user % 5}", {"size": user % 5})
+    client.group_identify("company", f"company-{user % 5}", {"size": user % 5}, distinct_id=distinct_id)
 for index in range(events):
     client.capture(
         "python event",
