@@ -2,13 +2,14 @@
  * Who may import whom. A folder of src is a room with one door, index.ts. The vocabulary (event) imports nothing of
  * ours; the shared tools (log, catalog, warehouse, observe) import the vocabulary and observe; stages import those and
  * never each other; ledger and api look at every stage through its door; only the wiring (main.ts, cli, supervisor)
- * knows all. Tests may look into any room. Types count: a type from another stage couples as much as a function.
+ * knows all. Tests (x.test.ts), and what the tests of one room share (x.fixture.ts), may look into any room; what several
+ * rooms' tests share is in test/support. Types count: a type from another stage couples as much as a function.
  */
 const TOOLS = 'log|catalog|warehouse'
 const STAGES = 'capture|ingest|transform|load|deliver|export'
 const READERS = 'ledger|api'
 const WIRING = 'cli|supervisor'
-const TEST = '(\\.test|/test-[^/]+)\\.ts$'
+const TEST = '\\.(test|fixture)\\.ts$'
 
 /** @type {import('dependency-cruiser').IConfiguration} */
 module.exports = {

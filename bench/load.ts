@@ -23,6 +23,7 @@ import { startLoad } from '../src/load/index.ts'
 import { type LogRecord, openEmbeddedLog } from '../src/log/index.ts'
 import { createLogger, metricsText } from '../src/observe/index.ts'
 import { migrateWarehouse, openWarehouse, WAREHOUSE_PROCESS_ENV } from '../src/warehouse/index.ts'
+import { plainEventRow } from '../test/support/event-row.ts'
 
 const { values: options } = parseArgs({
   options: {
@@ -57,38 +58,20 @@ const PROPERTIES = JSON.stringify({
 })
 
 function row(logId: string, partition: number, offset: number, nowMs: number): EventRow {
-  return {
+  return plainEventRow({
     uuid: uuidV7(nowMs),
-    event: '$pageview',
     properties: PROPERTIES,
     timestamp: nowMs,
-    team_id: 1,
     distinct_id: `0193a7c4-5b1e-7c3a-9d2f-${(offset % 1000).toString(16).padStart(12, '0')}`,
-    elements_chain: '',
     created_at: nowMs,
     person_id: logId,
     person_created_at: nowMs,
     person_properties:
       '{"email":"someone@example.com","plan":"pro","$initial_referrer":"https://search.example/"}',
-    group0_properties: '',
-    group1_properties: '',
-    group2_properties: '',
-    group3_properties: '',
-    group4_properties: '',
-    group0_created_at: 0,
-    group1_created_at: 0,
-    group2_created_at: 0,
-    group3_created_at: 0,
-    group4_created_at: 0,
-    person_mode: 'full',
-    historical_migration: false,
     _log_id: logId,
     _partition: partition,
     _offset: offset,
-    _sub: 0,
-    _config_version: 1,
-    _restamped: false,
-  }
+  })
 }
 
 /** CPU seconds that a process has used, user and system. */

@@ -7,7 +7,8 @@
  */
 import { readFileSync } from 'node:fs'
 import { EVENTS } from '../src/event/index.ts'
-import { startTestWarehouse } from '../src/warehouse/test-warehouse.ts'
+import { plainEventRow } from '../test/support/event-row.ts'
+import { startTestWarehouse } from '../test/support/warehouse.ts'
 
 const ROWS = 50_000
 const inserts = Number(process.argv[2] ?? 8)
@@ -74,37 +75,25 @@ function makeRows(from: number): Uint8Array[] {
     }
     for (let k = 0; k < 20; k++)
       properties[`property_${k}`] = `${WORDS[noise(k) % 10]} ${noise(k + 9) % 10_000}`
-    return EVENTS.encode({
-      uuid: `01890000-0000-7000-8000-${n.toString(16).padStart(12, '0')}`,
-      event: WORDS[noise(6) % 5]!,
-      properties: JSON.stringify(properties),
-      timestamp: START_MS + n * 3,
-      team_id: 1,
-      distinct_id: `user-${noise(7) % 20_000}`,
-      elements_chain: '',
-      created_at: START_MS + n * 3 + 40,
-      person_id: `01890000-0000-5000-8000-${(noise(7) % 20_000).toString(16).padStart(12, '0')}`,
-      person_created_at: START_MS,
-      person_properties: JSON.stringify({ email: `user-${noise(7) % 20_000}@example.com`, plan: 'free' }),
-      group0_properties: '{"name":"Company","seats":12}',
-      group1_properties: '',
-      group2_properties: '',
-      group3_properties: '',
-      group4_properties: '',
-      group0_created_at: START_MS,
-      group1_created_at: 0,
-      group2_created_at: 0,
-      group3_created_at: 0,
-      group4_created_at: 0,
-      person_mode: 'full',
-      historical_migration: false,
-      _log_id: LOG_ID,
-      _partition: n % 8,
-      _offset: n >> 3,
-      _sub: 0,
-      _config_version: 1,
-      _restamped: false,
-    })
+    const person = noise(7) % 20_000
+    return EVENTS.encode(
+      plainEventRow({
+        uuid: `01890000-0000-7000-8000-${n.toString(16).padStart(12, '0')}`,
+        event: WORDS[noise(6) % 5]!,
+        properties: JSON.stringify(properties),
+        timestamp: START_MS + n * 3,
+        distinct_id: `user-${person}`,
+        created_at: START_MS + n * 3 + 40,
+        person_id: `01890000-0000-5000-8000-${person.toString(16).padStart(12, '0')}`,
+        person_created_at: START_MS,
+        person_properties: JSON.stringify({ email: `user-${person}@example.com`, plan: 'free' }),
+        group0_properties: '{"name":"Company","seats":12}',
+        group0_created_at: START_MS,
+        _log_id: LOG_ID,
+        _partition: n % 8,
+        _offset: n >> 3,
+      }),
+    )
   })
 }
 

@@ -4,6 +4,7 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { REJECT_REASONS } from '../src/capture/index.ts'
 import { settingsReference } from '../src/catalog/index.ts'
 import {
   DEAD_LETTER_REASONS,
@@ -20,7 +21,7 @@ const ROOT = join(import.meta.dirname, '..')
 const FOLDER = join('docs', 'reference')
 
 const sources = [...new Bun.Glob('src/**/*.ts').scanSync({ cwd: ROOT })]
-  .filter((file) => !file.endsWith('.test.ts'))
+  .filter((file) => !/\.(test|fixture)\.ts$/.test(file))
   .sort()
   .map((file) => ({ file, text: readFileSync(join(ROOT, file), 'utf8') }))
 
@@ -76,6 +77,15 @@ async function errorsPage(): Promise<string> {
     'The class says what happens next. *retriable*: the world is at fault; the work waits, with backoff, and is tried again. *rejected*: this one input is at fault; it is refused or goes to the dead letters, and its neighbours go on. *fatal*: the process stops with one sentence, and the supervisor starts it again.',
     '',
     ...sections,
+    '## Refused events',
+    '',
+    'Capture stores a request without these of its events. Its answer lists them under `rejected`: index, reason, field and a sentence. When none can be stored, the answer is `HR_CAPTURE_NOTHING_STORED`.',
+    '',
+    ...table(
+      ['Reason', 'Meaning'],
+      Object.entries(REJECT_REASONS).map(([reason, meaning]) => [`\`${reason}\``, meaning]),
+    ),
+    '',
   ])
 }
 

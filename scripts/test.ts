@@ -143,7 +143,7 @@ function readSummary(text: string): Tally {
 }
 
 function passesCoverage(files: FileCoverage[]): boolean {
-  const loaded = files.filter(({ file }) => file.startsWith('src/') && !file.endsWith('.test.ts'))
+  const loaded = files.filter(({ file }) => file.startsWith('src/') && !/\.(test|fixture)\.ts$/.test(file))
   const { lines, hit, percent, worst } = coverageOf(loaded)
   console.log(`\ncoverage of src: ${percent.toFixed(1)} % of ${lines} lines (${hit} run), least in:`)
   for (const { file, percent: share } of worst.slice(0, 5))

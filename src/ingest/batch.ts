@@ -168,17 +168,6 @@ export function outcomeCode(slot: Slot): OutcomeCode {
   }
 }
 
-/** The steps that an event passes, in order, as the docs and the trace name them. */
-export const STEPS = [
-  'parse',
-  'project',
-  'dedup',
-  'guard-personless',
-  'normalise',
-  'identity',
-  'stamp',
-] as const
-
 /** Outcome codes that are decided before dedup: such an event made no claim. */
 export const DECIDED_BEFORE_DEDUP: ReadonlySet<OutcomeCode> = new Set([
   dropCode('unknown_token'),

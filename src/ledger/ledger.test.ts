@@ -14,6 +14,7 @@ import { join } from 'node:path'
 import pino from 'pino'
 import { startTestPostgres, type TestPostgres } from '../../test/support/postgres.ts'
 import { createTopics, RawPartition, rawRecord, uuidAt } from '../../test/support/rows.ts'
+import { startTestWarehouse, type TestWarehouse } from '../../test/support/warehouse.ts'
 import {
   ByteReader,
   DUPLICATE,
@@ -27,7 +28,6 @@ import {
   TOPICS,
 } from '../event/index.ts'
 import { type Log, openEmbeddedLog, type Producer } from '../log/index.ts'
-import { startTestWarehouse, type TestWarehouse } from '../warehouse/test-warehouse.ts'
 import { audit, formatAudit, formatTrace, trace, UnaccountedWatch } from './index.ts'
 
 setDefaultTimeout(60_000)

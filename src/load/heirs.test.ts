@@ -13,7 +13,7 @@ import { waitFor } from '../../test/support/wait-for.ts'
 import { STORED, TOPICS } from '../event/index.ts'
 import { INTENT_AGE_MS_MAX } from './deliver.ts'
 import type { LoadStep } from './index.ts'
-import { LoadBench, PARTITIONS, type Servers, startServers } from './test-load.ts'
+import { LoadBench, PARTITIONS, type Servers, startServers } from './load.fixture.ts'
 
 setDefaultTimeout(60_000)
 

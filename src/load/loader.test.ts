@@ -12,8 +12,8 @@ import { EVENT_TIME_MS } from '../../test/support/rows.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
 import { openPostgres } from '../catalog/index.ts'
 import { encodeRowHeader, PERSON, STORED, TOPICS } from '../event/index.ts'
+import { LoadBench, PARTITIONS, type Servers, startServers } from './load.fixture.ts'
 import { loadMetrics } from './metrics.ts'
-import { LoadBench, PARTITIONS, type Servers, startServers } from './test-load.ts'
 
 // Beyond it the runner kills the servers of all tests, so it must be larger than any deadline inside.
 setDefaultTimeout(60_000)

@@ -23,7 +23,7 @@ import {
 } from '../event/index.ts'
 import type { LogRecord } from '../log/index.ts'
 import { openWarehouse } from '../warehouse/index.ts'
-import { LoadBench, type Servers, startServers } from './test-load.ts'
+import { LoadBench, type Servers, startServers } from './load.fixture.ts'
 
 setDefaultTimeout(60_000)
 

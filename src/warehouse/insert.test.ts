@@ -1,10 +1,10 @@
 /** Inserts on the real engine: tokens, months, limits, refusals, and the sources that are there afterwards. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test'
+import { startTestWarehouse, type TestWarehouse } from '../../test/support/warehouse.ts'
 import { EVENTS, HeadraceError, sourceHash } from '../event/index.ts'
 import { INSERT_BYTES_MAX, INSERT_ROWS_MAX, insertSettings, openWarehouse } from './client.ts'
+import { eventRow, eventRows, TEST_LOG_ID } from './rows.fixture.ts'
 import { presentPlaces, presentSources } from './sources.ts'
-import { eventRow, eventRows, TEST_LOG_ID } from './test-rows.ts'
-import { startTestWarehouse, type TestWarehouse } from './test-warehouse.ts'
 
 // Syncing many parts on a busy machine takes its time; a test that hangs still ends.
 setDefaultTimeout(60_000)

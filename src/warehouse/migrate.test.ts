@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test'
+import { startTestWarehouse, type TestWarehouse } from '../../test/support/warehouse.ts'
 import { openWarehouse, type Warehouse } from './client.ts'
 import type { MigrationFile } from './ddl.ts'
 import { migrateWarehouse, migrationFiles } from './migrate.ts'
-import { startTestWarehouse, type TestWarehouse } from './test-warehouse.ts'
 
 // Syncing many parts on a busy machine takes its time; a test that hangs still ends.
 setDefaultTimeout(60_000)

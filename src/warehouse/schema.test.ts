@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { createClient } from '@clickhouse/client'
 import fc from 'fast-check'
+import { startTestWarehouse, type TestWarehouse } from '../../test/support/warehouse.ts'
 import {
   ByteReader,
   COLUMN_TYPES,
@@ -19,8 +20,7 @@ import {
 import { JUDGED_NAMES } from './classify.ts'
 import { renderDdl, WAREHOUSE_VARIANTS } from './ddl.ts'
 import { migrationFiles } from './migrate.ts'
-import { eventRow } from './test-rows.ts'
-import { startTestWarehouse, type TestWarehouse } from './test-warehouse.ts'
+import { eventRow } from './rows.fixture.ts'
 
 // Syncing many parts on a busy machine takes its time; a test that hangs still ends.
 setDefaultTimeout(60_000)

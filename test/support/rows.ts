@@ -23,6 +23,7 @@ import {
   TOPICS,
 } from '../../src/event/index.ts'
 import type { Log, LogRecord, Producer } from '../../src/log/index.ts'
+import { plainEventRow } from './event-row.ts'
 
 /** Makes every topic of the event path; gives their ids by name. */
 export async function createTopics(log: Log, partitions: number): Promise<Map<string, string>> {
@@ -38,7 +39,6 @@ export async function createTopics(log: Log, partitions: number): Promise<Map<st
   return ids
 }
 
-const NO_TIME = 0
 export const EVENT_TIME_MS = Date.UTC(2026, 4, 17, 12)
 
 /** The uuid of the test event at a raw offset. */
@@ -46,38 +46,21 @@ export function uuidAt(logId: string, partition: number, offset: number): string
   return personUuid(partition, `${logId}/${offset}`)
 }
 
-export function eventRow(
-  logId: string,
-  partition: number,
-  place: Place,
-  timestampMs = EVENT_TIME_MS,
-): EventRow {
-  const row: Partial<Record<keyof EventRow, unknown>> = {
+function eventRow(logId: string, partition: number, place: Place, timestampMs = EVENT_TIME_MS): EventRow {
+  const distinctId = `user-${place.offset % 7}`
+  return plainEventRow({
     uuid: uuidAt(logId, partition, place.offset),
-    event: '$pageview',
     properties: `{"n":${place.offset}}`,
     timestamp: timestampMs,
-    team_id: 1,
-    distinct_id: `user-${place.offset % 7}`,
-    elements_chain: '',
+    distinct_id: distinctId,
     created_at: EVENT_TIME_MS,
-    person_id: personUuid(1, `user-${place.offset % 7}`),
+    person_id: personUuid(1, distinctId),
     person_created_at: EVENT_TIME_MS,
-    person_properties: '{}',
-    person_mode: 'full',
-    historical_migration: false,
     _log_id: logId,
     _partition: partition,
     _offset: place.offset,
     _sub: place.sub,
-    _config_version: 1,
-    _restamped: false,
-  }
-  for (const group of [0, 1, 2, 3, 4] as const) {
-    row[`group${group}_properties`] = ''
-    row[`group${group}_created_at`] = NO_TIME
-  }
-  return row as EventRow
+  })
 }
 
 /** One raw partition, as ingest would carry it on: raw records, rows, outcomes and receipts. */

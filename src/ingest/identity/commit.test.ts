@@ -4,7 +4,6 @@ import { startTestPostgres, type TestPostgres } from '../../../test/support/post
 import type { Sql } from '../../catalog/index.ts'
 import { personUuid } from '../../event/index.ts'
 import { MOVE_MAX } from './apply.ts'
-import { createIdentity, type Identity, type IdentityEvent, moveMappings, type Outbox } from './index.ts'
 import {
   alias,
   dangerous,
@@ -17,7 +16,8 @@ import {
   plainReceipt,
   T0,
   wipe,
-} from './test-support.ts'
+} from './identity.fixture.ts'
+import { createIdentity, type Identity, type IdentityEvent, moveMappings, type Outbox } from './index.ts'
 
 let postgres: TestPostgres
 let sql: Sql

@@ -6,8 +6,8 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'bun:test'
 import { startTestPostgres, type TestPostgres } from '../../../test/support/postgres.ts'
 import { openPostgres, type Sql } from '../../catalog/index.ts'
 import { isRetriable } from '../../event/index.ts'
+import { alias, event, identify, Lane, livingPersons, T0, wipe } from './identity.fixture.ts'
 import { createIdentity, type Identity, type IdentityEvent } from './index.ts'
-import { alias, event, identify, Lane, livingPersons, T0, wipe } from './test-support.ts'
 
 const DEADLINE_MS = 20_000
 const KILLS = 12

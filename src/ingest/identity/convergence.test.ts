@@ -6,8 +6,8 @@ import { afterAll, beforeAll, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { startTestPostgres, type TestPostgres } from '../../../test/support/postgres.ts'
 import { personUuid } from '../../event/index.ts'
+import { decodeRows, event, Lane, livingPersons, T0, wipe } from './identity.fixture.ts'
 import { createIdentity, type Identity, type IdentityEvent, type JsonObject } from './index.ts'
-import { decodeRows, event, Lane, livingPersons, T0, wipe } from './test-support.ts'
 
 const IDS = ['a', 'b', 'c', 'd', 'e', 'f']
 const KEYS = ['k', 'l', '$os']

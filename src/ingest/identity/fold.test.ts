@@ -1,10 +1,10 @@
 /** Creation and updates by table: numbers are those of the ingestion spec §24. */
 import { describe, expect, test } from 'bun:test'
 import { personUuid } from '../../event/index.ts'
+import { creator, foldOver, snapshotOf } from './fold.fixture.ts'
 import { fold } from './fold.ts'
-import { creator, foldOver, snapshotOf } from './fold-support.ts'
+import { event, identify, MINUTE_MS, T0 } from './identity.fixture.ts'
 import { emptySnapshot, idKey } from './snapshot.ts'
-import { event, identify, MINUTE_MS, T0 } from './test-support.ts'
 import type { IdentityEvent, JsonObject } from './types.ts'
 
 describe('creation and personless (§24.1)', () => {

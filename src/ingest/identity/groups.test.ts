@@ -1,8 +1,8 @@
 /** Groups by table: numbers are those of the ingestion spec §24. */
 import { describe, expect, test } from 'bun:test'
 import { fold } from './fold.ts'
+import { event, T0 } from './identity.fixture.ts'
 import { emptySnapshot, groupKey } from './snapshot.ts'
-import { event, T0 } from './test-support.ts'
 import type { IdentityEvent, JsonObject } from './types.ts'
 
 describe('groups (§10, §24.4)', () => {

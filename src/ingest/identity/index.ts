@@ -14,9 +14,7 @@ import { readStateRows } from './state-rows.ts'
 import type { Identity } from './types.ts'
 
 export type { CommitHooks } from './commit.ts'
-export { IDENTITY_ERRORS } from './errors.ts'
-export { type MovedChunk, moveMappings } from './move-mappings.ts'
-export { sanitiseJson, sanitiseText } from './sanitise.ts'
+export { moveMappings } from './move-mappings.ts'
 export * from './types.ts'
 
 /** Two connections are used at once by a batch that speaks of groups. */

@@ -1,10 +1,10 @@
 /** Identify, alias and merge by table: numbers are those of the ingestion spec §24. */
 import { describe, expect, test } from 'bun:test'
 import { personUuid } from '../../event/index.ts'
+import { creator, foldOver } from './fold.fixture.ts'
 import { fold } from './fold.ts'
-import { creator, foldOver } from './fold-support.ts'
+import { alias, dangerous, event, identify, T0 } from './identity.fixture.ts'
 import { emptySnapshot, idKey, type PersonRow } from './snapshot.ts'
-import { alias, dangerous, event, identify, T0 } from './test-support.ts'
 
 describe('identify, alias, merge (§24.3)', () => {
   test('32, 33: without another id nothing is joined and nobody is identified', () => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Ack, type KillableSender, logConformance } from '../conformance.ts'
 import { EmbeddedLog } from './embedded-log.ts'
-import { startProcess, type TestProcess } from './test-process.ts'
+import { startProcess, type TestProcess } from './start-process.fixture.ts'
 
 /** Numbers of one writing process; the next one begins behind them. */
 const NUMBERS_PER_PROCESS = 1_000_000

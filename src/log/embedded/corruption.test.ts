@@ -1,7 +1,7 @@
 /** Flipped bits: found by the reader, reported with their place, never served, and the neighbours are served. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { segments, send, TOPIC, texts, withDir, withLog } from './test-log.ts'
+import { segments, send, TOPIC, texts, withDir, withLog } from './log.fixture.ts'
 
 setDefaultTimeout(60_000)
 

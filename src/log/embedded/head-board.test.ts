@@ -1,6 +1,6 @@
 /** Waking by the watch alone: the slow poll is out of the way here. */
 import { expect, setDefaultTimeout, test } from 'bun:test'
-import { send, TOPIC, withDir, withLog } from './test-log.ts'
+import { send, TOPIC, withDir, withLog } from './log.fixture.ts'
 
 setDefaultTimeout(60_000)
 const NO_POLL = { pollMs: 2 ** 30 }

@@ -8,7 +8,7 @@ import type { Log } from '../log.ts'
 import { EmbeddedLog } from './embedded-log.ts'
 import type { EmbeddedLogOptions } from './options.ts'
 
-export type { EmbeddedLogOptions, FileOperations } from './options.ts'
+export type { EmbeddedLogOptions } from './options.ts'
 
 /** Opens the log in `options.dir`, made when it is missing. Keeps the process alive until `close`. */
 export async function openEmbeddedLog(options: EmbeddedLogOptions): Promise<Log> {

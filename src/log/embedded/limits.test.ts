@@ -1,8 +1,8 @@
 /** What the embedded log refuses, and what it does when the disk fails it. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { readFileSync } from 'node:fs'
+import { codeOf, segments, send, TOPIC, texts, withDir, withLog } from './log.fixture.ts'
 import { LIMITS, OPERATIONS } from './options.ts'
-import { codeOf, segments, send, TOPIC, texts, withDir, withLog } from './test-log.ts'
 
 setDefaultTimeout(60_000)
 

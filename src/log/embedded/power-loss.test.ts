@@ -11,8 +11,8 @@ import { until } from '../conformance/harness.ts'
 import type { StoredRecord } from '../log.ts'
 import { EmbeddedLog } from './embedded-log.ts'
 import { SEGMENT_HEADER_BYTES } from './format.ts'
+import { codeOf, segments, send, TOPIC, withDir, withLog } from './log.fixture.ts'
 import { OPERATIONS } from './options.ts'
-import { codeOf, segments, send, TOPIC, withDir, withLog } from './test-log.ts'
 
 setDefaultTimeout(60_000)
 

@@ -1,8 +1,8 @@
 /** Several processes on one folder: one writer, readers that are woken, processes that are paused or killed. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { until } from '../conformance/harness.ts'
-import { codeOf, send, TOPIC, texts, withDir, withLog } from './test-log.ts'
-import { startProcess, type TestProcess } from './test-process.ts'
+import { codeOf, send, TOPIC, texts, withDir, withLog } from './log.fixture.ts'
+import { startProcess, type TestProcess } from './start-process.fixture.ts'
 
 setDefaultTimeout(60_000)
 

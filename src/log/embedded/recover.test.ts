@@ -4,7 +4,7 @@ import { copyFileSync, readFileSync, rmSync, statSync, truncateSync, writeFileSy
 import { cp } from 'node:fs/promises'
 import { join } from 'node:path'
 import { FRAME_HEADER_BYTES, RECORD_HEADER_BYTES } from './format.ts'
-import { codeOf, segments, send, TOPIC, texts, withDir, withLog } from './test-log.ts'
+import { codeOf, segments, send, TOPIC, texts, withDir, withLog } from './log.fixture.ts'
 
 setDefaultTimeout(60_000)
 

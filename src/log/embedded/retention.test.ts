@@ -3,8 +3,8 @@ import { describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { cpSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { until } from '../conformance/harness.ts'
+import { codeOf, segments, send, TOPIC, texts, withDir, withLog } from './log.fixture.ts'
 import { type Closed, closesForAge, expired } from './retention.ts'
-import { codeOf, segments, send, TOPIC, texts, withDir, withLog } from './test-log.ts'
 
 setDefaultTimeout(60_000)
 

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { until } from '../conformance/harness.ts'
 import { FileLock } from './flock.ts'
 import { HeadFile } from './head-file.ts'
-import { codeOf, send, TOPIC, texts, withDir, withLog } from './test-log.ts'
+import { codeOf, send, TOPIC, texts, withDir, withLog } from './log.fixture.ts'
 
 setDefaultTimeout(60_000)
 

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { type ClickHouseClient, ClickHouseError, ClickHouseLogLevel, createClient } from '@clickhouse/client'
-import { startWarehouseProcess, type WarehouseProcess } from '../test-warehouse.ts'
+import { startWarehouseProcess, type WarehouseProcess } from '../../../test/support/warehouse.ts'
 import { SHARED_MEMORY, spoolPrefix } from './spool.ts'
 
 // Syncing many parts on a busy machine takes its time; a test that hangs still ends.

@@ -3,12 +3,12 @@ import { expect, setDefaultTimeout, test } from 'bun:test'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { startWarehouseProcess } from '../../../test/support/warehouse.ts'
 import { EVENTS } from '../../event/index.ts'
 import { openWarehouse } from '../client.ts'
 import { migrateWarehouse } from '../migrate.ts'
+import { eventRow, TEST_LOG_ID } from '../rows.fixture.ts'
 import { presentSources } from '../sources.ts'
-import { eventRow, TEST_LOG_ID } from '../test-rows.ts'
-import { startWarehouseProcess } from '../test-warehouse.ts'
 
 // Syncing many parts on a busy machine takes its time; a test that hangs still ends.
 setDefaultTimeout(60_000)

@@ -1,6 +1,6 @@
 /**
  * What load tests stand on: a real embedded log, Postgres and engine, and a loader in a process of its own that can
- * be told to die or stop at a step. `bun src/load/test-load.ts <options as JSON>` is that process.
+ * be told to die or stop at a step. `bun src/load/load.fixture.ts <options as JSON>` is that process.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -9,10 +9,10 @@ import pino from 'pino'
 import { startTestPostgres, type TestPostgres } from '../../test/support/postgres.ts'
 import { createTopics, RawPartition } from '../../test/support/rows.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
+import { startTestWarehouse, type TestWarehouse } from '../../test/support/warehouse.ts'
 import { openPostgres } from '../catalog/index.ts'
 import { type Log, openEmbeddedLog, type Producer } from '../log/index.ts'
 import { openWarehouse } from '../warehouse/index.ts'
-import { startTestWarehouse, type TestWarehouse } from '../warehouse/test-warehouse.ts'
 import { type Load, type LoadDeps, type LoadStep, startLoad } from './index.ts'
 
 export const PARTITIONS = 2

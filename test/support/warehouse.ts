@@ -5,11 +5,14 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { openWarehouse, type Warehouse } from './client.ts'
-import { WAREHOUSE_PROCESS_ENV } from './embedded/index.ts'
-import { migrateWarehouse } from './migrate.ts'
+import {
+  migrateWarehouse,
+  openWarehouse,
+  WAREHOUSE_PROCESS_ENV,
+  type Warehouse,
+} from '../../src/warehouse/index.ts'
 
-const SCRIPT = join(import.meta.dir, 'embedded', 'process.ts')
+const SCRIPT = join(import.meta.dir, '..', '..', 'src', 'warehouse', 'embedded', 'process.ts')
 const READY_TIMEOUT_MS = 30_000
 
 export type WarehouseProcess = {
