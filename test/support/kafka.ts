@@ -6,7 +6,7 @@
  * `stop`, and by a guard when we end without it); restarts keep ports and data.
  * Costs: 4 s and about 400 MB for one broker.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import {
   closeSync,
@@ -22,6 +22,7 @@ import { mkdtemp } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
 import { startTcpProxy, type TcpProxy } from './tcp-proxy.ts'
 
 const KAFKA_VERSION = '4.4.0'
@@ -137,22 +138,6 @@ export async function startKafka(options: KafkaOptions): Promise<Kafka> {
       join(node.folder, 'server.properties'),
       serverProperties(node, nodes, options, advertised(node)),
     )
-    const format = spawnSync(
-      'java',
-      [
-        '-cp',
-        `${libs}/*`,
-        'kafka.tools.StorageTool',
-        'format',
-        '-t',
-        clusterId,
-        '-c',
-        `${node.folder}/server.properties`,
-      ],
-      { encoding: 'utf8' },
-    )
-    if (format.status !== 0)
-      throw new Error(`Kafka storage was not formatted: ${format.stdout}${format.stderr}`)
   }
 
   const address = (port: number) => `127.0.0.1:${port}`
@@ -187,6 +172,7 @@ export async function startKafka(options: KafkaOptions): Promise<Kafka> {
     },
   }
   try {
+    await Promise.all(nodes.map((node) => format(node, libs, clusterId)))
     await warmUp(nodes[0]!, libs)
     for (const node of nodes) launch(node, libs)
     for (const node of nodes) await answering(node)
@@ -197,19 +183,28 @@ export async function startKafka(options: KafkaOptions): Promise<Kafka> {
   return kafka
 }
 
-const shared = new Map<number, Promise<Kafka>>()
+/**
+ * For tests that kill brokers: the death of one is noticed after a second, by the others and, when it comes back, by
+ * itself (a broker is not let in again while its former life still counts). Too nervous for a machine under load by a
+ * whole deployment: brokers that only stutter are taken for dead.
+ */
+export const QUICK_TO_NOTICE: Readonly<Record<string, string>> = {
+  'broker.session.timeout.ms': '1000',
+  'broker.heartbeat.interval.ms': '200',
+  'controller.quorum.fetch.timeout.ms': '1000',
+  'controller.quorum.election.timeout.ms': '500',
+  'controller.quorum.election.backoff.max.ms': '300',
+}
+
+let shared: Promise<Kafka> | undefined
 
 /**
- * One cluster per size for all test files of this process, with a proxied listener; the guard ends it after us.
- * Tests that kill brokers or change settings start their own.
+ * One broker for all test files of this process, with a proxied listener; the guard ends it after us. Who kills it
+ * starts it again; tests that change settings start their own.
  */
-export function sharedKafka(brokers: 1 | 3): Promise<Kafka> {
-  let kafka = shared.get(brokers)
-  if (!kafka) {
-    kafka = startKafka({ brokers, proxied: true })
-    shared.set(brokers, kafka)
-  }
-  return kafka
+export function sharedKafka(): Promise<Kafka> {
+  shared ??= startKafka({ brokers: 1, proxied: true, settings: QUICK_TO_NOTICE })
+  return shared
 }
 
 type Node = {
@@ -262,7 +257,7 @@ function serverProperties(
     'transaction.state.log.replication.factor': replicas,
     'share.coordinator.state.topic.num.partitions': '1',
     'share.coordinator.state.topic.replication.factor': replicas,
-    // A dead broker is noticed after 3 s, not 9: fault tests wait for it many times.
+    // A dead broker is noticed after 3 s, not 9.
     'broker.session.timeout.ms': '3000',
     'broker.heartbeat.interval.ms': '500',
     'group.initial.rebalance.delay.ms': '0',
@@ -345,24 +340,20 @@ async function warmUp(node: Node, libs: string): Promise<void> {
   if (existsSync(incoming)) renameSync(incoming, CLASS_ARCHIVE)
 }
 
+/** Makes the broker's data folder. Rejects with what the tool printed. */
+async function format(node: Node, libs: string, clusterId: string): Promise<void> {
+  const settings = join(node.folder, 'server.properties')
+  const words = ['kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', settings]
+  await promisify(execFile)('java', [...javaOptions(libs), ...words])
+}
+
 function launch(node: Node, libs: string, extra: string[] = []): void {
   const log = openSync(join(node.folder, 'broker.log'), 'a')
-  const java = [
-    'java',
-    '-Xmx512m',
-    '-Xms128m',
-    '-XX:+UseSerialGC',
-    '-XX:TieredStopAtLevel=1',
-    ...(existsSync(CLASS_ARCHIVE) ? [`-XX:SharedArchiveFile=${CLASS_ARCHIVE}`] : []),
-    ...extra,
-    '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn',
-    '-Dorg.slf4j.simpleLogger.showDateTime=true',
-    '-cp',
-    `${libs}/*`,
-    'kafka.Kafka',
-    join(node.folder, 'server.properties'),
-  ]
-  const child = spawn(java[0]!, java.slice(1), { stdio: ['ignore', log, log], cwd: node.folder })
+  const words = ['kafka.Kafka', join(node.folder, 'server.properties')]
+  const child = spawn('java', [...extra, ...javaOptions(libs), ...words], {
+    stdio: ['ignore', log, log],
+    cwd: node.folder,
+  })
   closeSync(log)
   node.child = child
   const pidFile = join(node.folder, 'pid')
@@ -371,6 +362,20 @@ function launch(node: Node, libs: string, extra: string[] = []): void {
     rmSync(pidFile, { force: true })
     if (node.child === child) node.child = undefined
   })
+}
+
+function javaOptions(libs: string): string[] {
+  return [
+    '-Xmx512m',
+    '-Xms128m',
+    '-XX:+UseSerialGC',
+    '-XX:TieredStopAtLevel=1',
+    ...(existsSync(CLASS_ARCHIVE) ? [`-XX:SharedArchiveFile=${CLASS_ARCHIVE}`] : []),
+    '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn',
+    '-Dorg.slf4j.simpleLogger.showDateTime=true',
+    '-cp',
+    `${libs}/*`,
+  ]
 }
 
 function gone(child: ChildProcess): Promise<void> {

@@ -17,6 +17,8 @@ export type KillableSender = {
 }
 
 export type LogHarness = {
+  /** How often the crash chapter kills; `KILLS` unless said. */
+  kills?: number
   /** Used for the topics of the suite. */
   recordBytesMax: number
   /** A client of the log that is independent of the others, as another process would be. */
@@ -83,9 +85,20 @@ export async function sendTexts(
 
 /** Everything in a partition. */
 export async function readAll(log: Log, topic: string, partition: number): Promise<StoredRecord[]> {
+  return readTail(log, topic, partition, Number.POSITIVE_INFINITY)
+}
+
+/** At most the last `count` records of a partition. */
+export async function readTail(
+  log: Log,
+  topic: string,
+  partition: number,
+  count: number,
+): Promise<StoredRecord[]> {
   const { start, end } = await log.bounds(topic, partition)
   const records: StoredRecord[] = []
-  for await (const batch of log.read(topic, partition, start, end)) records.push(...batch)
+  for await (const batch of log.read(topic, partition, Math.max(start, end - count), end))
+    records.push(...batch)
   return records
 }
 
@@ -103,7 +116,7 @@ export async function codeOf(work: Promise<unknown>): Promise<string> {
 export async function until<T>(
   what: string,
   holds: () => T | false | undefined | Promise<T | false | undefined>,
-  deadlineMs = 30_000,
+  deadlineMs = 60_000,
 ): Promise<T> {
   const deadline = performance.now() + deadlineMs
   for (;;) {

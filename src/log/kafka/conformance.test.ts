@@ -1,7 +1,13 @@
 /** The promises of the log on a real Kafka: one broker, and three with replication. */
 import { setDefaultTimeout } from 'bun:test'
 import { deleteRecordsV2 } from '@platformatic/kafka'
-import { type Kafka, skipKafka, startKafka } from '../../../test/support/kafka.ts'
+import {
+  type Kafka,
+  QUICK_TO_NOTICE,
+  sharedKafka,
+  skipKafka,
+  startKafka,
+} from '../../../test/support/kafka.ts'
 import { waitFor } from '../../../test/support/wait-for.ts'
 import {
   type Ack,
@@ -20,10 +26,13 @@ const TIMEOUT_MS = 600_000
 setDefaultTimeout(TIMEOUT_MS)
 const RECORD_BYTES_MAX = 200_000
 
-async function startHarness(brokers: 1 | 3): Promise<LogHarness> {
-  const kafka = await startKafka({ brokers })
-  const options = { brokers: kafka.brokers, clientId: 'conformance', replication: brokers }
+/** The long form of the fault tests sets the number for one broker and for three alike. */
+const killsOr = (short: number) => Number(process.env.HEADRACE_TEST_FAULT_RUNS ?? short)
+
+function harnessOf(kafka: Kafka, kills: number, close: () => Promise<void>): LogHarness {
+  const options = { brokers: kafka.brokers, clientId: 'conformance', replication: kafka.brokers.length }
   return {
+    kills,
     recordBytesMax: RECORD_BYTES_MAX,
     open: () => openKafkaLog(options),
     startSending: async (topic, partitions) => {
@@ -31,7 +40,7 @@ async function startHarness(brokers: 1 | 3): Promise<LogHarness> {
       return startSending(kafka, log, topic, partitions)
     },
     retain: (log, topic) => expireHalf(kafka, log, topic),
-    close: () => kafka.stop(),
+    close,
   }
 }
 
@@ -74,10 +83,21 @@ async function expireHalf(kafka: Kafka, log: Log, topic: string): Promise<void> 
       deleteRecordsV2.api(connection, [{ name: topic, partitions }], 5_000, done),
     )
   for (const link of links) link.destroy()
-  await waitFor('removal of records', async () => (await log.bounds(topic, 0)).start > 0, 10_000)
+  await waitFor('removal of records', async () => (await log.bounds(topic, 0)).start > 0, 60_000)
 }
 
 if (!skipKafka()) {
-  logConformance('kafka with one broker', () => startHarness(1), TIMEOUT_MS)
-  logConformance('kafka with three brokers', () => startHarness(3), TIMEOUT_MS)
+  logConformance(
+    'kafka with one broker',
+    async () => harnessOf(await sharedKafka(), killsOr(8), async () => {}),
+    TIMEOUT_MS,
+  )
+  logConformance(
+    'kafka with three brokers',
+    async () => {
+      const kafka = await startKafka({ brokers: 3, settings: QUICK_TO_NOTICE })
+      return harnessOf(kafka, killsOr(12), () => kafka.stop())
+    },
+    TIMEOUT_MS,
+  )
 }

@@ -7,7 +7,7 @@ import { type Kafka, sharedKafka, skipKafka } from '../../../test/support/kafka.
 import { waitFor } from '../../../test/support/wait-for.ts'
 import { type KafkaLog, openKafkaLog } from './index.ts'
 
-const SESSION_MS = 3_000
+const SESSION_MS = 4_000
 setDefaultTimeout(120_000)
 
 type Told = { event: string; partition?: number }
@@ -18,7 +18,7 @@ describe.skipIf(skipKafka())('group members that stop and wake up', () => {
   const children: ChildProcess[] = []
 
   beforeAll(async () => {
-    kafka = await sharedKafka(1)
+    kafka = await sharedKafka()
     log = await openKafkaLog({ brokers: kafka.brokers, clientId: 'groups', sessionTimeoutMs: SESSION_MS })
   })
 
@@ -68,17 +68,17 @@ describe.skipIf(skipKafka())('group members that stop and wake up', () => {
     const topic = await newTopic()
     const group = `zombie-${topic}`
     const { child, told } = startChild(group, topic)
-    await waitFor('the child owns all', () => ownedBy(told).size === partitions, 30_000)
+    await waitFor('the child owns all', () => ownedBy(told).size === partitions, 60_000)
     const ours = await log.join(options(group, [topic]))
-    await waitFor('two each', () => ours.owned().length === 2 && ownedBy(told).size === 2, 30_000)
+    await waitFor('two each', () => ours.owned().length === 2 && ownedBy(told).size === 2, 60_000)
     const theirs = [...ownedBy(told)]
     child.kill('SIGSTOP')
-    await waitFor('we own all', () => ours.owned().length === partitions, SESSION_MS + 30_000)
+    await waitFor('we own all', () => ours.owned().length === partitions, SESSION_MS + 60_000)
     await ours.commit([{ topic, partition: theirs[0]!, offset: 5 }])
     const before = told.length
     child.kill('SIGCONT')
     child.stdin!.write(`${theirs[0]} 1\n`)
-    await waitFor('the child answers', () => told.some(({ event }) => event.startsWith('HR_LOG')), 30_000)
+    await waitFor('the child answers', () => told.some(({ event }) => event.startsWith('HR_LOG')), 60_000)
     const after = told.slice(before)
     // It is told that both are lost, and its late commit is refused, before it gets anything new.
     const news = after.findIndex(({ event }) => event === 'assigned')
@@ -88,9 +88,9 @@ describe.skipIf(skipKafka())('group members that stop and wake up', () => {
     expect(after.some(({ event }) => event === 'revoked')).toBe(false)
     expect(await log.committed(group, topic, theirs[0]!)).toBe(5)
     // And it takes part again.
-    await waitFor('two each again', () => ours.owned().length === 2 && ownedBy(told).size === 2, 30_000)
+    await waitFor('two each again', () => ours.owned().length === 2 && ownedBy(told).size === 2, 60_000)
     child.stdin!.write('leave\n')
-    await waitFor('we own all', () => ours.owned().length === partitions, 30_000)
+    await waitFor('we own all', () => ours.owned().length === partitions, 60_000)
     await ours.leave()
   })
 
@@ -99,9 +99,9 @@ describe.skipIf(skipKafka())('group members that stop and wake up', () => {
     const group = `killed-${topic}`
     const ours = await log.join(options(group, [topic]))
     const { child, told } = startChild(group, topic)
-    await waitFor('two each', () => ours.owned().length === 2 && ownedBy(told).size === 2, 30_000)
+    await waitFor('two each', () => ours.owned().length === 2 && ownedBy(told).size === 2, 60_000)
     child.kill('SIGKILL')
-    await waitFor('we own all', () => ours.owned().length === partitions, SESSION_MS + 10_000)
+    await waitFor('we own all', () => ours.owned().length === partitions, SESSION_MS + 60_000)
     await ours.leave()
   })
 
@@ -115,13 +115,13 @@ describe.skipIf(skipKafka())('group members that stop and wake up', () => {
     })
     const first = await log.join(options(group, [one, two]))
     const second = await other.join(options(group, [one, two]))
-    await waitFor('two each', () => first.owned().length === 2 && second.owned().length === 2, 30_000)
+    await waitFor('two each', () => first.owned().length === 2 && second.owned().length === 2, 60_000)
     for (const member of [first, second])
       for (const partition of member.owned())
         await member.commit([one, two].map((topic) => ({ topic, partition, offset: 1 })))
     expect([...first.owned(), ...second.owned()].sort()).toEqual([0, 1, 2, 3])
     await other.close()
-    await waitFor('one owns all', () => first.owned().length === 4, 30_000)
+    await waitFor('one owns all', () => first.owned().length === 4, 60_000)
     await first.leave()
   })
 
@@ -153,9 +153,9 @@ describe.skipIf(skipKafka())('group members that stop and wake up', () => {
       revoked: () => never,
       lost: (partition) => lost.push(partition),
     })
-    await waitFor('all are owned', () => first.owned().length === partitions, 30_000)
+    await waitFor('all are owned', () => first.owned().length === partitions, 60_000)
     const second = await log.join(options(group, [topic]))
-    await waitFor('two each', () => second.owned().length === 2, 30_000)
+    await waitFor('two each', () => second.owned().length === 2, 60_000)
     expect(lost).toHaveLength(2)
     expect(second.owned().sort()).toEqual(lost.sort())
     await second.leave()

@@ -22,7 +22,7 @@ import { KafkaReader, readRange } from './reader.ts'
 import { TopicLimits } from './topic-limits.ts'
 
 export type { KafkaTopicSpec, KafkaTopicState, TopicChange } from './admin.ts'
-export type { KafkaLogOptions, KafkaSasl, KafkaTls } from './options.ts'
+export type { KafkaLogOptions } from './options.ts'
 
 /** What Kafka can do beyond `Log`. */
 export interface KafkaLog extends Log {

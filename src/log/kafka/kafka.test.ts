@@ -22,7 +22,7 @@ describe.skipIf(skipKafka())('the Kafka log', () => {
   let serial = 0
 
   beforeAll(async () => {
-    kafka = await sharedKafka(1)
+    kafka = await sharedKafka()
     log = await openKafkaLog({ brokers: kafka.proxiedBrokers, clientId: 'kafka-test' })
   })
 
@@ -52,7 +52,7 @@ describe.skipIf(skipKafka())('the Kafka log', () => {
 
   test('an answer that was damaged on the way is fetched again, and never served', async () => {
     const topic = await newTopic()
-    const producer = log.producer({ name: 'spoil', deadlineMs: 10_000 })
+    const producer = log.producer({ name: 'spoil', deadlineMs: 30_000 })
     await producer.send([record(topic, 'MARK-once')])
     const spoiled = spoil('MARK-once', 1)
     const reader = log.reader({ topic, partition: 0, from: 0 })
@@ -65,7 +65,7 @@ describe.skipIf(skipKafka())('the Kafka log', () => {
 
   test('a record that stays damaged is HR_LOG_CORRUPT with its position; what is before it is served', async () => {
     const topic = await newTopic()
-    const producer = log.producer({ name: 'spoil', deadlineMs: 10_000 })
+    const producer = log.producer({ name: 'spoil', deadlineMs: 30_000 })
     await producer.send([record(topic, 'good')])
     await producer.send([record(topic, 'MARK-rotten')])
     spoil('MARK-rotten', Number.POSITIVE_INFINITY)
@@ -82,7 +82,7 @@ describe.skipIf(skipKafka())('the Kafka log', () => {
   test('the queue of a producer is bounded; what does not fit is refused at once', async () => {
     const topic = await newTopic()
     const small = await openKafkaLog({ brokers: kafka.brokers, clientId: 'bounded', queueBytesMax: 10_000 })
-    const producer = small.producer({ name: 'bounded', deadlineMs: 10_000 })
+    const producer = small.producer({ name: 'bounded', deadlineMs: 30_000 })
     const sends = Array.from({ length: 20 }, () => producer.send([record(topic, 'x'.repeat(999))]))
     const results = await Promise.allSettled(sends)
     const refused = results.filter((result) => result.status === 'rejected')
@@ -240,8 +240,6 @@ describe.skipIf(skipKafka())('an encrypted listener with a password', () => {
     openKafkaLog({
       brokers: kafka.secureBrokers,
       clientId: 'tls',
-      requestTimeoutMs: 1_500,
-      connectTimeoutMs: 3_000,
       ...options,
     })
 
@@ -249,7 +247,7 @@ describe.skipIf(skipKafka())('an encrypted listener with a password', () => {
     const log = await open({ tls: { ca: pem('ca.pem'), serverName: 'kafka.test' }, sasl: user })
     expect(await log.notReady()).toBeUndefined()
     await log.createTopic({ name: 'secret', partitions: 1, recordBytesMax: 10_000 })
-    const producer = log.producer({ name: 'tls', deadlineMs: 10_000 })
+    const producer = log.producer({ name: 'tls', deadlineMs: 30_000 })
     expect(await producer.send([record('secret', 'x')])).toMatchObject([{ offset: 0 }])
     const [read] = await log
       .reader({ topic: 'secret', partition: 0, from: 0 })

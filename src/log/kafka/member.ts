@@ -35,8 +35,8 @@ import {
 } from './group-protocol.ts'
 import { Link } from './link.ts'
 
+/** How often we look at our own clock, and how often the coordinator hears from us. */
 const BEAT_MS = 500
-const HEARTBEAT_MS = 1_000
 const NO_GENERATION = -1
 
 const rebalances = counter('headrace_log_member_rebalances_total', 'Rounds of sharing out partitions.', [
@@ -293,7 +293,7 @@ export class KafkaMember implements Member {
         continue
       }
       // Not cut short by leaving: until everything is handed over, the group must hear from us.
-      if (!this.rejoin || this.leaving) await pause(HEARTBEAT_MS, this.cluster.signal)
+      if (!this.rejoin || this.leaving) await pause(BEAT_MS, this.cluster.signal)
     }
   }
 

@@ -219,7 +219,10 @@ export class KafkaProducer implements Producer {
       const size = sizes.get(wire) ?? 0
       if (wire.batches !== undefined || size >= PRODUCE_REQUEST_BYTES_MAX || this.onWire(lane)) continue
       const limit = this.limits.get(lane.topic)
-      if (limit === undefined) continue
+      if (limit === undefined) {
+        lost = true
+        continue
+      }
       const batch = lane.take(
         limit.recordBytesMax + RECORD_OVERHEAD_BYTES - BATCH_HEAD_BYTES,
         this.cluster.settings.compression,
@@ -394,7 +397,7 @@ export class KafkaProducer implements Producer {
     }
   }
 
-  /** Learns where the leaders are now; one at a time, and not in a tight loop. */
+  /** Learns where the leaders are now, and limits that were forgotten; one at a time, and not in a tight loop. */
   private async locate(): Promise<void> {
     if (this.locating || this.closed) return
     this.locating = true
@@ -403,6 +406,7 @@ export class KafkaProducer implements Producer {
       for (const lane of this.busy) topics.add(lane.topic)
       await this.cluster.refresh(topics)
       for (const topic of topics) if (this.cluster.isUnknown(topic)) this.limits.forget(topic)
+      await this.limits.load([...topics])
     } catch (error) {
       if (!isHeadraceError(error)) throw error
     } finally {
