@@ -30,7 +30,10 @@ export const WARNING_TYPES = {
   invalid_group_set: '$group_set is not an object; the group was not changed.',
   group_key_too_long: 'A group key is longer than 400 characters; the group was left out.',
   too_many_group_types: 'The project has five group types already; the sixth was left out.',
-  person_properties_too_large: 'The person is over the size limit; its properties were trimmed.',
+  person_properties_too_large:
+    'The person would be over 512 KiB of properties; the largest new ones were left out.',
+  group_properties_too_large:
+    'The group would be over 256 KiB of properties; the largest new ones were left out.',
   uuid_reused: 'The uuid was used before for another event name or distinct_id; both events are kept.',
 } as const
 export type WarningType = keyof typeof WARNING_TYPES

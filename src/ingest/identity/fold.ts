@@ -7,7 +7,8 @@
 import { personUuid, type Warning } from '../../event/index.ts'
 import { foldGroupIdentify, stampGroups } from './groups.ts'
 import { foldMerge } from './merge.ts'
-import { applyChange, changeOf, initialProperties } from './properties.ts'
+import { applyChange, changeOf, initialProperties, valuesUnder } from './properties.ts'
+import { limitPerson } from './property-limit.ts'
 import { put, sanitiseText } from './sanitise.ts'
 import type { Snapshot } from './snapshot.ts'
 import type { IdentityEvent, JsonObject, Stamp } from './types.ts'
@@ -35,8 +36,8 @@ function foldEvent(w: Workspace, event: IdentityEvent): Stamp {
   if (event.personProcessing !== 'on') return personlessStamp(w, event, warnings)
   const target = w.entry(event.teamId, sanitiseText(event.distinctId))
   if (event.merge) foldMerge(w, event, target, warnings)
-  const person = w.live(target) ?? createPerson(w, event, target)
-  const propertiesJson = person.creator === event ? person.json : updateProperties(person, event)
+  const person = w.live(target) ?? createPerson(w, event, target, warnings)
+  const propertiesJson = person.creator === event ? person.json : updateProperties(person, event, warnings)
   return {
     personUuid: person.uuid,
     personCreatedAtMs: person.createdAtMs,
@@ -47,23 +48,33 @@ function foldEvent(w: Workspace, event: IdentityEvent): Stamp {
   }
 }
 
-function createPerson(w: Workspace, event: IdentityEvent, target: IdEntry): WorkingPerson {
+function createPerson(
+  w: Workspace,
+  event: IdentityEvent,
+  target: IdEntry,
+  warnings: Warning[],
+): WorkingPerson {
   const born = {
     properties: initialProperties(event),
     createdAtMs: event.timestampMs,
     isIdentified: false,
   }
-  return w.create(target, born, event)
+  const person = w.create(target, born, event)
+  limitPerson(person, event, warnings)
+  return person
 }
 
 /** Applies what the event says about the person; returns the properties that the event shows. */
-function updateProperties(person: WorkingPerson, event: IdentityEvent): string {
+function updateProperties(person: WorkingPerson, event: IdentityEvent, warnings: Warning[]): string {
   if (!event.set && !event.setOnce && !event.unset) return person.json
   const change = changeOf(person.properties, event)
   if (!change) return person.json
   if (change.stored) {
+    const latest = change.puts.map(([key]) => key)
+    const before = valuesUnder(person.properties, latest)
     applyChange(person.properties, change)
     person.propertiesTouched(event.nowMs)
+    limitPerson(person, event, warnings, latest, before)
     return person.json
   }
   const shown: JsonObject = {}

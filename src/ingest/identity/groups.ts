@@ -4,7 +4,8 @@
  * differs by deep equality.
  */
 import type { Warning } from '../../event/index.ts'
-import { deepEqual } from './properties.ts'
+import { deepEqual, valuesUnder } from './properties.ts'
+import { GROUP_PROPERTIES_BYTES_MAX, isOver, keepWithin, tooLargeWarning } from './property-limit.ts'
 import { put, sanitiseObject, sanitiseText } from './sanitise.ts'
 import { groupKey } from './snapshot.ts'
 import type { GroupStamp, IdentityEvent, JsonObject } from './types.ts'
@@ -24,17 +25,35 @@ export function foldGroupIdentify(w: Workspace, event: IdentityEvent, warnings: 
   const group = groupOf(w, event.teamId, index, cleanKey)
   const clean = sanitiseObject(set)
   if (!group) {
-    createGroup(w, event, index, cleanKey, clean)
+    limitGroup(createGroup(w, event, index, cleanKey, clean), event, warnings)
     return
   }
   const changed = Object.keys(clean).filter(
     (name) => !Object.hasOwn(group.properties, name) || !deepEqual(group.properties[name]!, clean[name]!),
   )
   if (changed.length === 0) return
+  const before = valuesUnder(group.properties, changed)
   for (const name of changed) put(group.properties, name, clean[name]!)
   group.json = JSON.stringify(group.properties)
   group.version = Math.max(group.version, (group.row?.version ?? 0) + 1, event.nowMs)
   group.changed = true
+  limitGroup(group, event, warnings, changed, before)
+}
+
+function limitGroup(
+  group: WorkingGroup,
+  event: IdentityEvent,
+  warnings: Warning[],
+  latest: readonly string[] = [],
+  before: JsonObject = {},
+): void {
+  if (!isOver(GROUP_PROPERTIES_BYTES_MAX, group.json)) return
+  const leftOut = keepWithin(GROUP_PROPERTIES_BYTES_MAX, group.properties, latest, before)
+  group.json = JSON.stringify(group.properties)
+  const whose = { groupTypeIndex: group.index, groupKey: group.key }
+  warnings.push(
+    tooLargeWarning('group_properties_too_large', event, GROUP_PROPERTIES_BYTES_MAX, leftOut, whose),
+  )
 }
 
 /** The groups that the event is stamped with, as they are now. */
@@ -123,11 +142,17 @@ function groupOf(w: Workspace, teamId: number, index: number, key: string): Work
   return group
 }
 
-function createGroup(w: Workspace, event: IdentityEvent, index: number, key: string, set: JsonObject): void {
+function createGroup(
+  w: Workspace,
+  event: IdentityEvent,
+  index: number,
+  key: string,
+  set: JsonObject,
+): WorkingGroup {
   // Later events change the properties in place, and the event's own object is not ours.
   const properties: JsonObject = {}
   for (const name of Object.keys(set)) put(properties, name, set[name]!)
-  w.groups.set(groupKey(event.teamId, index, key), {
+  const group: WorkingGroup = {
     teamId: event.teamId,
     index,
     key,
@@ -137,5 +162,7 @@ function createGroup(w: Workspace, event: IdentityEvent, index: number, key: str
     createdAtMs: Math.min(event.nowMs, event.timestampMs),
     version: Math.max(1, event.nowMs),
     changed: true,
-  })
+  }
+  w.groups.set(groupKey(event.teamId, index, key), group)
+  return group
 }

@@ -15,6 +15,7 @@
 import type { Warning } from '../../event/index.ts'
 import { idText, isUnmergeable } from './illegal-ids.ts'
 import { initialProperties } from './properties.ts'
+import { limitPerson } from './property-limit.ts'
 import { sanitiseText } from './sanitise.ts'
 import type { IdentityEvent } from './types.ts'
 import type { IdEntry, Workspace } from './workspace.ts'
@@ -49,7 +50,7 @@ export function foldMerge(w: Workspace, event: IdentityEvent, target: IdEntry, w
   if (ofSource) ofSource.checked = true
 
   if (!ofSource) {
-    const person = ofTarget ?? createIdentified(w, event, target)
+    const person = ofTarget ?? createIdentified(w, event, target, warnings)
     w.attach(source, person, event.nowMs)
     person.identify(event.nowMs)
     return
@@ -57,7 +58,7 @@ export function foldMerge(w: Workspace, event: IdentityEvent, target: IdEntry, w
   if (!ofTarget) {
     if (ofSource.isIdentified && !dangerous) {
       warnings.push(refusal('cannot_attach_to_identified', event, otherId, undefined, ofSource.uuid))
-      createIdentified(w, event, target).identify(event.nowMs)
+      createIdentified(w, event, target, warnings).identify(event.nowMs)
       return
     }
     w.attach(target, ofSource, event.nowMs)
@@ -65,21 +66,27 @@ export function foldMerge(w: Workspace, event: IdentityEvent, target: IdEntry, w
     return
   }
   if (ofSource !== ofTarget) {
-    if (!ofSource.isIdentified || dangerous) ofTarget.absorb(ofSource, event.nowMs)
-    else {
+    if (!ofSource.isIdentified || dangerous) {
+      const own = ofTarget.properties
+      ofTarget.absorb(ofSource, event.nowMs)
+      const added = Object.keys(ofSource.properties).filter((key) => !Object.hasOwn(own, key))
+      limitPerson(ofTarget, event, warnings, added)
+    } else {
       warnings.push(refusal('cannot_merge_already_identified', event, otherId, ofTarget.uuid, ofSource.uuid))
     }
   }
   ofTarget.identify(event.nowMs)
 }
 
-function createIdentified(w: Workspace, event: IdentityEvent, target: IdEntry) {
+function createIdentified(w: Workspace, event: IdentityEvent, target: IdEntry, warnings: Warning[]) {
   const born = {
     properties: initialProperties(event),
     createdAtMs: event.timestampMs,
     isIdentified: true,
   }
-  return w.create(target, born, event)
+  const person = w.create(target, born, event)
+  limitPerson(person, event, warnings)
+  return person
 }
 
 function illegalWarning(event: IdentityEvent, otherId: string): Warning {

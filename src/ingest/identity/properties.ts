@@ -119,6 +119,13 @@ function isWorthWriting(
   return puts.some(([key]) => !WRITE_SUPPRESSED.has(key) || !Object.hasOwn(properties, key))
 }
 
+/** The values that stand under `keys` now. */
+export function valuesUnder(properties: JsonObject, keys: readonly string[]): JsonObject {
+  const values: JsonObject = {}
+  for (const key of keys) if (Object.hasOwn(properties, key)) put(values, key, properties[key]!)
+  return values
+}
+
 /** Applies `change` to `properties` in place. */
 export function applyChange(properties: JsonObject, change: PropertyChange): void {
   for (const [key, value] of change.puts) put(properties, key, value)

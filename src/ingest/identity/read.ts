@@ -7,6 +7,7 @@
 import type { Sql, Transaction } from '../../catalog/index.ts'
 import { personUuid } from '../../event/index.ts'
 import { mayMerge, otherIdOf } from './merge.ts'
+import { compactJson } from './property-limit.ts'
 import { sanitiseText } from './sanitise.ts'
 import { emptySnapshot, groupKey, idKey, type PersonRow, type Snapshot } from './snapshot.ts'
 import type { IdentityEvent } from './types.ts'
@@ -80,7 +81,7 @@ function personRow(row: PersonColumns): PersonRow {
     id: row.id,
     teamId: row.team_id,
     uuid: row.uuid,
-    propertiesJson: row.properties,
+    propertiesJson: compactJson(row.properties),
     createdAtMs: row.created_ms,
     isIdentified: row.is_identified,
     version: row.version,
@@ -192,7 +193,7 @@ async function readGroups(sql: Queryable, { groups }: Wanted, snapshot: Snapshot
     types.set(row.group_type, row.type_index)
     if (row.group_key === null) continue
     snapshot.groups.set(groupKey(row.team_id, row.type_index, row.group_key), {
-      propertiesJson: row.properties,
+      propertiesJson: compactJson(row.properties),
       createdAtMs: row.created_ms,
       version: row.version,
     })

@@ -6,6 +6,7 @@
 import { guardState, type Sql } from '../../catalog/index.ts'
 import { GROUPS, PERSON, PERSON_DISTINCT_ID_OVERRIDES } from '../../event/index.ts'
 import type { MovedMapping } from './apply.ts'
+import { compactJson } from './property-limit.ts'
 import type { Outbox, StateRows } from './types.ts'
 import type { WriteSet } from './write-set.ts'
 
@@ -91,7 +92,7 @@ async function readPersons(sql: Sql, persons: Outbox['persons']): Promise<Buffer
       p.is_identified AS "isIdentified", p.version, p.deleted_at IS NOT NULL AS dead
     FROM jsonb_to_recordset(${keys}::text::jsonb) AS w(team_id int, uuid uuid)
     JOIN person p ON p.team_id = w.team_id AND p.uuid = w.uuid`
-  return rows.map((row) => personRow(row, row.dead))
+  return rows.map((row) => personRow({ ...row, propertiesJson: compactJson(row.propertiesJson) }, row.dead))
 }
 
 async function readMappings(sql: Sql, mappings: Outbox['mappings']): Promise<Buffer[]> {
@@ -133,7 +134,7 @@ async function readGroups(sql: Sql, groups: Outbox['groups']): Promise<Buffer[]>
       group_key: row.key,
       created_at: row.created_ms,
       team_id: row.team_id,
-      group_properties: row.properties,
+      group_properties: compactJson(row.properties),
       _version: row.version,
     }),
   )
