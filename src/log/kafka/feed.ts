@@ -9,6 +9,8 @@ import type { StoredRecord } from '../log.ts'
 import { FETCH_PARTITION_BYTES_MAX } from './options.ts'
 
 export class Feed {
+  readonly topic: string
+  readonly partition: number
   /** The next offset to fetch. */
   position: number
   /** Set when the feed was first placed; a topic with another id is another log. */
@@ -28,13 +30,15 @@ export class Feed {
   private waiting: { wake(): void; fail(error: Error): void } | undefined
 
   constructor(
-    readonly topic: string,
-    readonly partition: number,
-    from: number,
+    { topic, partition, from }: { topic: string; partition: number; from: number },
+    /** A loop of its own serves it. */
+    readonly alone: boolean,
     private readonly bufferBytesMax: number,
     /** Called when room came free in a feed that was full. */
     private readonly onRoom: () => void,
   ) {
+    this.topic = topic
+    this.partition = partition
     this.position = from
   }
 

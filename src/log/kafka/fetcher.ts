@@ -36,7 +36,6 @@ const placements = counter(
 
 class Loop {
   readonly feeds = new Set<Feed>()
-  ended = false
   wake: (() => void) | undefined
 
   constructor(
@@ -48,7 +47,6 @@ class Loop {
 export class Fetcher {
   private readonly loops = new Map<string, Loop>()
   private readonly homeless = new Map<Feed, number>()
-  private readonly alone = new Set<Feed>()
   private placing = false
   private closed = false
   private serial = 0
@@ -58,9 +56,7 @@ export class Fetcher {
     private readonly admin: Admin,
   ) {}
 
-  /** `alone`: a loop of its own. */
-  add(feed: Feed, options: { alone: boolean }): void {
-    if (options.alone) this.alone.add(feed)
+  add(feed: Feed): void {
     feed.lostMs = performance.now()
     this.homeless.set(feed, 0)
     void this.place()
@@ -99,7 +95,6 @@ export class Fetcher {
   private placeOne(feed: Feed): void {
     if (feed.ended) {
       this.homeless.delete(feed)
-      this.alone.delete(feed)
       return
     }
     const nowMs = performance.now()
@@ -157,7 +152,7 @@ export class Fetcher {
     const address = this.cluster.addressOf(leader)!
     const base = `${leader}@${address.host}:${address.port}`
     for (let rank = 0; ; rank++) {
-      const key = this.alone.has(feed) ? `${base} alone ${this.serial++}` : `${base} ${rank}`
+      const key = feed.alone ? `${base} alone ${this.serial++}` : `${base} ${rank}`
       let loop = this.loops.get(key)
       if (loop && [...loop.feeds].some((other) => other.key === feed.key)) continue
       if (!loop) {
@@ -207,7 +202,6 @@ export class Fetcher {
         if (part && !feed.ended) this.serve(loop, feed, part)
       }
     }
-    loop.ended = true
     loop.link.destroy()
     this.loops.delete(loop.key)
     if (this.homeless.size > 0) void this.place()

@@ -230,6 +230,20 @@ describe.skipIf(skipKafka())('answers and requests that get lost on the way', ()
     await producer.close()
   })
 
+  test('records that wait while the limits of their topic are forgotten are sent all the same', async () => {
+    const topic = await newTopic()
+    const producer = log.producer({ name: 'forgotten', deadlineMs: SURELY_MS })
+    const caught = onNextProduce((pair) => pair.hold())
+    const first = producer.send([record(topic, 'first')])
+    const held = await caught
+    const second = producer.send([record(topic, 'second')])
+    await log.alterTopic(topic, { recordBytesMax: 50_000 })
+    held.release()
+    expect(await first).toMatchObject([{ offset: 0 }])
+    expect(await second).toMatchObject([{ offset: 1 }])
+    await producer.close()
+  })
+
   test('a network that cuts and swallows at random loses nothing acknowledged and doubles nothing', async () => {
     const topic = await newTopic()
     const producer = impatient.producer({ name: 'random', deadlineMs: 1_000 })

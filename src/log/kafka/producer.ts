@@ -56,6 +56,7 @@ export class KafkaProducer implements Producer {
   private readonly spent = new Set<string>()
   private identifying = false
   private locating = false
+  private relearning = false
   private pumping = false
   private closed = false
   private abandoned = false
@@ -203,6 +204,7 @@ export class KafkaProducer implements Producer {
     const requests = new Map<Wire, Batch[]>()
     const sizes = new Map<Wire, number>()
     let lost = false
+    const forgotten = new Set<string>()
     for (const lane of this.busy) {
       if (lane.idle) {
         this.busy.delete(lane)
@@ -220,7 +222,7 @@ export class KafkaProducer implements Producer {
       if (wire.batches !== undefined || size >= PRODUCE_REQUEST_BYTES_MAX || this.onWire(lane)) continue
       const limit = this.limits.get(lane.topic)
       if (limit === undefined) {
-        lost = true
+        forgotten.add(lane.topic)
         continue
       }
       const batch = lane.take(
@@ -238,6 +240,7 @@ export class KafkaProducer implements Producer {
       sizes.set(wire, size + batch.bytes.length)
     }
     if (lost) void this.locate()
+    if (forgotten.size > 0) void this.relearn([...forgotten])
     for (const [wire, batches] of requests) {
       // Their turn comes again after all others'.
       for (const { lane } of batches) {
@@ -397,7 +400,22 @@ export class KafkaProducer implements Producer {
     }
   }
 
-  /** Learns where the leaders are now, and limits that were forgotten; one at a time, and not in a tight loop. */
+  /** Looks up limits that were forgotten while records waited; one at a time. */
+  private async relearn(topics: string[]): Promise<void> {
+    if (this.relearning || this.abandoned) return
+    this.relearning = true
+    try {
+      await this.limits.load(topics)
+    } catch (error) {
+      // The sends keep their deadlines; the next sweep asks again.
+      if (!isHeadraceError(error)) throw error
+    } finally {
+      this.relearning = false
+    }
+    this.pump()
+  }
+
+  /** Learns where the leaders are now; one at a time, and not in a tight loop. */
   private async locate(): Promise<void> {
     if (this.locating || this.closed) return
     this.locating = true
@@ -406,7 +424,6 @@ export class KafkaProducer implements Producer {
       for (const lane of this.busy) topics.add(lane.topic)
       await this.cluster.refresh(topics)
       for (const topic of topics) if (this.cluster.isUnknown(topic)) this.limits.forget(topic)
-      await this.limits.load([...topics])
     } catch (error) {
       if (!isHeadraceError(error)) throw error
     } finally {

@@ -17,11 +17,11 @@ export class KafkaReader implements Reader {
   constructor(
     private readonly fetcher: Fetcher,
     options: ReaderOptions,
-    private readonly alone: boolean,
+    alone: boolean,
     private readonly onClose: (reader: KafkaReader) => void,
   ) {
     const bufferBytesMax = options.bufferBytesMax ?? READER_BUFFER_BYTES
-    this.feed = new Feed(options.topic, options.partition, options.from, bufferBytesMax, () => fetcher.poke())
+    this.feed = new Feed(options, alone, bufferBytesMax, () => fetcher.poke())
   }
 
   async next(limit: { records: number; bytes: number }, signal?: AbortSignal): Promise<StoredRecord[]> {
@@ -29,7 +29,7 @@ export class KafkaReader implements Reader {
     this.busy = true
     if (!this.fetching) {
       this.fetching = true
-      this.fetcher.add(this.feed, { alone: this.alone })
+      this.fetcher.add(this.feed)
     }
     try {
       while (!this.feed.closed && !signal?.aborted) {
