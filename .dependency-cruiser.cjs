@@ -1,10 +1,11 @@
 /**
  * Who may import whom. A folder of src is a room with one door, index.ts. The vocabulary (event) imports nothing of
- * ours; the shared tools (log, catalog, warehouse, observe) import the vocabulary and observe; stages import those and
- * never each other; ledger and api look at every stage through its door; only the wiring (main.ts, cli, supervisor)
+ * ours, the ground (platform, observe) only the vocabulary; the shared tools (log, catalog, warehouse) import
+ * vocabulary and ground; stages import those and never each other; ledger and api look at every stage through its door; only the wiring (main.ts, cli, supervisor)
  * knows all. Tests (x.test.ts), and what the tests of one room share (x.fixture.ts), may look into any room; what several
  * rooms' tests share is in test/support. Types count: a type from another stage couples as much as a function.
  */
+const GROUND = 'platform|observe'
 const TOOLS = 'log|catalog|warehouse'
 const STAGES = 'capture|ingest|transform|load|deliver|export'
 const READERS = 'ledger|api'
@@ -22,25 +23,32 @@ module.exports = {
       to: { path: '^(src|test|bench|scripts)/', pathNot: '^src/event/' },
     },
     {
-      name: 'tools-import-vocabulary',
-      comment: 'log, catalog, warehouse and observe import only event and observe.',
+      name: 'ground-imports-vocabulary',
+      comment: 'platform and observe import only event.',
       severity: 'error',
-      from: { path: `^src/(${TOOLS}|observe)/`, pathNot: TEST },
-      to: { path: '^src/', pathNot: '^src/(event|observe|$1)/' },
+      from: { path: `^src/(${GROUND})/`, pathNot: TEST },
+      to: { path: '^src/', pathNot: '^src/(event|$1)/' },
+    },
+    {
+      name: 'tools-import-ground',
+      comment: 'log, catalog and warehouse import only event, platform and observe.',
+      severity: 'error',
+      from: { path: `^src/(${TOOLS})/`, pathNot: TEST },
+      to: { path: '^src/', pathNot: `^src/(event|${GROUND}|$1)/` },
     },
     {
       name: 'stages-stay-apart',
-      comment: 'A stage imports event, observe and the tools; what passes between stages is a record.',
+      comment: 'A stage imports event, the ground and the tools; what passes between stages is a record.',
       severity: 'error',
       from: { path: `^src/(${STAGES})/`, pathNot: `${TEST}|^src/ingest/` },
-      to: { path: '^src/', pathNot: `^src/(event|observe|${TOOLS}|$1)/` },
+      to: { path: '^src/', pathNot: `^src/(event|${GROUND}|${TOOLS}|$1)/` },
     },
     {
       name: 'ingest-stays-apart',
       comment: 'ingest may also use transform.',
       severity: 'error',
       from: { path: '^src/ingest/', pathNot: TEST },
-      to: { path: '^src/', pathNot: `^src/(event|observe|${TOOLS}|ingest|transform)/` },
+      to: { path: '^src/', pathNot: `^src/(event|${GROUND}|${TOOLS}|ingest|transform)/` },
     },
     {
       name: 'readers-do-not-wire',

@@ -6,11 +6,11 @@
  * sentence. SIGTERM, SIGINT and, under a supervisor, the end of its pipe stop it within `STOP_MS_MAX`.
  */
 import { rmSync } from 'node:fs'
-import { setTimeout as delay } from 'node:timers/promises'
 import { type Command, Option } from 'commander'
 import { parseAddress, type Settings } from '../catalog/index.ts'
 import { isRetriable } from '../event/index.ts'
 import { createLogger, type Health, type Logger, processMetrics, serveHealth } from '../observe/index.ts'
+import { type Backoff, backoffMs, pause } from '../platform/index.ts'
 import { makeRunFolder, type Role, roleSocket } from '../supervisor/index.ts'
 import { Context } from './context.ts'
 import { EXIT, type ExitCode, exitCodeOf, sentence } from './exit.ts'
@@ -18,8 +18,7 @@ import { type DeploymentFlags, settingsOf, withDeployment } from './options.ts'
 
 /** Below the supervisor's 10 s for everything. */
 const STOP_MS_MAX = 8_000
-const RETRY_FIRST_MS = 100
-const RETRY_MS_MAX = 2_000
+const BACKOFF: Backoff = { firstMs: 100, maxMs: 2_000 }
 const EXPECTED_WAIT_MS = 5_000
 
 /** What a stage's start function gives. */
@@ -89,11 +88,7 @@ export async function runRole({
   process.on('uncaughtException', fatal)
   process.on('unhandledRejection', fatal)
 
-  for (
-    let retryMs = RETRY_FIRST_MS;
-    !running && !end.reached;
-    retryMs = Math.min(retryMs * 2, RETRY_MS_MAX)
-  ) {
+  for (let failures = 1; !running && !end.reached; failures++) {
     try {
       const starting = start({ context, settings, logger, fatal })
       // A start that hangs on a server must not keep us from ending; what becomes of it then is of no interest.
@@ -108,7 +103,7 @@ export async function runRole({
       // What starts at the same time as we do is simply not there yet.
       const level = performance.now() < EXPECTED_WAIT_MS ? 'info' : 'warn'
       logger[level](`waits for a dependency: ${waitingFor}`)
-      await Promise.race([end.promise, delay(retryMs / 2 + (Math.random() * retryMs) / 2)])
+      await Promise.race([end.promise, pause(backoffMs(failures, BACKOFF))])
     }
   }
   if (running) logger.info('started')

@@ -12,11 +12,11 @@
  * transaction that applies the batch; the dedup index is written after it; a position that is in doubt (a commit
  * whose answer was cut, a send that failed) is settled by opening again, where the receipts say what happened.
  */
-import { setTimeout as delay } from 'node:timers/promises'
 import type { Settings, Sql } from '../catalog/index.ts'
 import { HeadraceError, isRejected, isRetriable, TOPICS, type Warning } from '../event/index.ts'
 import type { Log, LogRecord, Producer, StoredRecord } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
+import { type Backoff, backoffMs, pause } from '../platform/index.ts'
 import { type Decision, openBatch, prepareBatch } from './batch.ts'
 import { rangeChecksum } from './checksum.ts'
 import { catchUp, type TeamsOf } from './dedup/catch-up.ts'
@@ -48,8 +48,7 @@ export type WorkerDeps = {
   fatal(error: unknown): void
 }
 
-const BACKOFF_MS_MIN = 100
-const BACKOFF_MS_MAX = 5_000
+const BACKOFF: Backoff = { firstMs: 100, maxMs: 5_000 }
 /** A halted partition is looked at again, so that a repair needs no restart. */
 const HALTED_MS = 10_000
 /** After this long without a batch Postgres is told what was produced. */
@@ -82,19 +81,18 @@ export class PartitionWorker {
   }
 
   private async run(): Promise<void> {
-    let backoffMs = BACKOFF_MS_MIN
+    let failures = 0
     while (!this.stopped) {
       try {
         await this.open()
         this.trouble = undefined
-        backoffMs = BACKOFF_MS_MIN
+        failures = 0
         await this.work()
       } catch (error) {
         if (this.stopped) break
-        const wait = this.judgeFailure(error, backoffMs)
-        if (wait === undefined) break
-        await delay(wait, undefined, { signal: this.stopping.signal }).catch(() => {})
-        backoffMs = Math.min(backoffMs * 2, BACKOFF_MS_MAX)
+        const waitMs = this.judgeFailure(error, ++failures)
+        if (waitMs === undefined) break
+        await this.pause(waitMs)
       } finally {
         await this.close()
       }
@@ -103,7 +101,7 @@ export class PartitionWorker {
   }
 
   /** How long to wait before opening again; undefined when the process must end. */
-  private judgeFailure(error: unknown, backoffMs: number): number | undefined {
+  private judgeFailure(error: unknown, failures: number): number | undefined {
     const code = error instanceof HeadraceError ? error.code : undefined
     if (code !== undefined && HALTING.has(code)) {
       this.trouble = `partition ${this.partition} is halted: ${(error as Error).message}`
@@ -118,7 +116,7 @@ export class PartitionWorker {
       this.trouble = `partition ${this.partition} waits: ${(error as Error).message}`
       ingestMetrics.retries.inc({ code: code! })
       this.deps.logger.warn({ code, partition: this.partition }, this.trouble)
-      return backoffMs * (0.5 + Math.random() / 2)
+      return backoffMs(failures, BACKOFF)
     }
     this.deps.fatal(error)
     return undefined
@@ -284,7 +282,7 @@ export class PartitionWorker {
 
   /** Sends until it is durable: copies of what landed in part are recognised by their source. */
   private async produce(records: LogRecord[]): Promise<void> {
-    for (let backoffMs = BACKOFF_MS_MIN; ; backoffMs = Math.min(backoffMs * 2, BACKOFF_MS_MAX)) {
+    for (let failures = 1; ; failures++) {
       try {
         await this.deps.producer.send(records)
         return
@@ -302,7 +300,7 @@ export class PartitionWorker {
           { code, partition: this.partition },
           `produce waits: ${(error as Error).message}`,
         )
-        await this.pause(backoffMs * (0.5 + Math.random() / 2))
+        await this.pause(backoffMs(failures, BACKOFF))
       }
     }
   }
@@ -323,8 +321,8 @@ export class PartitionWorker {
     }))
   }
 
-  private async pause(ms: number): Promise<void> {
-    if (ms > 0 && !this.stopped) await delay(ms, undefined, { signal: this.stopping.signal }).catch(() => {})
+  private pause(ms: number): Promise<void> {
+    return pause(ms, this.stopping.signal)
   }
 
   private async closeInputs(): Promise<void> {

@@ -22,6 +22,7 @@ import {
 } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
+import { backoffMs, pause } from '../platform/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 import { type Batch, halveBatch, intentOf } from './batch.ts'
 import { askPresence, type Presence } from './check-sources.ts'
@@ -29,7 +30,7 @@ import { buryRow } from './dead-letter.ts'
 import type { Hold } from './hold-intent.ts'
 import { markDone, markRefused, markRepair, replaceByChildren } from './intent.ts'
 import { LOAD_DOCS, loadMetrics } from './metrics.ts'
-import { backoffMs, pause } from './wait.ts'
+import { BACKOFF } from './wait.ts'
 
 /** Test hook: called when a step is reached; production passes nothing. */
 export type StepHook = (step: LoadStep) => Promise<void> | void
@@ -82,7 +83,7 @@ export async function deliver(
     } catch (error) {
       if (!isWarehouseDown(error)) throw error
       waitSentence(deps, batch, error)
-      await pause(backoffMs(attempt + 1), stop)
+      await pause(backoffMs(attempt + 1, BACKOFF), stop)
     }
   }
 }

@@ -9,11 +9,12 @@
  * ```
  */
 import { type HeadraceError, isRetriable, TOPICS } from '../event/index.ts'
+import { backoffMs, pause } from '../platform/index.ts'
 import { openFence } from './intent.ts'
 import { ABANDON_WAIT_MS, type Lane, type LaneReader } from './lane.ts'
 import { loadMetrics } from './metrics.ts'
 import { type InputPlace, PartitionInput } from './partition-input.ts'
-import { backoffMs, ended, pause, Signal } from './wait.ts'
+import { BACKOFF, ended, Signal } from './wait.ts'
 
 /** One `next`: small, since every partition may overshoot the lane's bound by one. */
 const READ_RECORDS_MAX = 2_000
@@ -102,7 +103,7 @@ export class InputReader implements LaneReader {
             `${this.topic}/${this.partition} waits: ${(error as HeadraceError).message}`,
           )
         }
-        await pause(backoffMs(failures), both)
+        await pause(backoffMs(failures, BACKOFF), both)
       }
     }
   }
@@ -137,7 +138,7 @@ export class InputReader implements LaneReader {
           this.take(input, records)
         } catch (error) {
           if (!isRetriable(error)) throw error
-          await pause(backoffMs(++failures), signal)
+          await pause(backoffMs(++failures, BACKOFF), signal)
         }
       }
     } finally {

@@ -7,6 +7,7 @@ import type { Settings, Sql } from '../catalog/index.ts'
 import { partitionsOf, ROW_TOPICS, type RowTopic, TABLE_OF_TOPIC } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
+import { pause } from '../platform/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 import type { StepHook } from './deliver.ts'
 import { loadError } from './errors.ts'
@@ -14,7 +15,6 @@ import { countIntents, neededFrom, pruneIntents } from './intent.ts'
 import { Lane } from './lane.ts'
 import { Membership, REVOKE_WAIT_MS } from './membership.ts'
 import { loadMetrics } from './metrics.ts'
-import { pause } from './wait.ts'
 
 export type LoadDeps = {
   settings: Pick<Settings, 'loadFlushMs' | 'loadFlushRows'>

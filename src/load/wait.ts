@@ -1,4 +1,5 @@
 /** Waiting: for a condition that somebody else brings about, and between two tries. */
+import type { Backoff } from '../platform/index.ts'
 
 /** Wakes all that wait for it. */
 export class Signal {
@@ -28,19 +29,8 @@ export class Signal {
   }
 }
 
-const BACKOFF_MS_MIN = 100
-const BACKOFF_MS_MAX = 3_000
-
-/** Pause before try `attempt` (from 1): doubles up to 3 s, with jitter, so that recovery takes seconds. */
-export function backoffMs(attempt: number, random: () => number = Math.random): number {
-  const full = Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** Math.min(attempt - 1, 10))
-  return full / 2 + (full / 2) * random()
-}
-
-/** Resolves after `ms`, or when `signal` aborts. */
-export function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Signal().wait(signal, ms)
-}
+/** Between two tries; short enough that recovery takes seconds. */
+export const BACKOFF: Backoff = { firstMs: 100, maxMs: 3_000 }
 
 /** Resolves when `work` has ended, whatever its end, at the latest after `ms`. */
 export async function ended(work: Promise<unknown> | undefined, ms: number): Promise<void> {

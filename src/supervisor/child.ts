@@ -121,7 +121,7 @@ export class Child {
     clearTimeout(this.timer)
     if (this.state === 'stopping') return
     this.deaths++
-    const delayMs = restartDelayMs(this.deaths, Math.random())
+    const delayMs = restartDelayMs(this.deaths)
     const how = process.signalCode
       ? `was killed by ${process.signalCode}`
       : `exited with code ${process.exitCode}`

@@ -6,10 +6,6 @@ export const SUPERVISOR_ERRORS = {
     class: 'fatal',
     meaning: 'Another `headrace up` runs on the same data folder.',
   },
-  HR_SUPERVISOR_NO_LOCK: {
-    class: 'fatal',
-    meaning: 'This system has no flock, without which two supervisors could share a data folder.',
-  },
   HR_SUPERVISOR_RUN_FOLDER: {
     class: 'fatal',
     meaning: 'The folder of the sockets belongs to another user.',

@@ -6,9 +6,9 @@
  *      ▲                                │
  *      └──────────── stop() ────────────┘
  */
-import { setTimeout as delay } from 'node:timers/promises'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../catalog/index.ts'
 import type { Logger } from '../observe/index.ts'
+import { pause } from '../platform/index.ts'
 import { FORGIVEN_AFTER_MS, restartDelayMs } from './verdict.ts'
 
 export class PostgresKeeper {
@@ -67,7 +67,7 @@ export class PostgresKeeper {
       this.options.logger.warn(`postgres ${how}; it is started again`)
       for (;;) {
         this.state = 'backing off'
-        await delay(restartDelayMs(deaths, Math.random()), undefined, { signal }).catch(() => {})
+        await pause(restartDelayMs(deaths), signal)
         if (signal.aborted) return
         this.state = 'starting'
         try {

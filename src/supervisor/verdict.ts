@@ -2,6 +2,7 @@
  * What the supervisor decides about a child: pure functions over plain numbers. The clock, the dice and the process
  * are in `child.ts`.
  */
+import { backoffMs } from '../platform/index.ts'
 
 /** First delay before a dead child is started again; it doubles with every death in a row. */
 export const RESTART_FIRST_MS = 200
@@ -19,10 +20,9 @@ export const STARTING_MS_MAX = 30_000
  */
 export const UNANSWERED_MIN = 4
 
-/** Delay before start number `deaths + 1`: exponential, and a random part of its upper half, so that children that died together do not come back together. */
-export function restartDelayMs(deaths: number, random: number): number {
-  const full = Math.min(RESTART_FIRST_MS * 2 ** Math.max(0, deaths - 1), RESTART_MS_MAX)
-  return Math.round(full / 2 + (full / 2) * random)
+/** Delay before start number `deaths + 1`. */
+export function restartDelayMs(deaths: number, random?: number): number {
+  return Math.round(backoffMs(deaths, { firstMs: RESTART_FIRST_MS, maxMs: RESTART_MS_MAX }, random))
 }
 
 export type ChildView = {

@@ -4,9 +4,9 @@
  * `pollMs` covers events that the kernel dropped. Cost: one small read per event and open topic.
  */
 import { type FSWatcher, watch } from 'node:fs'
+import { FileLock } from '../../platform/index.ts'
 import { logError } from '../errors.ts'
 import type { TopicState } from '../log.ts'
-import { FileLock } from './flock.ts'
 import { bootMark, HeadFile } from './head-file.ts'
 import { type Layout, makeDir } from './layout.ts'
 import { watchFailures } from './metrics.ts'

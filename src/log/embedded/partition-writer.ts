@@ -5,8 +5,8 @@
  * `rollback` when the write failed; closed at the end. Only the commit loop (group-commit.ts) moves it.
  */
 import { closeSync, ftruncateSync, write } from 'node:fs'
+import { FileLock } from '../../platform/index.ts'
 import { logError } from '../errors.ts'
-import { FileLock } from './flock.ts'
 import {
   type Content,
   encodeFrameHeader,

@@ -5,8 +5,8 @@
  */
 import { closeSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
+import { FileLock } from '../../platform/index.ts'
 import { logError } from '../errors.ts'
-import { FileLock } from './flock.ts'
 import type { Slot } from './head-file.ts'
 import type { FileOperations, Limits } from './options.ts'
 import { recoverPartition } from './recover.ts'

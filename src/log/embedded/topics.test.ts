@@ -2,8 +2,8 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { FileLock } from '../../platform/index.ts'
 import { until } from '../conformance/harness.ts'
-import { FileLock } from './flock.ts'
 import { HeadFile } from './head-file.ts'
 import { codeOf, send, TOPIC, texts, withDir, withLog } from './log.fixture.ts'
 

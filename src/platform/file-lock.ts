@@ -1,12 +1,14 @@
 /**
  * Advisory whole-file locks (flock) through libc. The kernel drops a lock when its process dies, however it dies,
  * which is what makes "one live writer" and "one live owner" true without clocks or leases in time. A stopped
- * process keeps its locks; its supervisor kills it. Two descriptors conflict within one process as well.
+ * process keeps its locks; its supervisor kills it. Two descriptors conflict within one process as well, and a child
+ * does not inherit a lock: descriptors are opened to be closed on exec.
  * Cost: one open and one system call, about 10 µs.
  */
 import { dlopen, FFIType } from 'bun:ffi'
-import { closeSync, constants, openSync } from 'node:fs'
+import { closeSync, constants, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
+import { platformError } from './errors.ts'
 
 const LOCK_SH = 1
 const LOCK_EX = 2
@@ -35,7 +37,11 @@ function libcFlock(): Flock {
       cause = error
     }
   }
-  throw new Error(`no C library with flock found (tried ${names.join(', ')})`, { cause })
+  throw platformError(
+    'HR_PLATFORM_NO_LOCK',
+    `no C library with flock was found (tried ${names.join(', ')})`,
+    cause,
+  )
 }
 
 /** A held lock. */
@@ -60,6 +66,13 @@ export class FileLock {
     }
   }
 
+  /** Replaces what the file says, for `noteOfHolder` and for whoever is refused. */
+  note(text: string): void {
+    ftruncateSync(this.fd, 0)
+    writeSync(this.fd, text, 0)
+  }
+
+  /** Lets go. The file stays, for a file that is removed and made again could be locked twice. */
   release(): void {
     if (this.fd < 0) return
     closeSync(this.fd)
@@ -84,4 +97,9 @@ export function isLocked(path: string): boolean {
   } finally {
     closeSync(fd)
   }
+}
+
+/** What the live holder of `path` noted; undefined when nobody holds it. */
+export function noteOfHolder(path: string): string | undefined {
+  return isLocked(path) ? readFileSync(path, 'utf8') : undefined
 }

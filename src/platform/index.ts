@@ -1,0 +1,7 @@
+/**
+ * What every room needs of the machine it runs on: locks between processes, and waiting between tries. Knows nothing
+ * of events; anything that decides something about them belongs elsewhere.
+ */
+export { type Backoff, backoffMs, pause } from './backoff.ts'
+export { PLATFORM_ERRORS } from './errors.ts'
+export { FileLock, isLocked, noteOfHolder } from './file-lock.ts'
