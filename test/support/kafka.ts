@@ -343,7 +343,8 @@ async function warmUp(node: Node, libs: string): Promise<void> {
 /** Makes the broker's data folder. Rejects with what the tool printed. */
 async function format(node: Node, libs: string, clusterId: string): Promise<void> {
   const settings = join(node.folder, 'server.properties')
-  const words = ['kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', settings]
+  // With `=`, since an id may begin with a hyphen.
+  const words = ['kafka.tools.StorageTool', 'format', `--cluster-id=${clusterId}`, '-c', settings]
   await promisify(execFile)('java', [...javaOptions(libs), ...words])
 }
 
