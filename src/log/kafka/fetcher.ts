@@ -237,7 +237,7 @@ export class Fetcher {
     feed.lostMs = undefined
     feed.failures = 0
     if (part.records.length === 0) return
-    const { records, bytes, next, fault } = decode(part.records, feed.position)
+    const { records, bytes, next, fault } = decodeBatches(part.records, feed.position)
     feed.push(records, bytes, next)
     if (!fault) {
       feed.corrupt = 0
@@ -289,15 +289,5 @@ export class Fetcher {
       loop.wake?.()
     }
     for (const feed of this.homeless.keys()) feed.close()
-  }
-}
-
-/** A record that lies about its own lengths is a fault of the batch, not of the process. */
-function decode(records: Buffer, position: number): ReturnType<typeof decodeBatches> {
-  try {
-    return decodeBatches(records, position)
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error)
-    return { records: [], bytes: 0, next: position, fault: { offset: position, reason } }
   }
 }

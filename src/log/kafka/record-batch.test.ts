@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'bun:test'
+import { crc32c } from '@platformatic/kafka'
 import fc from 'fast-check'
 import { COMPRESSIONS } from './options.ts'
 import {
@@ -102,6 +103,17 @@ describe('record batches', () => {
       offset: 6,
       reason: 'the next record has offset 7: records between are missing',
     })
+  })
+
+  test('a record that lies about its lengths is a fault; what is before it is served', () => {
+    const record = { header: new Uint8Array(0), value: Buffer.from('1') }
+    const liar = storedAt(6, [record])
+    // The header's length, the last byte, says that it goes on.
+    liar[liar.length - 1] = 0x80
+    liar.writeUInt32BE(crc32c(liar.subarray(21)), 17)
+    const read = decodeBatches(Buffer.concat([storedAt(5, [record]), liar]), 5)
+    expect(read.records.map(({ offset }) => offset)).toEqual([5])
+    expect(read.fault).toEqual({ offset: 6, reason: 'a varint reaches past the end of its batch' })
   })
 
   test('one record never takes more than the overhead that topics are made with', () => {

@@ -141,7 +141,7 @@ export function decodeBatches(bytes: Buffer, from: number): DecodedBatches {
     const base = Number(bytes.readBigInt64BE(at))
     const end = at + FRAME_BYTES + bytes.readInt32BE(at + 8)
     if (end > bytes.length) break
-    const fault = readBatch(bytes.subarray(at, end), base, result)
+    const fault = faultOf(bytes.subarray(at, end), base, result)
     if (fault !== undefined) {
       result.fault = { offset: result.next, reason: fault }
       return result
@@ -149,6 +149,15 @@ export function decodeBatches(bytes: Buffer, from: number): DecodedBatches {
     at = end
   }
   return result
+}
+
+/** A record that lies about its own lengths is a fault of the batch, not of the process. */
+function faultOf(batch: Buffer, base: number, into: DecodedBatches): string | undefined {
+  try {
+    return readBatch(batch, base, into)
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error)
+  }
 }
 
 function readBatch(batch: Buffer, base: number, into: DecodedBatches): string | undefined {
