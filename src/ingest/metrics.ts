@@ -14,6 +14,10 @@ export const ingestMetrics = {
   halted: gauge('headrace_ingest_halted', '1 for a partition that cannot go on without a human.', [
     'partition',
   ]),
+  stateRowsEmptied: counter(
+    'headrace_ingest_state_rows_emptied_total',
+    'Persons and groups whose properties no record of the log can hold; sent without them.',
+  ),
   batchSeconds: histogram(
     'headrace_ingest_batch_seconds',
     'From the records of a batch to the acknowledgement of its rows.',

@@ -4,12 +4,15 @@
  * both give the same bytes but for the person's stamp.
  */
 import {
+  ByteReader,
   DEAD_LETTERS,
   encodeOutcomes,
   encodeRowHeader,
+  GROUPS,
   INGESTION_WARNINGS,
   type OffsetOutcome,
   OUTCOMES,
+  PERSON,
   type Place,
   type Source,
   STORED,
@@ -22,6 +25,7 @@ import {
 import type { LogRecord } from '../log/index.ts'
 import { outcomeCode, type Slot } from './batch.ts'
 import type { BatchReceipt, Stamp, StateRows } from './identity/types.ts'
+import { ingestMetrics } from './metrics.ts'
 import { encodeEventRow } from './row.ts'
 
 /** Version of the processing rules; on every row and receipt. */
@@ -42,25 +46,39 @@ export type EventRows = (Buffer | undefined)[]
 
 /** Room for the row's header within the record's limit. */
 const ROW_HEADER_BYTES_MAX = 64
+/** Rows of one batch: bounds its memory, when each of its events carries a large person. */
+const BATCH_ROWS_BYTES_MAX = 64 * 2 ** 20
+/** What a client wrote can be in the details of a warning. */
+const WARNING_DETAILS_UNITS_MAX = 65_536
+
+/** The rows of the batch come to more than one batch may hold: it must be cut before it is applied. */
+export class BatchTooLarge extends Error {
+  override readonly name = 'BatchTooLarge'
+}
 
 /**
  * Encodes the rows of all slots that are not decided, with the stamps given in their order. A row that no record
  * can hold decides its slot as a dead letter; on a replay, where the receipt stands, it is stored without the
- * properties of person and groups instead.
+ * properties of person and groups instead. Throws BatchTooLarge, but not on a replay.
  */
 export function encodeRows(
   slots: readonly Slot[],
   stamps: readonly Stamp[],
   lane: OutputLane,
   restamped: boolean,
+  batchBytesMax = BATCH_ROWS_BYTES_MAX,
 ): EventRows {
   let next = 0
+  let bytes = 0
   return slots.map((slot) => {
     if (slot.decision) return undefined
     const stamp = stamps[next++]!
     const source = sourceOf(lane, slot)
     const options = { historical: lane.historical, configVersion: CONFIG_VERSION, restamped }
     const row = encodeEventRow(slot.draft!, stamp, source, options)
+    bytes += row.length
+    if (bytes > batchBytesMax && bytes > row.length && !restamped)
+      throw new BatchTooLarge(`the rows of ${slots.length} events have over ${batchBytesMax} bytes`)
     if (row.length + ROW_HEADER_BYTES_MAX <= lane.rowBytesMax) return row
     if (restamped)
       return encodeEventRow(
@@ -147,7 +165,11 @@ export function outputRecords(
   return records
 }
 
-/** State rows of topics `persons`, `person_distinct_ids`, `groups`; idempotent by version, so the source is only a hint. */
+/**
+ * State rows of topics `persons`, `person_distinct_ids`, `groups`; idempotent by version, so the source is only a hint.
+ * Properties that no record can hold, as an earlier version may have stored, are left out: the log would refuse the
+ * row for ever, and with it all that comes after.
+ */
 export function stateRecords(stateRows: StateRows, lane: OutputLane, offset: number): LogRecord[] {
   const header = encodeRowHeader({
     source: { logId: lane.logId, partition: lane.partition, offset, sub: 0 },
@@ -163,10 +185,26 @@ export function stateRecords(stateRows: StateRows, lane: OutputLane, offset: num
     value,
   })
   return [
-    ...stateRows.persons.map(toRecord(TOPICS.persons)),
+    ...stateRows.persons
+      .map((row) => fitting(row, lane, withoutPersonProperties))
+      .map(toRecord(TOPICS.persons)),
     ...stateRows.personDistinctIds.map(toRecord(TOPICS.personDistinctIds)),
-    ...stateRows.groups.map(toRecord(TOPICS.groups)),
+    ...stateRows.groups.map((row) => fitting(row, lane, withoutGroupProperties)).map(toRecord(TOPICS.groups)),
   ]
+}
+
+function fitting(row: Buffer, lane: OutputLane, without: (row: Buffer) => Buffer): Buffer {
+  if (row.length + ROW_HEADER_BYTES_MAX <= lane.rowBytesMax) return row
+  ingestMetrics.stateRowsEmptied.inc()
+  return without(row)
+}
+
+function withoutPersonProperties(row: Buffer): Buffer {
+  return PERSON.encode({ ...PERSON.decode(new ByteReader(row)), properties: '{}' })
+}
+
+function withoutGroupProperties(row: Buffer): Buffer {
+  return GROUPS.encode({ ...GROUPS.decode(new ByteReader(row)), group_properties: '{}' })
 }
 
 function sourceOf(lane: OutputLane, slot: Slot): Source {
@@ -244,11 +282,18 @@ function warningRow(slot: Slot, warning: { type: string; details: object }, lane
     team_id: known.team_id,
     source: 'ingest',
     type: warning.type,
-    details: JSON.stringify(warning.details),
+    details: detailsJson(warning.details),
     timestamp: known.timestamp,
     _log_id: known._log_id,
     _partition: known._partition,
     _offset: known._offset,
     _sub: known._sub,
   })
+}
+
+/** A number of the client is up to four times as long here as it was sent, and a record has its limit. */
+function detailsJson(details: object): string {
+  const json = JSON.stringify(details)
+  if (json.length <= WARNING_DETAILS_UNITS_MAX) return json
+  return JSON.stringify({ truncated: json.slice(0, WARNING_DETAILS_UNITS_MAX / 4) })
 }

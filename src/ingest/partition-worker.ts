@@ -26,7 +26,15 @@ import type { Gate } from './gate.ts'
 import type { BatchReceipt, CommittedBatch, Identity, Stamp } from './identity/types.ts'
 import { LaneInput } from './lane-input.ts'
 import { countBatch, ingestMetrics } from './metrics.ts'
-import { type EventRows, encodeRows, makeReceipt, type OutputLane, outputRecords } from './output.ts'
+import {
+  BatchTooLarge,
+  type EventRows,
+  encodeRows,
+  makeReceipt,
+  type OutputLane,
+  outputRecords,
+} from './output.ts'
+import { piecesOf } from './pieces.ts'
 import { replayRecords } from './replay.ts'
 import { identityRequest } from './steps/identity-request.ts'
 
@@ -154,7 +162,7 @@ export class PartitionWorker {
     for (const receipt of await unproducedReceipts(deps.sql, id, position)) {
       const judge = this.claims!.judge.bind(this.claims)
       const records = await replayRecords({ ...deps, judge }, id, output, receipt)
-      await deps.producer.send(records)
+      for (const piece of piecesOf(records)) await deps.producer.send(piece)
       await markProduced(deps.sql, id, receipt.toOffset)
       ingestMetrics.replayed.inc(receipt.toOffset - receipt.fromOffset)
       deps.logger.info(
@@ -199,7 +207,10 @@ export class PartitionWorker {
     input.markedThrough = input.producedThrough
   }
 
-  /** Applies and produces one batch; splits it when Postgres refuses a value, so that one event cannot cost its neighbours. */
+  /**
+   * Applies and produces one batch; splits it when Postgres refuses a value, so that one event cannot cost its
+   * neighbours, and when its rows are too large for one batch.
+   */
   private async process(
     input: LaneInput,
     records: StoredRecord[],
@@ -208,7 +219,7 @@ export class PartitionWorker {
     try {
       await this.processAtOnce(input, records, forced)
     } catch (error) {
-      if (!isRejected(error)) throw error
+      if (!isRejected(error) && !(error instanceof BatchTooLarge)) throw error
       if (records.length > 1) {
         const middle = records.length >> 1
         await this.process(input, records.slice(0, middle), forced)
@@ -274,7 +285,8 @@ export class PartitionWorker {
     input.nextOffset = toOffset
     claims.store(accepted, input.id.logId, toOffset)
 
-    await this.produce(outputRecords(slots, rows, committed.stateRows, output, input.last))
+    for (const piece of piecesOf(outputRecords(slots, rows, committed.stateRows, output, input.last)))
+      await this.produce(piece)
     input.last = receipt!.last
     input.producedThrough = toOffset
     countBatch(slots, (performance.now() - started) / 1000)

@@ -47,7 +47,12 @@ export async function replayRecords(
   for (const [offset, warning] of receipt.outbox?.warnings ?? [])
     slots[offset - receipt.fromOffset]!.warnings.push(warning)
   const stored = slots.filter((slot) => !slot.decision)
-  const stamps = await deps.identity.restamp(stored.map((slot) => identityRequest(slot.draft!).event))
+  const requests = stored.map((slot) => {
+    const { event, warnings } = identityRequest(slot.draft!)
+    slot.warnings.push(...warnings)
+    return event
+  })
+  const stamps = await deps.identity.restamp(requests)
   const rows = encodeRows(slots, stamps, output, true)
   const stateRows = receipt.outbox
     ? await deps.identity.stateRows(receipt.outbox)

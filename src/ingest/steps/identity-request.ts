@@ -9,6 +9,8 @@ import { isObject, own } from '../json.ts'
 
 /** UTF-16 units; upstream's limit. */
 const GROUP_KEY_LENGTH_MAX = 400
+/** A project has five types; each further one costs a warning. */
+const GROUPS_PER_EVENT_MAX = 20
 
 export function identityRequest(draft: Draft): { event: IdentityEvent; warnings: Warning[] } {
   const { header } = draft
@@ -56,7 +58,15 @@ function groupKeys(draft: Draft, warnings: Warning[]): Record<string, string> | 
   // A null prototype, so that a type named "__proto__" is a key like any other.
   const keys: Record<string, string> = Object.create(null)
   let some = false
-  for (const [type, value] of Object.entries(groups)) {
+  const types = Object.keys(groups)
+  if (types.length > GROUPS_PER_EVENT_MAX) {
+    warnings.push({
+      type: 'too_many_group_types',
+      details: { ...who(draft), groupTypes: types.length, groupTypesMax: GROUPS_PER_EVENT_MAX },
+    })
+  }
+  for (const type of types.slice(0, GROUPS_PER_EVENT_MAX)) {
+    const value = groups[type]!
     const key = groupKey(draft, type, value, warnings)
     if (key === undefined) continue
     keys[type] = key
