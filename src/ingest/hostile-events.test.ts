@@ -38,14 +38,15 @@ afterEach(async () => {
   await rm(dir, { recursive: true })
 })
 
-async function capture(bodies: { event?: string; json: string }[]): Promise<void> {
+/** `before`: how many were captured before these. */
+async function capture(bodies: { event?: string; json: string }[], before = 0): Promise<void> {
   const producer = log.producer({ name: 'capture', deadlineMs: 10_000 })
   for (const [i, { event = 'e', json }] of bodies.entries()) {
     const header = encodeRawHeader({
       token: TOKEN,
       distinctId: 'd',
       event,
-      uuid: `018f4b2e-0000-7000-8000-${String(i).padStart(12, '0')}`,
+      uuid: `018f4b2e-0000-7000-8000-${String(before + i).padStart(12, '0')}`,
       timestampMs: Date.UTC(2026, 0, 1) + i,
       timeRule: 'client',
       nowMs: Date.UTC(2026, 0, 1) + i,
@@ -115,7 +116,10 @@ test('a person that is made larger and larger stays sendable, and so do its even
 
 test('a number that Postgres writes out with 300 digits', async () => {
   const json = JSON.stringify({ $set: { n: new Array(60_000).fill(1e300) } })
-  await capture([{ json }, { json: '{}' }, { event: '$set', json: '{"$set":{"b":1}}' }])
+  await capture([{ json }])
+  expect(await ingested(1)).toEqual({ stored: 1, dead: 0 })
+  // From here on the person is as Postgres spells it.
+  await capture([{ json: '{}' }, { event: '$set', json: '{"$set":{"b":1}}' }], 1)
   expect(await ingested(3)).toEqual({ stored: 3, dead: 0 })
 })
 
