@@ -1,6 +1,6 @@
 /**
  * One lane of a partition number: a reader of the raw topic, and where the lane stands. A pending read survives
- * while the other lane is worked on.
+ * while the other lane is worked on; what becomes of it, records or a failure, is kept until it is asked for.
  */
 import type { Place } from '../event/index.ts'
 import type { Reader, StoredRecord } from '../log/index.ts'
@@ -9,7 +9,8 @@ import { type LaneId, type LanePosition, name } from './fence.ts'
 
 export class LaneInput {
   private buffer: StoredRecord[] = []
-  private waiting: Promise<void> | undefined
+  private reading = false
+  private failure: { error: unknown } | undefined
   nextOffset: number
   /** Everything below is known to be in `events`; Postgres learns it with the next batch, or when idle. */
   producedThrough: number
@@ -22,6 +23,8 @@ export class LaneInput {
     readonly historical: boolean,
     private readonly reader: Reader,
     position: LanePosition,
+    /** Called when there are records, when the read failed, and when the reader closed. */
+    private readonly changed: () => void,
   ) {
     this.nextOffset = position.nextOffset
     this.producedThrough = position.producedThrough
@@ -33,20 +36,27 @@ export class LaneInput {
     return this.buffer.length > 0
   }
 
-  /** Starts to read unless records are waiting already. Resolves when there are some, or the reader closed. */
-  whenReady(limit: { records: number; bytes: number }): Promise<void> {
-    if (this.ready) return Promise.resolve()
-    this.waiting ??= this.reader.next(limit).then(
-      (records) => {
-        this.waiting = undefined
-        this.buffer = records
-      },
-      (error) => {
-        this.waiting = undefined
-        throw error
-      },
-    )
-    return this.waiting
+  /** Starts to read unless records are waiting, or a read is on its way. Throws what the last read failed with. */
+  read(limit: { records: number; bytes: number }): void {
+    const { failure } = this
+    this.failure = undefined
+    if (failure) throw failure.error
+    if (this.ready || this.reading) return
+    this.reading = true
+    this.reader
+      .next(limit)
+      .then(
+        (records) => {
+          this.buffer = records
+        },
+        (error: unknown) => {
+          this.failure = { error }
+        },
+      )
+      .finally(() => {
+        this.reading = false
+        this.changed()
+      })
   }
 
   /** The records read, which must continue where the lane stands. */

@@ -16,7 +16,7 @@ import type { Settings, Sql } from '../catalog/index.ts'
 import { HeadraceError, isRejected, isRetriable, TOPICS, type Warning } from '../event/index.ts'
 import type { Log, LogRecord, Producer, StoredRecord } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
-import { type Backoff, backoffMs, pause } from '../platform/index.ts'
+import { type Backoff, backoffMs, pause, Signal } from '../platform/index.ts'
 import { type Decision, openBatch, prepareBatch } from './batch.ts'
 import { rangeChecksum } from './checksum.ts'
 import { catchUp, type TeamsOf } from './dedup/catch-up.ts'
@@ -64,6 +64,7 @@ const IDLE_MARK_MS = 500
 
 export class PartitionWorker {
   private readonly stopping = new AbortController()
+  private readonly arrived = new Signal()
   private readonly done: Promise<void>
   private inputs: LaneInput[] = []
   private claims: Claims | undefined
@@ -94,6 +95,7 @@ export class PartitionWorker {
       try {
         await this.open()
         this.trouble = undefined
+        ingestMetrics.halted.remove({ partition: String(this.partition) })
         failures = 0
         await this.work()
       } catch (error) {
@@ -147,10 +149,13 @@ export class PartitionWorker {
       await this.replay(id, position)
       const reader = deps.log.reader({ topic: lane.topic, partition, from: position.nextOffset })
       this.inputs.push(
-        new LaneInput(id, lane.topic === TOPICS.rawHistorical, reader, {
-          ...position,
-          producedThrough: position.nextOffset,
-        }),
+        new LaneInput(
+          id,
+          lane.topic === TOPICS.rawHistorical,
+          reader,
+          { ...position, producedThrough: position.nextOffset },
+          () => this.arrived.notify(),
+        ),
       )
     }
   }
@@ -191,14 +196,17 @@ export class PartitionWorker {
 
   /** Waits for records on either lane; when none come for a while, tells Postgres what was produced. */
   private async untilReady(limit: { records: number; bytes: number }): Promise<void> {
-    const waiting = this.inputs.map((input) => input.whenReady(limit))
-    if (this.inputs.some((input) => input.ready)) return
-    if (this.inputs.some((input) => input.markedThrough < input.producedThrough)) {
-      await Promise.race([...waiting, this.pause(IDLE_MARK_MS)])
-      if (this.inputs.some((input) => input.ready) || this.stopped) return
-      for (const input of this.inputs) await this.mark(input)
+    const { signal } = this.stopping
+    const idleFrom = performance.now()
+    for (;;) {
+      for (const input of this.inputs) input.read(limit)
+      if (this.stopped || this.inputs.some((input) => input.ready)) return
+      const unmarked = this.inputs.filter((input) => input.markedThrough < input.producedThrough)
+      const markInMs = idleFrom + IDLE_MARK_MS - performance.now()
+      if (unmarked.length === 0) await this.arrived.wait(signal)
+      else if (markInMs > 0) await this.arrived.wait(signal, markInMs)
+      else for (const input of unmarked) await this.mark(input)
     }
-    await Promise.race([...waiting, aborted(this.stopping.signal)])
   }
 
   private async mark(input: LaneInput): Promise<void> {
@@ -365,8 +373,3 @@ function warningsAt(offset: number, stamp: Stamp): [number, Warning][] {
 
 /** The partition cannot go on without a human; the others can. */
 const HALTING = new Set(['HR_INGEST_GAP', 'HR_INGEST_CHANGED', 'HR_LOG_OUT_OF_RANGE', 'HR_LOG_CORRUPT'])
-
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve()
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
-}

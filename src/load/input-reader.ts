@@ -9,12 +9,12 @@
  * ```
  */
 import { type HeadraceError, isRetriable, TOPICS } from '../event/index.ts'
-import { backoffMs, pause } from '../platform/index.ts'
+import { backoffMs, pause, Signal } from '../platform/index.ts'
 import { openFence } from './intent.ts'
 import { ABANDON_WAIT_MS, type Lane, type LaneReader } from './lane.ts'
 import { loadMetrics } from './metrics.ts'
 import { type InputPlace, PartitionInput } from './partition-input.ts'
-import { BACKOFF, ended, Signal } from './wait.ts'
+import { BACKOFF, ended } from './wait.ts'
 
 /** One `next`: small, since every partition may overshoot the lane's bound by one. */
 const READ_RECORDS_MAX = 2_000

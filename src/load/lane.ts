@@ -12,6 +12,7 @@
  * 64 MB waiting, 64 MB sent, 128 MB settled, and that only far behind: at 5,000 events/s it is 8 MB.
  */
 import { type HeadraceError, isRetriable } from '../event/index.ts'
+import { Signal } from '../platform/index.ts'
 import { INSERT_BYTES_MAX, INSERT_ROWS_MAX } from '../warehouse/index.ts'
 import { type BatchRange, intentOf, makeBatch } from './batch.ts'
 import { CUT_LIMITS, planCut } from './cut.ts'
@@ -21,7 +22,7 @@ import { writeIntent } from './intent.ts'
 import { LOAD_DOCS, loadMetrics } from './metrics.ts'
 import type { PartitionInput } from './partition-input.ts'
 import { type SettleDeps, settlePartition } from './settle.ts'
-import { ended, Signal } from './wait.ts'
+import { ended } from './wait.ts'
 
 /** What a lane needs to know of a reader that fills it. */
 export type LaneReader = {

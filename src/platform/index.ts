@@ -5,3 +5,4 @@
 export { type Backoff, backoffMs, pause } from './backoff.ts'
 export { PLATFORM_ERRORS } from './errors.ts'
 export { FileLock, isLocked, noteOfHolder } from './file-lock.ts'
+export { Signal } from './signal.ts'
