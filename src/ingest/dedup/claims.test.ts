@@ -72,6 +72,14 @@ describe('I2: who holds the claim', () => {
     expect(claims.judge([request(5), request(6, changes)])[1]).toEqual({ ...first, uuidReused: true })
   })
 
+  test('judged again on a replay, it is told of the same records as the first time', () => {
+    const batch = [request(5), request(6, { event: 'f' })]
+    const verdicts = claims.judge(batch)
+    expect(verdicts.map(({ uuidReused }) => uuidReused)).toEqual([false, true])
+    claims.store(batch, LOG, 7)
+    expect(claims.judge(batch)).toEqual(verdicts)
+  })
+
   test('a dead letter that comes back takes the claim over', () => {
     claims.store([request(5)], LOG, 6)
     const back = request(50, { replayOf: { logId: LOG, partition: 0, offset: 5, sub: 0 } })

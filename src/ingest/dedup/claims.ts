@@ -120,7 +120,8 @@ export class Claims {
       }
       const mine = { digest, logId: request.logId, offset: request.offset, appendedMs: request.appendedMs }
       inBatch.set(request.uuid, [mine, ...earlier.filter((h) => h.digest !== digest)])
-      return { kind: 'first', holder: undefined, uuidReused: holders.some((h) => h.digest !== digest) }
+      const uuidReused = holders.some((h) => h.digest !== digest && !isBehind(h, request))
+      return { kind: 'first', holder: undefined, uuidReused }
     })
   }
 
@@ -184,6 +185,11 @@ export class Claims {
     }
     this.sweepFrom = rows.length < count ? new Uint8Array(0) : rows.at(-1)!.uuid
   }
+}
+
+/** On a replay the index holds what came after the request, too. */
+function isBehind(holder: Holder, request: ClaimRequest): boolean {
+  return holder.logId === request.logId && holder.offset > request.offset
 }
 
 function isReplayOf(replayOf: Source | undefined, holder: Holder): boolean {
