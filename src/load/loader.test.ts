@@ -8,10 +8,13 @@ import {
   setDefaultTimeout,
   test,
 } from 'bun:test'
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { EVENT_TIME_MS } from '../../test/support/rows.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
 import { openPostgres } from '../catalog/index.ts'
 import { encodeRowHeader, PERSON, STORED, TOPICS } from '../event/index.ts'
+import { startLoad } from './index.ts'
 import { LoadBench, PARTITIONS, type Servers, startServers } from './load.fixture.ts'
 import { loadMetrics } from './metrics.ts'
 
@@ -188,4 +191,15 @@ describe('what is missing is not passed over', () => {
     await waitFor('a halt', async () => (await load.notReady()) !== undefined, 10_000)
     expect(await load.notReady()).toMatch(/topic events was made anew.*loaded up to 12/)
   })
+})
+
+test('a start that fails half-way leaves no member behind', async () => {
+  const groups = join(bench.dir, 'groups')
+  const obstacle = join(groups, 'load_outcomes')
+  mkdirSync(groups, { recursive: true })
+  writeFileSync(obstacle, '')
+  await expect(startLoad(bench.deps())).rejects.toMatchObject({ code: 'HR_LOG_UNAVAILABLE' })
+  expect(readdirSync(join(groups, 'load', 'members'))).toEqual([])
+  rmSync(obstacle)
+  await bench.load()
 })

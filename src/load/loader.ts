@@ -51,7 +51,13 @@ export async function startLoad(deps: LoadDeps): Promise<Load> {
   const missing = ROW_TOPICS.filter((topic) => !logIds.has(topic))
   if (missing.length > 0) throw loadError('HR_LOAD_NO_TOPIC', `the log has no topic ${missing.join(', ')}`)
   const loader = new Loader(deps, logIds)
-  await loader.start()
+  try {
+    await loader.start()
+  } catch (error) {
+    // The caller may try again: no half of this one may stay in a group.
+    await loader.stop()
+    throw error
+  }
   return loader
 }
 
