@@ -23,6 +23,8 @@ export type AuditOptions = {
   waitMs?: number
   /** Per `logId/partition`: offsets below were audited before. */
   since?: ReadonlyMap<string, number>
+  /** Receipts per raw partition that are looked at, from `since` on: bounds the memory. Default: all. */
+  receiptsMax?: number
   /** Findings per raw partition after which it looks no further. Default 1,000. */
   findingsMax?: number
 }
@@ -73,7 +75,7 @@ const CHUNK_OFFSETS = 1_000_000
 
 /** Audits every raw partition that ingest ever read. Throws retriable errors when a part cannot be reached. */
 export async function audit(deps: AuditDeps, options: AuditOptions = {}): Promise<AuditReport> {
-  const lanes = await readProgress(deps.sql, options.since)
+  const lanes = await readProgress(deps.sql, options.since, options.receiptsMax)
   // Asked after the receipts were read: what they promise is in the log by then, below these ends.
   const ready = await outcomesLoaded(deps, lanes, options.waitMs ?? WAIT_MS)
   const partitions: PartitionAudit[] = []

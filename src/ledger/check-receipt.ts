@@ -6,8 +6,11 @@ import { decodeOutcomes, describeOutcome, type OffsetOutcome, STORED, sourceHash
 import type { Finding } from './findings.ts'
 import type { LaneProgress, Receipt } from './progress.ts'
 
-/** Receipts must lie side by side, from the beginning to the fence. */
-export function checkTiling(lane: Pick<LaneProgress, 'receipts' | 'nextOffset'>, since: number): Finding[] {
+/** Receipts must lie side by side, from the beginning to the fence, or as far as they were read. */
+export function checkTiling(
+  lane: Pick<LaneProgress, 'receipts' | 'receiptsThrough'>,
+  since: number,
+): Finding[] {
   const findings: Finding[] = []
   let expected = since
   for (const { from, to } of lane.receipts) {
@@ -17,7 +20,7 @@ export function checkTiling(lane: Pick<LaneProgress, 'receipts' | 'nextOffset'>,
     }
     expected = Math.max(expected, to)
   }
-  if (expected < lane.nextOffset) findings.push(missing(expected, lane.nextOffset))
+  if (expected < lane.receiptsThrough) findings.push(missing(expected, lane.receiptsThrough))
   return findings
 }
 

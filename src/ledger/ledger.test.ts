@@ -280,6 +280,15 @@ describe('audit', () => {
     await servers.warehouse.insertRows({ table: EVENTS, rows: again, token: Bun.randomUUIDv7() })
     expect(await watch.check()).toBe(0)
   })
+
+  test('a running audit comes to the newest in steps, and takes no step for a hole', async () => {
+    await clean()
+    await remove('events', 21)
+    const watch = new UnaccountedWatch(deps(), pino({ level: 'silent' }), 2)
+    const found: number[] = []
+    for (let step = 0; step < 3; step++) found.push(await watch.check())
+    expect(found).toEqual([0, 1, 1])
+  })
 })
 
 describe('trace', () => {

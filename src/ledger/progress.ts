@@ -44,6 +44,8 @@ export type LaneProgress = {
   loadedThrough: number
   /** In order of offset; from `since` on. */
   receipts: Receipt[]
+  /** Receipts that begin below were read: `nextOffset`, or the end of the last one when there are more. */
+  receiptsThrough: number
 }
 
 type FenceRow = {
@@ -74,10 +76,14 @@ type ReceiptRow = {
 }
 type LastPlaces = Record<string, [number, number]>
 
-/** `since` per `logId/partition`: offsets below need no second look; receipts that begin there or later are read. */
+/**
+ * `since` per `logId/partition`: offsets below need no second look; receipts that begin there or later are read, per
+ * lane at most `receiptsMax` of them.
+ */
 export async function readProgress(
   sql: Sql,
   since: ReadonlyMap<string, number> = new Map(),
+  receiptsMax?: number,
 ): Promise<LaneProgress[]> {
   return guardState('read the ledger', () =>
     transaction(
@@ -100,7 +106,7 @@ export async function readProgress(
             stored_rows, hash_sum::text AS hash_sum, prev_offset, prev_sub, config_version,
             (extract(epoch FROM created_at) * 1000)::float8 AS decided_ms
           FROM receipt WHERE log_id = ${fence.log_id} AND partition = ${fence.partition} AND from_offset >= ${from}
-          ORDER BY from_offset`
+          ORDER BY from_offset LIMIT ${receiptsMax ?? null}`
           const receipts = rows.map(receiptOf)
           const end = place(fence.last_offset, fence.last_sub)
           lanes.push({
@@ -112,6 +118,7 @@ export async function readProgress(
             loadedPlace,
             loadedThrough: throughOf(receipts, from, fence.next_offset, end, loadedPlace),
             receipts,
+            receiptsThrough: receipts.length === receiptsMax ? receipts.at(-1)!.to : fence.next_offset,
           })
         }
         return lanes

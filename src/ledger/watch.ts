@@ -1,9 +1,14 @@
 /**
  * The audit that never stops: looks again and again at what was loaded since, and tells the sum as a metric. What
- * does not add up is looked at again each time, since it may have been mended.
+ * does not add up is looked at again each time, since it may have been mended. After a start it begins at the first
+ * offset and comes to the newest in steps, so that its memory does not grow with the age of the deployment; behind the first offset
+ * that does not add up it sees one step, until that is mended.
  */
 import { gauge, type Logger } from '../observe/index.ts'
 import { type AuditDeps, audit } from './audit.ts'
+
+/** Receipts per raw partition and step; about 10 MB each. */
+const RECEIPTS_MAX = 20_000
 
 const unaccounted = gauge(
   'headrace_unaccounted_events',
@@ -19,11 +24,13 @@ export class UnaccountedWatch {
   constructor(
     private readonly deps: AuditDeps,
     private readonly logger: Logger,
+    /** At least 2: where a receipt ends, the next one says. */
+    private readonly receiptsMax = RECEIPTS_MAX,
   ) {}
 
   /** Audits what is new; sets the metrics and gives the number of offsets that do not add up. */
   async check(): Promise<number> {
-    const report = await audit(this.deps, { since: this.exactBelow })
+    const report = await audit(this.deps, { since: this.exactBelow, receiptsMax: this.receiptsMax })
     let exact = 0
     for (const { logId, partition, outcomesThrough, findings } of report.partitions) {
       const key = `${logId}/${partition}`
