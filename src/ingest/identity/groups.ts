@@ -89,7 +89,7 @@ function typeIndex(
   const known = types?.get(type)
   if (type.length > GROUP_NAME_LENGTH_MAX || key.length > GROUP_NAME_LENGTH_MAX) {
     const details = {
-      groupType: type.slice(0, 100),
+      groupType: sanitiseText(type.slice(0, 100)),
       groupKey: sanitiseText(key.slice(0, 100)),
       maxLength: GROUP_NAME_LENGTH_MAX,
     }

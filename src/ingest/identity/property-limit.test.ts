@@ -9,7 +9,7 @@ import {
   keepWithin,
   PERSON_PROPERTIES_BYTES_MAX,
 } from './property-limit.ts'
-import type { JsonObject } from './types.ts'
+import type { IdentityEvent, JsonObject } from './types.ts'
 
 const bytesOf = (value: unknown) => Buffer.byteLength(JSON.stringify(value))
 /** About `kib` KiB of two-byte characters. */
@@ -120,4 +120,14 @@ test('a group that would become too large keeps what it had', () => {
   expect(JSON.parse(json)).toEqual({ a: large(200), b: 'old', c: 1 })
   expect(Buffer.byteLength(json)).toBeLessThanOrEqual(GROUP_PROPERTIES_BYTES_MAX)
   expect(warnings).toEqual(['group_properties_too_large', 'group_properties_too_large'])
+})
+
+test.each([
+  ['a property', { set: { [`${'x'.repeat(99)}😀`]: large(600) } }],
+  ['a group type', { groups: { [`${'x'.repeat(99)}${'😀'.repeat(200)}`]: 'k' } }],
+  ['a group', { groups: { org: `${'x'.repeat(99)}${'😀'.repeat(200)}` } }],
+])('the cut name of %s in a warning is text that Postgres holds', (_, more) => {
+  const { stamps } = foldOver([], [event('A', more as Partial<IdentityEvent>)])
+  expect(stamps[0]!.warnings).toHaveLength(1)
+  expect(JSON.stringify(stamps[0]!.warnings)).not.toContain('\\ud')
 })

@@ -7,7 +7,7 @@
  * change brought, the largest first. Sizes are bytes of compact JSON. Cost: nothing measurable below the limit.
  */
 import type { Warning } from '../../event/index.ts'
-import { put } from './sanitise.ts'
+import { put, sanitiseText } from './sanitise.ts'
 import type { IdentityEvent, JsonObject } from './types.ts'
 import type { WorkingPerson } from './workspace.ts'
 
@@ -109,7 +109,7 @@ export function tooLargeWarning(
       ...whose,
       bytesMax,
       leftOut: leftOut.length,
-      keys: leftOut.slice(0, KEYS_TOLD_MAX).map((key) => key.slice(0, KEY_UNITS_TOLD_MAX)),
+      keys: leftOut.slice(0, KEYS_TOLD_MAX).map((key) => sanitiseText(key.slice(0, KEY_UNITS_TOLD_MAX))),
     },
   }
 }
