@@ -21,6 +21,7 @@ import { readSettings } from '../src/catalog/index.ts'
 import { RAW_TOPICS, uuidV7 } from '../src/event/index.ts'
 import { openEmbeddedLog } from '../src/log/index.ts'
 import { createLogger } from '../src/observe/index.ts'
+import { bottleneckOf, type Figures, quantile, report } from './measure.ts'
 
 const BATCH_EVENTS = 50
 const PARTITIONS = 8
@@ -163,12 +164,12 @@ async function load(url: string, bodyName: string): Promise<void> {
   const from = performance.now()
   await Promise.all(Array.from({ length: Number(options.connections) }, connection))
   const seconds = (performance.now() - from) / 1000
-  latencies.sort((a, b) => a - b)
-  const at = (part: number) => latencies[Math.floor(latencies.length * part)] ?? 0
-  process.send?.({ requests: latencies.length, failed, seconds, p50: at(0.5), p99: at(0.99) })
+  const p50Ms = quantile(latencies, 0.5)
+  const p99Ms = quantile(latencies, 0.99)
+  process.send?.({ requests: latencies.length, failed, seconds, p50Ms, p99Ms })
 }
 
-type LoadResult = { requests: number; failed: number; seconds: number; p50: number; p99: number }
+type LoadResult = { requests: number; failed: number; seconds: number; p50Ms: number; p99Ms: number }
 
 /** Starts this file again as a child; `ask` resolves with its next message. */
 function child(args: string[]) {
@@ -190,7 +191,7 @@ function child(args: string[]) {
   return { proc, next }
 }
 
-async function measure(kind: 'capture' | 'floor', bodyName: string): Promise<string[]> {
+async function measure(kind: 'capture' | 'floor', bodyName: string): Promise<Figures> {
   const server = child(['--serve', kind])
   const { url } = await server.next<{ url: string }>()
   const cpu = async () => {
@@ -222,16 +223,19 @@ async function measure(kind: 'capture' | 'floor', bodyName: string): Promise<str
     if (result.failed > 0)
       throw new Error(`${result.failed} of ${result.requests} requests were not answered with 200`)
     const events = result.requests * BODIES[bodyName]!.events
-    return [
-      `${kind} ${bodyName}`,
-      (events / result.seconds).toFixed(0),
-      (result.requests / result.seconds).toFixed(0),
-      (used / events).toFixed(2),
-      (used / result.requests).toFixed(1),
-      result.p50.toFixed(2),
-      result.p99.toFixed(2),
-      `${((used / 1e4 / result.seconds) | 0).toString()} %`,
-    ]
+    const { seconds, p50Ms, p99Ms } = result
+    return {
+      name: `${kind}, ${bodyName}`,
+      eventsPerSecond: events / seconds,
+      cpuUs: { [kind]: used / events },
+      p50Ms,
+      p99Ms,
+      bottleneck: bottleneckOf(
+        { [kind]: used },
+        seconds,
+        kind === 'capture' ? "the disk's sync" : 'the generator',
+      ),
+    }
   } finally {
     server.proc.kill('SIGTERM')
     await server.proc.exited
@@ -288,14 +292,11 @@ function stages(): [string, number][] {
 }
 
 async function main(): Promise<void> {
-  const rows = [['', 'events/s', 'requests/s', 'µs CPU/event', 'µs CPU/request', 'p50 ms', 'p99 ms', 'CPU']]
+  const all: Figures[] = []
   for (const bodyName of Object.keys(BODIES)) {
-    rows.push(await measure('floor', bodyName))
-    rows.push(await measure('capture', bodyName))
+    all.push(await measure('floor', bodyName), await measure('capture', bodyName))
   }
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
-  for (const row of rows)
-    console.log(row.map((cell, i) => (i ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!))).join('  '))
+  report(...all)
   console.log(`\nstages, µs CPU per event of ${(batchBody().length / BATCH_EVENTS).toFixed(0)} bytes:`)
   for (const [name, micros] of stages()) console.log(`  ${name.padEnd(38)} ${micros.toFixed(2)}`)
 }

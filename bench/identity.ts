@@ -6,16 +6,13 @@
  *   bun bench/identity.ts [--seconds 10] [--lanes 1] [--set] [--persons 100000]
  */
 import { randomUUID } from 'node:crypto'
-import { readdirSync, readFileSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { migrateState, openPostgres, type Sql, startEmbeddedPostgres } from '../src/catalog/index.ts'
+import { openPostgres, type Sql } from '../src/catalog/index.ts'
 import { encodeOutcomes, personUuid } from '../src/event/index.ts'
 import { createIdentity, type IdentityEvent } from '../src/ingest/identity/index.ts'
+import { startTestPostgres } from '../test/support/postgres.ts'
+import { bottleneckOf, cpuUsOf, ownCpuUs, quantile, report } from './measure.ts'
 
 const BATCH = 1_000
-const CLOCK_TICKS_PER_S = 100
 const TEAM = 1
 
 const option = (name: string, fallback: number) => {
@@ -87,38 +84,9 @@ function makeEvent(): IdentityEvent {
   return event
 }
 
-/** CPU seconds of the server and its children, from /proc; 0 where there is none. */
-function serverCpuSeconds(postmaster: number): number {
-  let ticks = 0
-  try {
-    for (const pid of readdirSync('/proc')) {
-      if (!/^\d+$/.test(pid)) continue
-      const fields = statOf(pid)
-      if (fields && (Number(pid) === postmaster || Number(fields[1]) === postmaster)) {
-        ticks += Number(fields[11]) + Number(fields[12])
-      }
-    }
-  } catch {
-    return 0
-  }
-  return ticks / CLOCK_TICKS_PER_S
-}
-
-/** Fields of /proc/<pid>/stat from the state on; the name before it may hold spaces. */
-function statOf(pid: string): string[] | undefined {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    return text.slice(text.lastIndexOf(')') + 2).split(' ')
-  } catch {
-    return undefined
-  }
-}
-
-const dataDir = await mkdtemp(join(tmpdir(), 'headrace-bench-identity-'))
-const server = await startEmbeddedPostgres({ dataDir })
-const sql = openPostgres({ url: { socketDir: server.socketDir }, name: 'bench', connectionsMax: lanes * 2 })
+const postgres = await startTestPostgres()
+const sql = openPostgres({ url: postgres.url, name: 'bench', connectionsMax: lanes * 2 })
 try {
-  await migrateState(sql)
   await seed(sql)
   let attempts = 0
   let batches = 0
@@ -171,22 +139,26 @@ try {
   await run(999, performance.now() + 2_000)
   batches = attempts = generateMs = 0
   latencies.length = 0
-  const cpu = process.cpuUsage()
-  const serverCpu = serverCpuSeconds(server.pid)
+  const before = { identity: ownCpuUs(), postgres: cpuUsOf(postgres.pid) }
   const started = performance.now()
   await Promise.all(Array.from({ length: lanes }, (_, i) => run(i, started + seconds * 1_000)))
   const wallS = (performance.now() - started) / 1_000
-  const used = process.cpuUsage(cpu)
   const events = batches * BATCH
-  const ours = (used.user + used.system - generateMs * 1_000) / events
-  const theirs = ((serverCpuSeconds(server.pid) - serverCpu) * 1e6) / events
-  latencies.sort((a, b) => a - b)
-  const at = (q: number) => latencies[Math.floor(latencies.length * q)]!.toFixed(1)
-  console.log(
-    `identity: ${Math.round(events / wallS)} events/s over ${lanes} lane(s); CPU per event ${ours.toFixed(1)} µs ours + ${theirs.toFixed(1)} µs Postgres; batch p50 ${at(0.5)} ms, p99 ${at(0.99)} ms; ${attempts - batches} conflicts in ${batches} batches`,
-  )
+  const used = {
+    // Making the events is not part of it.
+    identity: ownCpuUs() - before.identity - generateMs * 1_000,
+    postgres: cpuUsOf(postgres.pid) - before.postgres,
+  }
+  console.log(`${attempts - batches} conflicts in ${batches} batches`)
+  report({
+    name: `identity, ${lanes} lane${lanes > 1 ? 's' : ''}${everySet ? ', $set on every event' : ''}`,
+    eventsPerSecond: events / wallS,
+    cpuUs: { identity: used.identity / events, postgres: used.postgres / events },
+    p50Ms: quantile(latencies, 0.5),
+    p99Ms: quantile(latencies, 0.99),
+    bottleneck: bottleneckOf(used, wallS, 'the answers of Postgres', ['postgres']),
+  })
 } finally {
   await sql.end({ timeout: 1 })
-  await server.stop()
-  await rm(dataDir, { recursive: true, force: true })
+  await postgres.stop()
 }

@@ -5,7 +5,7 @@
  *
  *   bun bench/ingest.ts [events = 200000] [known persons = 50000]
  */
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ensureDefaultProject, ProjectCatalog, readSettings } from '../src/catalog/index.ts'
@@ -14,13 +14,15 @@ import { startIngest } from '../src/ingest/index.ts'
 import { type LogRecord, openEmbeddedLog } from '../src/log/index.ts'
 import { createLogger } from '../src/observe/index.ts'
 import { startTestPostgres } from '../test/support/postgres.ts'
+import { waitFor } from '../test/support/wait-for.ts'
+import { bottleneckOf, cpuUsOf, ownCpuUs, report } from './measure.ts'
 
 const EVENTS = Number(process.argv[2] ?? 200_000)
 const PERSONS = Number(process.argv[3] ?? 50_000)
 const PARTITIONS = 8
 const EVENT_BYTES = 1_200
 const SEND_RECORDS = 2_000
-const TICKS_PER_SECOND = 100
+const WITHIN_MS = 600_000
 
 const dir = mkdtempSync(join(tmpdir(), 'headrace-bench-'))
 const postgres = await startTestPostgres()
@@ -35,7 +37,7 @@ try {
   await seedPersons()
   await fillRaw()
   const projects = new ProjectCatalog(postgres.sql)
-  const before = { own: process.cpuUsage(), postgres: postgresCpu() }
+  const before = { ingest: ownCpuUs(), postgres: cpuUsOf(postgres.pid) }
   const started = performance.now()
   const ingest = await startIngest({
     settings,
@@ -45,23 +47,20 @@ try {
     partitions: PARTITIONS,
     logger: createLogger('bench', 'warn'),
     fatal: (error) => {
-      throw error
+      console.error(error)
+      process.exit(1)
     },
   })
   await untilProduced()
   const seconds = (performance.now() - started) / 1000
-  const own = process.cpuUsage(before.own)
-  const ownUs = (own.user + own.system) / EVENTS
-  const postgresUs = ((postgresCpu() - before.postgres) * 1e6) / EVENTS
-  console.log(
-    `ingest                  ${Math.round(EVENTS / seconds)} events/s (${EVENTS} events, ${PERSONS} persons, ${PARTITIONS} partitions)`,
-  )
-  console.log(
-    `cpu                     ${ownUs.toFixed(1)} µs per event here, ${postgresUs.toFixed(1)} µs in Postgres`,
-  )
-  console.log(
-    `bottleneck              ${ownUs > postgresUs ? 'this process: one core of JavaScript' : 'Postgres'}`,
-  )
+  const used = { ingest: ownCpuUs() - before.ingest, postgres: cpuUsOf(postgres.pid) - before.postgres }
+  console.log(`${EVENTS} events, ${PERSONS} persons, ${PARTITIONS} partitions`)
+  report({
+    name: 'ingest',
+    eventsPerSecond: EVENTS / seconds,
+    cpuUs: { ingest: used.ingest / EVENTS, postgres: used.postgres / EVENTS },
+    bottleneck: bottleneckOf(used, seconds, 'the answers of Postgres and the log', ['postgres']),
+  })
   await ingest.stop()
   await projects.close()
 
@@ -86,12 +85,12 @@ try {
   }
 
   async function untilProduced(): Promise<void> {
-    for (;;) {
-      const [row] =
-        await postgres.sql`SELECT coalesce(sum(next_offset), 0)::bigint AS n FROM ingest_fence WHERE topic = ${TOPICS.raw}`
-      if (row!.n >= EVENTS) return
-      await Bun.sleep(50)
+    const isProduced = async () => {
+      const [row] = await postgres.sql`
+        SELECT coalesce(sum(next_offset), 0)::bigint AS n FROM ingest_fence WHERE topic = ${TOPICS.raw}`
+      return row!.n >= EVENTS
     }
+    await waitFor('end of ingest', isProduced, WITHIN_MS)
   }
 } finally {
   await log.close()
@@ -143,23 +142,4 @@ function rawRecord(index: number): LogRecord {
     header,
     value: Buffer.from(JSON.stringify(body)),
   }
-}
-
-/** Seconds of the postmaster and all its children, ended ones included. */
-function postgresCpu(): number {
-  const pids = [postgres.pid, ...childrenOf(postgres.pid)]
-  return pids.reduce((sum, pid) => sum + cpuOf(pid), 0)
-}
-
-function childrenOf(pid: number): number[] {
-  return readdirSync(`/proc/${pid}/task`).flatMap((task) => {
-    const children = readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').trim()
-    return children === '' ? [] : children.split(' ').map(Number)
-  })
-}
-
-function cpuOf(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
-  const ticks = [11, 12, 13, 14].slice(0, pid === postgres.pid ? 4 : 2).map((i) => Number(fields[i]))
-  return ticks.reduce((sum, n) => sum + n, 0) / TICKS_PER_SECOND
 }

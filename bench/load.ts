@@ -5,11 +5,11 @@
  *
  * This process writes the log and counts; the loader and the engine are children, Postgres is the embedded one.
  */
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { migrateState, openPostgres, startEmbeddedPostgres } from '../src/catalog/index.ts'
+import { openPostgres } from '../src/catalog/index.ts'
 import {
   EVENTS,
   type EventRow,
@@ -22,8 +22,12 @@ import {
 import { startLoad } from '../src/load/index.ts'
 import { type LogRecord, openEmbeddedLog } from '../src/log/index.ts'
 import { createLogger, metricsText } from '../src/observe/index.ts'
-import { migrateWarehouse, openWarehouse, WAREHOUSE_PROCESS_ENV } from '../src/warehouse/index.ts'
+import { openWarehouse } from '../src/warehouse/index.ts'
 import { plainEventRow } from '../test/support/event-row.ts'
+import { startTestPostgres } from '../test/support/postgres.ts'
+import { waitFor } from '../test/support/wait-for.ts'
+import { startTestWarehouse } from '../test/support/warehouse.ts'
+import { bottleneckOf, cpuUsOf, peakMemoryMb, report } from './measure.ts'
 
 const { values: options } = parseArgs({
   options: {
@@ -43,6 +47,7 @@ type LoaderOptions = {
   unixSocket: string
 }
 
+const WITHIN_MS = 600_000
 const PROPERTIES = JSON.stringify({
   $os: 'Mac OS X',
   $browser: 'Chrome',
@@ -74,13 +79,6 @@ function row(logId: string, partition: number, offset: number, nowMs: number): E
   })
 }
 
-/** CPU seconds that a process has used, user and system. */
-async function cpuSeconds(pid: number): Promise<number> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / 100
-}
-
 async function readyLine(child: Bun.Subprocess<'ignore' | 'inherit', 'pipe', 'inherit'>): Promise<string> {
   let text = ''
   for await (const chunk of child.stdout as ReadableStream<Uint8Array> & AsyncIterable<Uint8Array>) {
@@ -108,16 +106,9 @@ async function measure(): Promise<void> {
   const rows = Number(options.rows)
   const partitions = Number(options.partitions)
   const dir = await mkdtemp(join(tmpdir(), 'headrace-bench-load-'))
-  const postgres = await startEmbeddedPostgres({ dataDir: join(dir, 'state') })
-  const sql = openPostgres({ url: { socketDir: postgres.socketDir }, name: 'bench', connectionsMax: 4 })
-  await migrateState(sql)
-  const engine = Bun.spawn(
-    [process.execPath, join(import.meta.dir, '../src/warehouse/embedded/process.ts'), join(dir, 'warehouse')],
-    { env: { ...process.env, ...WAREHOUSE_PROCESS_ENV }, stdout: 'pipe', stderr: 'inherit', stdin: 'ignore' },
-  )
-  const warehouseUrl = (await readyLine(engine)).slice('ready '.length)
-  const warehouse = openWarehouse({ url: warehouseUrl })
-  await migrateWarehouse(warehouse)
+  const [postgres, engine] = await Promise.all([startTestPostgres(), startTestWarehouse()])
+  const { sql } = postgres
+  const { warehouse } = engine
   const log = await openEmbeddedLog({ dir: join(dir, 'log') })
   for (const name of ROW_TOPICS) {
     await log.createTopic({
@@ -132,34 +123,35 @@ async function measure(): Promise<void> {
   const unixSocket = join(dir, 'metrics.sock')
   const child: LoaderOptions = {
     dir: join(dir, 'log'),
-    socketDir: postgres.socketDir,
-    warehouseUrl,
+    socketDir: postgres.url.socketDir,
+    warehouseUrl: engine.url,
     partitions,
     flushRows: Number(options['flush-rows']),
     unixSocket,
   }
-  const engineBefore = await cpuSeconds(engine.pid)
-  const startedMs = performance.now()
   const loader = Bun.spawn([process.execPath, import.meta.path, '--loader', JSON.stringify(child)], {
     stdout: 'pipe',
     stderr: 'inherit',
     stdin: 'ignore',
   })
   await readyLine(loader)
-  const loaderBefore = await cpuSeconds(loader.pid)
+  const before = { loader: cpuUsOf(loader.pid), engine: cpuUsOf(engine.pid) }
   const firstMs = performance.now()
-  for (;;) {
+  let last = ''
+  const isLoaded = async () => {
     const [fence] = await sql`
       SELECT (SELECT coalesce(sum(next_offset), 0)::bigint FROM load_fence WHERE topic = 'events') AS loaded,
              (SELECT count(*) FROM load_intent WHERE state = 'open') AS open`
-    if (fence!.loaded >= rows && fence!.open === 0) break
-    if (performance.now() - startedMs > 600_000) throw new Error(`stuck at ${JSON.stringify(fence)}`)
-    await Bun.sleep(50)
+    last = JSON.stringify(fence)
+    return fence!.loaded >= rows && fence!.open === 0
   }
+  await waitFor('end of the load', isLoaded, WITHIN_MS, () => last)
   const seconds = (performance.now() - firstMs) / 1000
-  const loaderCpu = (await cpuSeconds(loader.pid)) - loaderBefore
-  const engineCpu = (await cpuSeconds(engine.pid)) - engineBefore
-  const peak = /VmHWM:\s+(\d+)/.exec(await readFile(`/proc/${loader.pid}/status`, 'utf8'))![1]
+  const used = {
+    loader: cpuUsOf(loader.pid) - before.loader,
+    engine: cpuUsOf(engine.pid) - before.engine,
+  }
+  const peakMb = peakMemoryMb(loader.pid)
   const metrics = await (await fetch('http://localhost/metrics', { unix: unixSocket })).text()
   const [found] = await warehouse.query<{ n: number; sources: number }>(
     'SELECT count() AS n, uniqExact(_partition, _offset) AS sources FROM events',
@@ -167,24 +159,20 @@ async function measure(): Promise<void> {
   if (found!.n !== rows || found!.sources !== rows)
     throw new Error(`${JSON.stringify(found)} of ${rows} rows`)
   console.log(
-    [
-      `${rows} rows of ${Math.round(bytes / rows)} bytes, ${partitions} partitions, cuts of ${options['flush-rows']} rows or more`,
-      `rows/s             ${Math.round(rows / seconds)}`,
-      `loader CPU µs/row  ${((loaderCpu * 1e6) / rows).toFixed(1)}`,
-      `engine CPU µs/row  ${((engineCpu * 1e6) / rows).toFixed(1)}`,
-      `insert time        p50 ≤ ${quantile(metrics, 0.5)} s, p99 ≤ ${quantile(metrics, 0.99)} s, ${inserts(metrics)} inserts`,
-      `loader peak memory ${Math.round(Number(peak) / 1024)} MB`,
-      `bottleneck         ${engineCpu > loaderCpu ? 'engine' : 'loader'} CPU`,
-    ].join('\n'),
+    `${rows} rows of ${Math.round(bytes / rows)} bytes, ${partitions} partitions, cuts of ${options['flush-rows']} rows or more; ${inserts(metrics)} inserts; loader at most ${Math.round(peakMb)} MB`,
   )
+  report({
+    name: 'load, catch-up, p50 and p99 of an insert',
+    eventsPerSecond: rows / seconds,
+    cpuUs: { loader: used.loader / rows, engine: used.engine / rows },
+    p50Ms: insertMs(metrics, 0.5),
+    p99Ms: insertMs(metrics, 0.99),
+    bottleneck: bottleneckOf(used, seconds, 'the waiting rows: cuts are made by time', ['engine']),
+  })
   loader.kill('SIGTERM')
   await loader.exited
-  await warehouse.close()
-  engine.kill('SIGTERM')
-  await engine.exited
   await log.close()
-  await sql.end({ timeout: 1 })
-  await postgres.stop()
+  await Promise.all([engine.stop(), postgres.stop()])
   await rm(dir, { recursive: true, force: true })
 }
 
@@ -221,14 +209,14 @@ async function fill(
 }
 
 /** Upper bound of the bucket in which the quantile of the insert time of `events` lies. */
-function quantile(metrics: string, q: number): string {
+function insertMs(metrics: string, q: number): number {
   const buckets = [
     ...metrics.matchAll(
       /headrace_load_insert_seconds_bucket\{(?=[^}]*table="events")(?:[^}]*,)?le="([^"]+)"[^}]*\} (\d+)/g,
     ),
-  ].map(([, le, n]) => ({ le: le!, n: Number(n) }))
+  ].map(([, le, n]) => ({ le: Number(le), n: Number(n) }))
   const all = buckets.at(-1)?.n ?? 0
-  return buckets.find(({ n }) => n >= all * q)?.le ?? '?'
+  return (buckets.find(({ n }) => n >= all * q)?.le ?? 0) * 1000
 }
 
 function inserts(metrics: string): string {

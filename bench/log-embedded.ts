@@ -10,6 +10,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Log, openEmbeddedLog } from '../src/log/index.ts'
+import { bottleneckOf, ownCpuUs, quantile, report } from './measure.ts'
 
 const SECONDS = Number(process.argv[2] ?? 5)
 const SENDERS = 8
@@ -18,15 +19,6 @@ const BATCH = 50
 const VALUE_BYTES = 1_000
 const HEADER_BYTES = 200
 
-function cpuUs(): number {
-  const { user, system } = process.cpuUsage()
-  return user + system
-}
-
-function percentile(sorted: number[], part: number): number {
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? 0
-}
-
 /** One measured run; `spread` says whether a batch goes to all partitions, as capture's does, or to one. */
 async function sendAll(log: Log, topic: string, spread: boolean): Promise<number> {
   const header = Buffer.alloc(HEADER_BYTES, 104)
@@ -34,7 +26,7 @@ async function sendAll(log: Log, topic: string, spread: boolean): Promise<number
   const latencies: number[] = []
   let sent = 0
   const beganMs = performance.now()
-  const beganUs = cpuUs()
+  const beganUs = ownCpuUs()
   await Promise.all(
     Array.from({ length: SENDERS }, async (_, sender) => {
       const producer = log.producer({ name: `sender ${sender}`, deadlineMs: 10_000 })
@@ -53,16 +45,21 @@ async function sendAll(log: Log, topic: string, spread: boolean): Promise<number
     }),
   )
   const seconds = (performance.now() - beganMs) / 1000
-  latencies.sort((a, b) => a - b)
-  console.log(
-    `send, ${spread ? 'each batch over 8 partitions' : 'each sender to its partition'}: ${Math.round(sent / seconds)} events/s, ${((cpuUs() - beganUs) / sent).toFixed(1)} µs CPU per event, send p50 ${percentile(latencies, 0.5).toFixed(2)} ms, p99 ${percentile(latencies, 0.99).toFixed(2)} ms`,
-  )
+  const us = ownCpuUs() - beganUs
+  report({
+    name: `log, send, ${spread ? 'each batch over 8 partitions' : 'each sender to its partition'}`,
+    eventsPerSecond: sent / seconds,
+    cpuUs: { log: us / sent },
+    p50Ms: quantile(latencies, 0.5),
+    p99Ms: quantile(latencies, 0.99),
+    bottleneck: bottleneckOf({ log: us }, seconds, "the disk's sync"),
+  })
   return sent
 }
 
 async function readAll(log: Log, topic: string): Promise<void> {
   const beganMs = performance.now()
-  const beganUs = cpuUs()
+  const beganUs = ownCpuUs()
   let records = 0
   await Promise.all(
     Array.from({ length: PARTITIONS }, async (_, partition) => {
@@ -71,9 +68,13 @@ async function readAll(log: Log, topic: string): Promise<void> {
     }),
   )
   const seconds = (performance.now() - beganMs) / 1000
-  console.log(
-    `read: ${Math.round(records / seconds)} events/s, ${((cpuUs() - beganUs) / records).toFixed(2)} µs CPU per event`,
-  )
+  const us = ownCpuUs() - beganUs
+  report({
+    name: `log, read, ${topic}`,
+    eventsPerSecond: records / seconds,
+    cpuUs: { log: us / records },
+    bottleneck: bottleneckOf({ log: us }, seconds, 'the disk'),
+  })
 }
 
 const dir = await mkdtemp(join(tmpdir(), 'headrace-bench-log-'))

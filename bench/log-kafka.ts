@@ -6,6 +6,7 @@
 
 import { type KafkaLogOptions, openKafkaLog } from '../src/log/index.ts'
 import { kafkaMissing, startKafka } from '../test/support/kafka.ts'
+import { ownCpuUs, quantile, report } from './measure.ts'
 
 const PARTITIONS = 8
 const BATCH = 50
@@ -37,15 +38,12 @@ const values = Array.from({ length: 1_000 }, (_, i) =>
   ),
 )
 
-type Figures = { perSecond: number; microsecondsPerEvent: number }
-
-async function measure(count: number, work: () => Promise<void>): Promise<Figures> {
-  const cpu = process.cpuUsage()
+async function measure(count: number, work: () => Promise<void>) {
+  const before = ownCpuUs()
   const started = performance.now()
   await work()
   const seconds = (performance.now() - started) / 1000
-  const used = process.cpuUsage(cpu)
-  return { perSecond: count / seconds, microsecondsPerEvent: (used.user + used.system) / count }
+  return { eventsPerSecond: count / seconds, cpuUs: { log: (ownCpuUs() - before) / count } }
 }
 
 const kafka = await startKafka({ brokers: 1 })
@@ -77,8 +75,6 @@ try {
   await produce(WARM_UP)
   latenciesMs.length = 0
   const produced = await measure(events, () => produce(events))
-  latenciesMs.sort((a, b) => a - b)
-  const at = (share: number) => latenciesMs[Math.floor(latenciesMs.length * share)]!.toFixed(1)
 
   const bounds = await Promise.all(Array.from({ length: PARTITIONS }, (_, p) => log.bounds('bench', p)))
   const total = bounds.reduce((sum, { end }) => sum + end, 0)
@@ -98,16 +94,20 @@ try {
   await log.close()
 
   const bytes = HEADER.length + values.reduce((sum, value) => sum + value.length, 0) / values.length
-  const line = (what: string, { perSecond, microsecondsPerEvent }: Figures) =>
-    `${what.padEnd(8)} ${Math.round(perSecond).toLocaleString('en')} events/s, ${microsecondsPerEvent.toFixed(2)} CPU µs per event`
   console.log(
-    `Kafka, one broker, ${events} events of ${Math.round(bytes)} bytes in batches of ${BATCH}, compression ${compression}`,
+    `Kafka, one broker, ${events} events of ${Math.round(bytes)} bytes in batches of ${BATCH}, ${AT_ONCE} at once, compression ${compression}`,
   )
-  console.log(
-    `${line('produce', produced)}, a send takes p50 ${at(0.5)} ms, p99 ${at(0.99)} ms with ${AT_ONCE} at once`,
+  const bottleneck = 'the cores are shared with the broker'
+  report(
+    {
+      name: 'kafka, produce',
+      ...produced,
+      p50Ms: quantile(latenciesMs, 0.5),
+      p99Ms: quantile(latenciesMs, 0.99),
+      bottleneck,
+    },
+    { name: 'kafka, consume', ...consumed, bottleneck },
   )
-  console.log(line('consume', consumed))
-  console.log('bottleneck: the cores are shared with the broker')
 } finally {
   await kafka.stop()
 }

@@ -5,10 +5,11 @@
  *
  *   bun bench/sustained.ts [events per second = 5000] [seconds = 60]
  */
-import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { uuidV7 } from '../src/event/index.ts'
 import { type Product, startProduct } from '../test/support/product.ts'
+import { waitFor } from '../test/support/wait-for.ts'
+import { bottleneckOf, cpuUsOf, quantile, report } from './measure.ts'
 
 const RATE = Number(process.argv[2] ?? 5_000)
 const SECONDS = Number(process.argv[3] ?? 60)
@@ -17,7 +18,7 @@ const EVENT_BYTES = 1_000
 const PROBE_MS = 500
 const PROBE_POLL_MS = 25
 const IDS = 20_000
-const TICKS_PER_SECOND = 100
+const STORED_WITHIN_MS = 120_000
 
 const product = await startProduct()
 try {
@@ -27,7 +28,7 @@ try {
 }
 
 async function measure(p: Product): Promise<void> {
-  const before = await cpuSeconds(p)
+  const before = await cpuUsByRole(p)
   const probes: number[] = []
   const probing = new AbortController()
   const prober = probe(p, probes, probing.signal)
@@ -49,27 +50,33 @@ async function measure(p: Product): Promise<void> {
   await prober
   await untilStored(p, sent)
   const behind = (performance.now() - started) / 1000 - seconds
-  const after = await cpuSeconds(p)
+  const after = await cpuUsByRole(p)
   const [fresh] = await p.sql<{ p50: number; p99: number }>(
     `SELECT quantile(0.5)(d) AS p50, quantile(0.99)(d) AS p99
      FROM (SELECT dateDiff('millisecond', created_at, inserted_at) AS d FROM events WHERE event = 'bench')`,
   )
   console.log(
-    `rate                    ${Math.round(sent / seconds)} events/s for ${seconds.toFixed(1)} s, ${sent} events; all stored ${behind.toFixed(1)} s after the last answer`,
+    `${sent} events in ${seconds.toFixed(1)} s; all stored ${behind.toFixed(1)} s after the last answer`,
   )
-  console.log(`answer                  p50 ${quantile(answers, 0.5)} ms, p99 ${quantile(answers, 0.99)} ms`)
+  const ms = (values: number[], q: number) => Math.round(quantile(values, q))
+  console.log(`answer: p50 ${ms(answers, 0.5)} ms, p99 ${ms(answers, 0.99)} ms`)
   console.log(
-    `answer to queryable     p50 ${quantile(probes, 0.5)} ms, p99 ${quantile(probes, 0.99)} ms, max ${quantile(probes, 1)} ms (${probes.length} probes)`,
+    `answer to queryable: p50 ${ms(probes, 0.5)} ms, p99 ${ms(probes, 0.99)} ms, max ${ms(probes, 1)} ms (${probes.length} probes)`,
   )
   console.log(
-    `capture to insert       p50 ${Math.round(fresh!.p50)} ms, p99 ${Math.round(fresh!.p99)} ms (all events)`,
+    `capture to insert: p50 ${Math.round(fresh!.p50)} ms, p99 ${Math.round(fresh!.p99)} ms (all events)`,
   )
-  for (const [role, used] of Object.entries(after)) {
-    const cpu = used - (before[role] ?? 0)
-    console.log(
-      `cpu ${role.padEnd(19)} ${((cpu * 1e6) / sent).toFixed(1)} µs per event, ${((cpu / seconds) * 100).toFixed(0)} % of a core`,
-    )
-  }
+  const used = Object.fromEntries(
+    Object.entries(after).map(([role, us]) => [role, us - (before[role] ?? 0)] as const),
+  )
+  report({
+    name: `all roles at ${RATE} events/s, p50 and p99 from the answer to queryable`,
+    eventsPerSecond: sent / seconds,
+    cpuUs: Object.fromEntries(Object.entries(used).map(([role, us]) => [role, us / sent])),
+    p50Ms: quantile(probes, 0.5),
+    p99Ms: quantile(probes, 0.99),
+    bottleneck: bottleneckOf(used, seconds + behind, 'none: the rate is given', ['postgres', 'warehouse']),
+  })
 }
 
 async function send(p: Product, first: number, answers: number[]): Promise<void> {
@@ -126,39 +133,23 @@ async function probe(p: Product, latencies: number[], signal: AbortSignal): Prom
 }
 
 async function untilStored(p: Product, expected: number): Promise<void> {
-  for (const until = performance.now() + 120_000; ; ) {
+  let stored = 0
+  const isStored = async () => {
     const [row] = await p.sql<{ n: number }>("SELECT count() AS n FROM events WHERE event = 'bench'")
-    if (Number(row!.n) >= expected) return
-    if (performance.now() > until) throw new Error(`${row!.n} of ${expected} events are stored`)
-    await delay(100)
+    stored = Number(row!.n)
+    return stored >= expected
   }
+  await waitFor(
+    'end of the load',
+    isStored,
+    STORED_WITHIN_MS,
+    () => `${stored} of ${expected} events are stored`,
+  )
 }
 
-/** User and system time of each role and its children so far, from /proc. */
-async function cpuSeconds(p: Product): Promise<Record<string, number>> {
-  const seconds: Record<string, number> = {}
-  for (const [role, pid] of Object.entries(await p.pids()))
-    seconds[role] = tree(pid).reduce((sum, one) => sum + cpuOf(one), 0)
-  return seconds
-}
-
-/** Postgres works in children of its postmaster; other roles have none, and the supervisor's children are roles. */
-function tree(pid: number): number[] {
-  if (!readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('postgres')) return [pid]
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
-  return [pid, ...(children === '' ? [] : children.split(' ').map(Number))]
-}
-
-function cpuOf(pid: number): number {
-  try {
-    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
-    return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND
-  } catch {
-    return 0
-  }
-}
-
-function quantile(values: number[], q: number): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  return Math.round(sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? 0)
+/** CPU of each role so far; Postgres works in children of its postmaster, the supervisor's children are roles. */
+async function cpuUsByRole(p: Product): Promise<Record<string, number>> {
+  const pids = await p.pids()
+  const roles = new Set(Object.values(pids))
+  return Object.fromEntries(Object.entries(pids).map(([role, pid]) => [role, cpuUsOf(pid, roles)]))
 }

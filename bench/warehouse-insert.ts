@@ -5,10 +5,10 @@
  *
  * `bun bench/warehouse-insert.ts [inserts]`
  */
-import { readFileSync } from 'node:fs'
 import { EVENTS } from '../src/event/index.ts'
 import { plainEventRow } from '../test/support/event-row.ts'
 import { startTestWarehouse } from '../test/support/warehouse.ts'
+import { bottleneckOf, cpuUsOf, ownCpuUs, quantile, report, usageOf } from './measure.ts'
 
 const ROWS = 50_000
 const inserts = Number(process.argv[2] ?? 8)
@@ -23,35 +23,35 @@ try {
   const bytes = warm.reduce((sum, row) => sum + row.length, 0) / ROWS
   let clientUs = 0
   let engineUs = 0
-  let wallMs = 0
+  const latencies: number[] = []
   for (let i = 1; i <= inserts; i++) {
     const rows = makeRows(i * ROWS)
     Bun.gc(true)
-    const engineBefore = processCpuUs(test.pid)
-    const clientBefore = process.cpuUsage()
+    const engineBefore = cpuUsOf(test.pid)
+    const clientBefore = ownCpuUs()
     const started = performance.now()
     await test.warehouse.insertRows({ table: EVENTS, rows, token: `insert-${i}` })
-    wallMs += performance.now() - started
-    const client = process.cpuUsage(clientBefore)
-    clientUs += client.user + client.system
-    engineUs += processCpuUs(test.pid) - engineBefore
+    latencies.push(performance.now() - started)
+    clientUs += ownCpuUs() - clientBefore
+    engineUs += cpuUsOf(test.pid) - engineBefore
   }
   const [stored] = await test.warehouse.query<{ rows: number; bytes: number }>(
     "SELECT sum(rows) AS rows, sum(bytes_on_disk) AS bytes FROM system.parts WHERE active AND table = 'events'",
   )
   const count = inserts * ROWS
   if (stored?.rows !== count + ROWS) throw new Error(`${count + ROWS} rows sent, ${stored?.rows} stored`)
+  const seconds = latencies.reduce((sum, ms) => sum + ms, 0) / 1000
   console.log(
-    JSON.stringify({
-      bench: 'warehouse-insert',
-      rowBytes: Math.round(bytes),
-      rowsPerSecond: Math.round(count / (wallMs / 1000)),
-      clientCpuUsPerRow: round(clientUs / count),
-      engineCpuUsPerRow: round(engineUs / count),
-      storedBytesPerRow: Math.round(stored.bytes / stored.rows),
-      engineResidentMb: Math.round(residentBytes(test.pid) / 1e6),
-    }),
+    `${ROWS} rows of ${Math.round(bytes)} bytes an insert, ${Math.round(stored.bytes / stored.rows)} bytes a row stored, engine ${Math.round(usageOf(test.pid).memoryMb)} MB`,
   )
+  report({
+    name: 'warehouse, insert',
+    eventsPerSecond: count / seconds,
+    cpuUs: { client: clientUs / count, engine: engineUs / count },
+    p50Ms: quantile(latencies, 0.5),
+    p99Ms: quantile(latencies, 0.99),
+    bottleneck: bottleneckOf({ client: clientUs, engine: engineUs }, seconds, 'the disk', ['engine']),
+  })
 } finally {
   await test.stop()
 }
@@ -95,18 +95,4 @@ function makeRows(from: number): Uint8Array[] {
       }),
     )
   })
-}
-
-/** User and system time of a process so far, all threads. */
-function processCpuUs(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
-  return (Number(fields[11]) + Number(fields[12])) * 10_000
-}
-
-function residentBytes(pid: number): number {
-  return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) * 1024
-}
-
-function round(value: number): number {
-  return Math.round(value * 10) / 10
 }

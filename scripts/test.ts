@@ -64,7 +64,7 @@ function findSuites(texts: string[]): Suite[] {
     .sort()
   const all: Suite[] = [
     ...folders.map((name) => ({ name, files: under(name), coverage: true })),
-    ...['scripts', 'test/support', 'test/e2e', 'test/faults'].map((name) => ({
+    ...['scripts', 'bench', 'test/support', 'test/e2e', 'test/faults'].map((name) => ({
       name,
       files: under(name),
       coverage: false,
