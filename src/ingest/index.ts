@@ -67,7 +67,12 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
     await worker?.stop()
     if (workers.get(partition) === worker) workers.delete(partition)
   }
-  const member = await log.join({
+  const mover = startMover({
+    ...deps,
+    producer: workerDeps.producer,
+    lane: () => [...workers.values()][0]?.outputLane(),
+  })
+  const joining = log.join({
     group: INGEST_GROUP,
     topics: [...RAW_TOPICS],
     assigned(partition) {
@@ -78,6 +83,7 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
     async revoked(partition) {
       owned.delete(partition)
       await end(partition)
+      await mover.released(partition)
       logger.info({ partition }, 'partition handed over')
     },
     lost(partition) {
@@ -86,17 +92,18 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
       void end(partition)
     },
   })
+  const member = await joining.catch(async (error: unknown) => {
+    // The caller may try again: nothing of this try may stay.
+    await mover.stop()
+    await workerDeps.producer.close()
+    throw error
+  })
   const commits = setInterval(() => {
     const positions = [...workers.values()].flatMap((worker) => worker.positions())
     member
       .commit(positions)
       .catch((error) => logger.debug({ code: error.code }, `positions not shown: ${error.message}`))
   }, COMMIT_MS)
-  const mover = startMover({
-    ...deps,
-    producer: workerDeps.producer,
-    lane: () => [...workers.values()][0]?.outputLane(),
-  })
   return {
     async stop() {
       clearInterval(commits)

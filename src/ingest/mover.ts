@@ -21,16 +21,40 @@ export type MoverDeps = {
   /** A partition that this process may write now; undefined when it owns none. */
   lane(): OutputLane | undefined
   fatal(error: unknown): void
+  /** How often it looks for work. */
+  lookMs?: number
 }
 
-/** Begins to look; `stop` resolves when no chunk is at hand any more. */
-export function startMover(deps: MoverDeps): { stop(): Promise<void> } {
+export type Mover = {
+  /** The partition that it writes now. */
+  writing(): number | undefined
+  /** Resolves when it does not write `partition`; nobody may give it that one any more. */
+  released(partition: number): Promise<void>
+  /** Resolves when no chunk is at hand any more. */
+  stop(): Promise<void>
+}
+
+type Write = { partition: number; done: Promise<unknown> }
+
+/** Begins to look. */
+export function startMover(deps: MoverDeps): Mover {
   let stopping = false
+  let write: Write | undefined
   let working = Promise.resolve()
+  const begin = (begun: Write): void => {
+    write = begun
+    void begun.done.then(() => {
+      if (write === begun) write = undefined
+    })
+  }
   const timer = setInterval(() => {
-    working = working.then(() => (stopping ? undefined : workOff(deps, () => stopping)))
-  }, LOOK_MS)
+    working = working.then(() => (stopping ? undefined : workOff(deps, () => stopping, begin)))
+  }, deps.lookMs ?? LOOK_MS)
   return {
+    writing: () => write?.partition,
+    async released(partition) {
+      if (write?.partition === partition) await write.done
+    },
     async stop() {
       stopping = true
       clearInterval(timer)
@@ -39,12 +63,20 @@ export function startMover(deps: MoverDeps): { stop(): Promise<void> } {
   }
 }
 
-async function workOff(deps: MoverDeps, stopped: () => boolean): Promise<void> {
+async function workOff(
+  deps: MoverDeps,
+  stopped: () => boolean,
+  begin: (write: Write) => void,
+): Promise<void> {
   try {
-    for (let lane = deps.lane(); lane && !stopped(); lane = deps.lane()) {
+    while (deps.lane() && !stopped()) {
       const chunk = await moveMappings(deps.sql, CHUNK_IDS)
-      if (!chunk) return
-      await deps.producer.send(stateRecords(chunk.stateRows, lane, 0))
+      // Asked anew, and told before anything else can happen: the partition may be about to go to another process.
+      const lane = deps.lane()
+      if (!chunk || !lane) return
+      const sent = deps.producer.send(stateRecords(chunk.stateRows, lane, 0))
+      begin({ partition: lane.partition, done: sent.catch(() => {}) })
+      await sent
       await chunk.acknowledge()
       deps.logger.info({ ids: chunk.moved }, 'distinct ids moved to the person that theirs was merged into')
     }
