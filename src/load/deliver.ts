@@ -29,7 +29,7 @@ import { askPresence, type Presence } from './check-sources.ts'
 import { buryRow } from './dead-letter.ts'
 import type { Hold } from './hold-intent.ts'
 import { markDone, markRefused, markRepair, replaceByChildren } from './intent.ts'
-import { LOAD_DOCS, loadMetrics } from './metrics.ts'
+import { loadMetrics } from './metrics.ts'
 import { BACKOFF } from './wait.ts'
 
 /** Test hook: called when a step is reached; production passes nothing. */
@@ -136,7 +136,7 @@ async function repair(deps: DeliverDeps, hold: Hold, batch: Batch, why: string):
   const { id } = hold.intent
   await hold.write((tx) => markRepair(tx, id, why))
   deps.logger.error(
-    { table: batch.table, intent: id, rows: batch.rows.length, docs: `${LOAD_DOCS}#repair` },
+    { table: batch.table, intent: id, rows: batch.rows.length, docs: 'docs/runbooks/load.md#repair' },
     `load intent ${id} goes to repair: ${why}`,
   )
   return 'repair'
@@ -166,7 +166,7 @@ async function refused(deps: DeliverDeps, hold: Hold, batch: Batch, error: Headr
       intent: id,
       rows: batch.rows.length,
       code: error.code,
-      docs: `${LOAD_DOCS}#refused-rows`,
+      docs: 'docs/runbooks/load.md#refused-rows',
     },
     `ClickHouse refuses an insert of ${batch.rows.length} rows; it is halved to find the row: ${error.message}`,
   )

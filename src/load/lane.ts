@@ -19,7 +19,7 @@ import { CUT_LIMITS, planCut } from './cut.ts'
 import { deliver } from './deliver.ts'
 import { holdIntent } from './hold-intent.ts'
 import { writeIntent } from './intent.ts'
-import { LOAD_DOCS, loadMetrics } from './metrics.ts'
+import { loadMetrics } from './metrics.ts'
 import type { PartitionInput } from './partition-input.ts'
 import { type SettleDeps, settlePartition } from './settle.ts'
 import { ended } from './wait.ts'
@@ -224,7 +224,11 @@ export class Lane {
       const moved = code === 'HR_LOAD_FENCE'
       if (moved) loadMetrics.fenceMoved.inc({ table: this.table })
       this.deps.logger.warn(
-        { table: this.table, code, docs: `${LOAD_DOCS}#${moved ? 'fence-moved' : 'cut-given-up'}` },
+        {
+          table: this.table,
+          code,
+          docs: moved ? 'docs/runbooks/load.md#fence-moved' : 'docs/runbooks/load.md#cut-given-up',
+        },
         `a cut of ${this.table} was given up and will be settled: ${message}`,
       )
       // Another owner gets the time to be told apart from us.
@@ -237,7 +241,7 @@ export class Lane {
   private setBlocked(sentence: string | undefined): void {
     if ((sentence === undefined) !== (this.blockedBy === undefined)) {
       if (sentence)
-        this.deps.logger.warn({ table: this.table, docs: `${LOAD_DOCS}#clickhouse-away` }, sentence)
+        this.deps.logger.warn({ table: this.table, docs: 'docs/runbooks/load.md#clickhouse-away' }, sentence)
       else this.deps.logger.info({ table: this.table }, `ClickHouse takes rows of ${this.table} again`)
       loadMetrics.blocked.set({ table: this.table }, sentence ? 1 : 0)
     }

@@ -12,7 +12,7 @@ import type { Log, Member, Position } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { InputReader } from './input-reader.ts'
 import type { Lane } from './lane.ts'
-import { LOAD_DOCS, loadMetrics } from './metrics.ts'
+import { loadMetrics } from './metrics.ts'
 
 /** A number that goes to another member waits so long for its running insert; the heir waits for its lock anyway. */
 export const REVOKE_WAIT_MS = 5_000
@@ -63,7 +63,7 @@ export class Membership {
     for (const reader of readers) reader.halt()
     loadMetrics.gap.set(this.label(number), 1)
     this.logger.error(
-      { group: this.group, partition: number, code: error.code, docs: `${LOAD_DOCS}#gap` },
+      { group: this.group, partition: number, code: error.code, docs: 'docs/runbooks/load.md#gap' },
       `load of partition ${number} stopped: ${error.message}`,
     )
   }

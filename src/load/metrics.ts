@@ -55,6 +55,3 @@ export const loadMetrics = {
   ]),
   blocked: gauge('headrace_load_blocked', '1 while inserts into a table wait for ClickHouse.', ['table']),
 }
-
-/** Where the log lines of this stage send their reader. */
-export const LOAD_DOCS = 'docs/runbooks/load.md'

@@ -10,7 +10,7 @@ import { type Batch, rebuildBatch } from './batch.ts'
 import { type DeliverDeps, deliver } from './deliver.ts'
 import { type Hold, holdIntent } from './hold-intent.ts'
 import { markRepair, openIntents } from './intent.ts'
-import { LOAD_DOCS, loadMetrics } from './metrics.ts'
+import { loadMetrics } from './metrics.ts'
 
 export type SettleDeps = DeliverDeps & {
   sql: Sql
@@ -62,7 +62,7 @@ async function giveUp(deps: SettleDeps, hold: Hold, error: HeadraceError): Promi
   const { id, table, rows } = hold.intent
   await hold.write((tx) => markRepair(tx, id, `${error.code}: ${error.message}`))
   deps.logger.error(
-    { table, intent: id, rows, code: error.code, docs: `${LOAD_DOCS}#repair` },
+    { table, intent: id, rows, code: error.code, docs: 'docs/runbooks/load.md#repair' },
     `load intent ${id} goes to repair: ${error.message}`,
   )
   return 'repair'
