@@ -50,7 +50,12 @@ try {
     cpuUs: { client: clientUs / count, engine: engineUs / count },
     p50Ms: quantile(latencies, 0.5),
     p99Ms: quantile(latencies, 0.99),
-    bottleneck: bottleneckOf({ client: clientUs, engine: engineUs }, seconds, 'the disk', ['engine']),
+    bottleneck: bottleneckOf(
+      { client: clientUs, engine: engineUs },
+      seconds,
+      'the engine, one insert at a time',
+      ['engine'],
+    ),
   })
 } finally {
   await test.stop()
