@@ -149,5 +149,5 @@ async function teamsOf(projects: ProjectCatalog, tokens: Set<string>): Promise<R
 
 function claimsIn(folder: string, windowMs: number): (partition: number) => Claims {
   mkdirSync(folder, { recursive: true })
-  return (partition) => new Claims(join(folder, `${partition}.sqlite`), windowMs)
+  return (partition) => Claims.open(join(folder, `${partition}.sqlite`), windowMs)
 }

@@ -1,9 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { type ClaimRequest, Claims } from './claims.ts'
+import { classifyDedup } from './failures.ts'
 
 const LOG = '11111111-1111-4111-8111-111111111111'
 const OTHER_LOG = '22222222-2222-4222-8222-222222222222'
@@ -15,7 +16,7 @@ let claims: Claims
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'headrace-claims-'))
-  claims = new Claims(join(folder, '0.sqlite'), HOUR)
+  claims = Claims.open(join(folder, '0.sqlite'), HOUR)
 })
 
 afterEach(() => {
@@ -106,13 +107,13 @@ describe('completeness', () => {
     claims.store([], OTHER_LOG, 3)
     claims.store([request(5)], LOG, 4)
     claims.close()
-    claims = new Claims(join(folder, '0.sqlite'), HOUR)
+    claims = Claims.open(join(folder, '0.sqlite'), HOUR)
     expect([claims.completeTo(LOG), claims.completeTo(OTHER_LOG)]).toEqual([6, 3])
     expect(claims.judge([request(9)])).toEqual([duplicateOf(5)])
   })
 
   test('two owners of a file, one of them a zombie, agree', () => {
-    const heir = new Claims(join(folder, '0.sqlite'), HOUR)
+    const heir = Claims.open(join(folder, '0.sqlite'), HOUR)
     heir.store([request(5)], LOG, 6)
     claims.store([request(5)], LOG, 6)
     expect(heir.judge([request(7)])).toEqual([duplicateOf(5)])
@@ -141,7 +142,7 @@ test('agrees with a map over any sequence of batches', () => {
   const event = fc.record({ id: fc.nat(8), name: fc.constantFrom('a', 'b'), size: fc.boolean() })
   fc.assert(
     fc.property(fc.array(event, { maxLength: 60 }), (events) => {
-      const db = new Claims(':memory:', HOUR)
+      const db = Claims.open(':memory:', HOUR)
       const model = new Map<string, number>()
       let pending: ClaimRequest[] = []
       const flush = (end: number) => {
@@ -165,4 +166,52 @@ test('agrees with a map over any sequence of batches', () => {
     }),
     { numRuns: 50 },
   )
+})
+
+describe('a failing index', () => {
+  const file = () => join(folder, 'damaged.sqlite')
+
+  test('a file that is no index is put aside, and the next one starts empty', () => {
+    writeFileSync(file(), 'x'.repeat(10_000))
+    expect(() => Claims.open(file(), HOUR)).toThrow(
+      expect.objectContaining({ code: 'HR_DEDUP_DAMAGED', class: 'retriable' }),
+    )
+    const anew = Claims.open(file(), HOUR)
+    expect(anew.completeTo(LOG)).toBe(0)
+    anew.close()
+    expect(readFileSync(`${file()}.damaged`, 'utf8')).toStartWith('xxx')
+  })
+
+  test('damage found at work is retriable, and the file is put aside when it is closed', () => {
+    const index = Claims.open(file(), HOUR)
+    for (let batch = 0; batch < 30; batch++) {
+      const requests = Array.from({ length: 200 }, (_, i) =>
+        request(batch * 200 + i, { uuid: crypto.randomUUID() }),
+      )
+      index.store(requests, LOG, (batch + 1) * 200)
+    }
+    index.close()
+    const bytes = readFileSync(file())
+    bytes.fill(0x7f, 40_960)
+    writeFileSync(file(), bytes)
+    const damaged = Claims.open(file(), HOUR)
+    const wanted = Array.from({ length: 50 }, (_, i) => request(i, { uuid: crypto.randomUUID() }))
+    expect(() => damaged.judge(wanted)).toThrow(expect.objectContaining({ code: 'HR_DEDUP_DAMAGED' }))
+    damaged.close()
+    const anew = Claims.open(file(), HOUR)
+    expect(anew.completeTo(LOG)).toBe(0)
+    anew.close()
+  })
+
+  test.each([
+    ['SQLITE_FULL', 'HR_DEDUP_UNAVAILABLE'],
+    ['SQLITE_IOERR_WRITE', 'HR_DEDUP_UNAVAILABLE'],
+    ['SQLITE_BUSY', 'HR_DEDUP_UNAVAILABLE'],
+    ['SQLITE_CORRUPT_VTAB', 'HR_DEDUP_DAMAGED'],
+    ['SQLITE_MISUSE', 'SQLITE_MISUSE'],
+  ])('%s is %s', (code, expected) => {
+    expect((classifyDedup('x', Object.assign(new Error('said'), { code })) as { code: string }).code).toBe(
+      expected,
+    )
+  })
 })

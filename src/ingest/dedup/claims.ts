@@ -10,7 +10,8 @@
  * stays below twice the window and no batch pays for a big clean-up.
  */
 import { Database, type Statement } from 'bun:sqlite'
-import { type Source, uuidBytes } from '../../event/index.ts'
+import { HeadraceError, type Source, uuidBytes } from '../../event/index.ts'
+import { classifyDedup, putAside } from './failures.ts'
 
 export type ClaimRequest = {
   teamId: number
@@ -55,8 +56,21 @@ export class Claims {
   private readonly logIds = new Map<number, string>()
   private sweepFrom: Uint8Array = new Uint8Array(0)
 
-  constructor(
-    path: string,
+  private damaged = false
+
+  /** Opens or creates the index at `path`. Throws DEDUP_ERRORS; a damaged file is put aside first. */
+  static open(path: string, windowMs: number): Claims {
+    try {
+      return new Claims(path, windowMs)
+    } catch (error) {
+      const classified = classifyDedup(path, error)
+      if (isDamage(classified)) putAside(path)
+      throw classified
+    }
+  }
+
+  private constructor(
+    private readonly path: string,
     private readonly windowMs: number,
   ) {
     this.db = new Database(path, { create: true })
@@ -89,10 +103,8 @@ export class Claims {
 
   /** First offset of `logId` that the index has not seen; 0 for a log it does not know. */
   completeTo(logId: string): number {
-    return (
-      this.db.query<{ n: number }, [string]>('SELECT complete_to AS n FROM log WHERE log_id = ?').get(logId)
-        ?.n ?? 0
-    )
+    const find = this.db.query<{ n: number }, [string]>('SELECT complete_to AS n FROM log WHERE log_id = ?')
+    return this.guard(() => find.get(logId)?.n ?? 0)
   }
 
   /**
@@ -100,6 +112,10 @@ export class Claims {
    * the batch is applied.
    */
   judge(requests: readonly ClaimRequest[]): ClaimVerdict[] {
+    return this.guard(() => this.judgeAll(requests))
+  }
+
+  private judgeAll(requests: readonly ClaimRequest[]): ClaimVerdict[] {
     const inBatch = new Map<string, Holder[]>()
     return requests.map((request) => {
       const digest = digestOf(request)
@@ -127,7 +143,7 @@ export class Claims {
 
   /** Writes the claims of a batch that Postgres has taken, and that everything below `completeTo` of `logId` is in. */
   store(claims: readonly ClaimRequest[], logId: string, completeTo: number): void {
-    this.db.transaction(() => {
+    const write = this.db.transaction(() => {
       const log = this.numberOf(logId)
       for (const claim of claims) {
         this.put.run(
@@ -141,11 +157,24 @@ export class Claims {
       this.complete.run(completeTo, log)
       const newest = claims.at(-1)?.appendedMs
       if (newest !== undefined) this.sweep(claims.length * SWEEP_PER_CLAIM, newest - this.windowMs)
-    })()
+    })
+    this.guard(write)
   }
 
+  /** After damage the file is put aside, so that the next to open it starts an empty one. */
   close(): void {
     this.db.close()
+    if (this.damaged) putAside(this.path)
+  }
+
+  private guard<T>(work: () => T): T {
+    try {
+      return work()
+    } catch (error) {
+      const classified = classifyDedup(this.path, error)
+      if (isDamage(classified)) this.damaged = true
+      throw classified
+    }
   }
 
   /** Claims in the index, expired ones included until they are swept. */
@@ -159,10 +188,21 @@ export class Claims {
       .filter((row) => !shadowing.some((h) => h.digest === row.digest))
       .map((row) => ({
         digest: row.digest,
-        logId: this.logIds.get(row.log)!,
+        logId: this.logIdOf(row.log),
         offset: row.offset,
         appendedMs: row.appended,
       }))
+  }
+
+  /** Another owner of the file, a zombie, may have added a log since it was opened. */
+  private logIdOf(number: number): string {
+    const known = this.logIds.get(number)
+    if (known !== undefined) return known
+    const { log_id } = this.db
+      .query<{ log_id: string }, [number]>('SELECT log_id FROM log WHERE number = ?')
+      .get(number)!
+    this.logIds.set(number, log_id)
+    return log_id
   }
 
   private numberOf(logId: string): number {
@@ -185,6 +225,10 @@ export class Claims {
     }
     this.sweepFrom = rows.length < count ? new Uint8Array(0) : rows.at(-1)!.uuid
   }
+}
+
+function isDamage(error: unknown): boolean {
+  return error instanceof HeadraceError && error.code === 'HR_DEDUP_DAMAGED'
 }
 
 /** On a replay the index holds what came after the request, too. */
