@@ -1,0 +1,172 @@
+/** After a crash: what Postgres has taken reaches the log, with the same sources, and is no second event. */
+import { describe, expect, setDefaultTimeout, test } from 'bun:test'
+import {
+  ByteReader,
+  Chain,
+  DEAD_LETTERS,
+  decodeRowHeader,
+  EVENTS,
+  INGESTION_WARNINGS,
+  OUTCOMES,
+  PERSON,
+  TOPICS,
+} from '../event/index.ts'
+import type { StoredRecord } from '../log/index.ts'
+import { Pipeline, WITHIN_MS } from './pipeline.fixture.ts'
+
+setDefaultTimeout(WITHIN_MS * 2)
+
+const pipeline = new Pipeline()
+
+/** Every kind of end, and a merge that is refused. */
+const MIXED = [
+  { json: '{"$set":{"n":1}}' },
+  { json: '{"properties":"no object"}' },
+  { json: '{}', token: 'nobody' },
+  { json: '{"$set":{"n":2}}', uuid: '018f4b2e-0000-7000-8000-000000000000' },
+  { json: '{"properties":{"$anon_distinct_id":"null"}}', event: '$identify' },
+  { json: '{"properties":{"$groups":{"company":"c"}}}' },
+]
+const DECIDED = 6
+
+/** As after a crash between the commit of the last batches and the acknowledgement of their rows. */
+async function forgetProduced(): Promise<void> {
+  await pipeline.sql`UPDATE ingest_fence SET produced_through = 0`
+}
+
+async function rows<T>(topic: string, decode: (reader: ByteReader) => T): Promise<T[]> {
+  return (await pipeline.rowsOf(topic)).map(decode)
+}
+
+/** The rows that a reader takes, in order. */
+function accepted(records: StoredRecord[]): StoredRecord[] {
+  const chain = new Chain()
+  return records.filter((record) => {
+    const { source, prev } = decodeRowHeader(record.header)
+    const verdict = chain.take(source, prev)
+    expect(verdict).not.toBe('gap')
+    return verdict === 'accept'
+  })
+}
+
+describe('I2: a batch that is produced again', () => {
+  test('has the same sources in the same chain, and no reader takes a row of it twice', async () => {
+    await pipeline.capture(MIXED)
+    expect(await pipeline.ingested(DECIDED)).toEqual({ stored: 3, dead: 1 })
+    const before = await pipeline.records(TOPICS.events)
+    await forgetProduced()
+    await pipeline.ingested(DECIDED)
+    const all = await pipeline.records(TOPICS.events)
+    expect(all).toHaveLength(before.length * 2)
+    expect(accepted(all).map(({ offset }) => offset)).toEqual(before.map(({ offset }) => offset))
+    const copies = all.slice(before.length).map(({ value }) => EVENTS.decode(new ByteReader(value)))
+    expect(copies.map((row) => [row._offset, row._restamped])).toEqual([
+      [0, true],
+      [4, true],
+      [5, true],
+    ])
+  })
+
+  test('reaches readers whole when nothing of it had landed', async () => {
+    await pipeline.capture(MIXED)
+    await pipeline.ingested(DECIDED)
+    for (const topic of [
+      TOPICS.events,
+      TOPICS.persons,
+      TOPICS.outcomes,
+      TOPICS.deadLetters,
+      TOPICS.ingestionWarnings,
+    ]) {
+      const [state] = await pipeline.log.describe([topic])
+      await pipeline.log.deleteTopic(topic)
+      await pipeline.log.createTopic({
+        name: topic,
+        partitions: state!.partitions,
+        recordBytesMax: state!.recordBytesMax,
+      })
+    }
+    await forgetProduced()
+    await pipeline.ingested(DECIDED)
+    expect(accepted(await pipeline.records(TOPICS.events))).toHaveLength(3)
+    expect((await rows(TOPICS.persons, PERSON.decode)).map((row) => JSON.parse(row.properties).n)).toContain(
+      1,
+    )
+    const outcomes = await rows(TOPICS.outcomes, OUTCOMES.decode)
+    expect(outcomes.map((row) => [row._offset, row.state, row.reason])).toEqual([
+      [1, 'dead_lettered', 'unreadable_event'],
+      [2, 'dropped', 'unknown_token'],
+      [3, 'duplicate', ''],
+    ])
+    expect(outcomes[2]!.first_source).toEndWith('/0/0/0')
+    const dead = await rows(TOPICS.deadLetters, DEAD_LETTERS.decode)
+    expect(dead.map((row) => Buffer.from(row.raw_value).toString())).toEqual([MIXED[1]!.json])
+    const warnings = await rows(TOPICS.ingestionWarnings, INGESTION_WARNINGS.decode)
+    expect(warnings.map((row) => [row._offset, row.type])).toEqual([
+      [4, 'cannot_merge_with_illegal_distinct_id'],
+    ])
+  })
+
+  test('changes no person', async () => {
+    const persons = () => pipeline.sql`SELECT uuid, version, properties FROM person ORDER BY id`
+    await pipeline.capture(MIXED)
+    await pipeline.ingested(DECIDED)
+    const before = await persons()
+    await forgetProduced()
+    await pipeline.ingested(DECIDED)
+    expect([...(await persons())]).toEqual([...before])
+  })
+})
+
+describe('what stops a partition, with one sentence', () => {
+  const halts = (sentence: string) =>
+    pipeline.run(async (ingest) => (await ingest.notReady())?.includes(sentence) === true)
+
+  test('other bytes than the receipt was made of', async () => {
+    await pipeline.capture(MIXED)
+    await pipeline.ingested(DECIDED)
+    await forgetProduced()
+    await pipeline.sql`UPDATE receipt SET checksum = checksum + 1`
+    await halts('hold other bytes than when they were processed')
+  })
+
+  test('a receipt that is missing below the fence', async () => {
+    await pipeline.capture(MIXED)
+    await pipeline.ingested(DECIDED)
+    await forgetProduced()
+    await pipeline.sql`DELETE FROM receipt`
+    await halts('has no receipt that begins at offset 0')
+  })
+
+  test('a topic that was recreated, and a log that went back in time', async () => {
+    await pipeline.capture(MIXED)
+    await pipeline.ingested(DECIDED)
+    await pipeline.sql`UPDATE ingest_fence SET next_offset = 100, produced_through = 100 WHERE topic = ${TOPICS.raw}`
+    await halts('the log lost records')
+    await pipeline.sql`UPDATE ingest_fence SET log_id = gen_random_uuid()`
+    await halts('was recreated')
+  })
+
+  test('it goes on by itself when it is mended', async () => {
+    await pipeline.capture(MIXED)
+    await pipeline.ingested(DECIDED)
+    await pipeline.sql`UPDATE ingest_fence SET next_offset = 100, produced_through = 100 WHERE topic = ${TOPICS.raw}`
+    await pipeline.run(async (ingest) => {
+      if ((await ingest.notReady())?.includes('the log lost records')) {
+        await pipeline.sql`
+          UPDATE ingest_fence SET next_offset = ${DECIDED}, produced_through = ${DECIDED} WHERE topic = ${TOPICS.raw}`
+      }
+      const [fence] = await pipeline.sql`SELECT next_offset FROM ingest_fence WHERE topic = ${TOPICS.raw}`
+      return fence!.next_offset === DECIDED && (await ingest.notReady()) === undefined
+    })
+  })
+})
+
+test('I2: an index that is gone is built anew from the raw log: a second send is still a duplicate', async () => {
+  await pipeline.capture(MIXED)
+  await pipeline.ingested(DECIDED)
+  pipeline.forgetIndex()
+  await pipeline.capture([MIXED[0]!], 0)
+  expect(await pipeline.ingested(DECIDED + 1)).toEqual({ stored: 3, dead: 1 })
+  const outcomes = await rows(TOPICS.outcomes, OUTCOMES.decode)
+  expect(outcomes.at(-1)).toMatchObject({ _offset: DECIDED, state: 'duplicate' })
+})
