@@ -2,10 +2,12 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { until } from '../conformance/harness.ts'
 import { codeOf, send, TOPIC, texts, withDir, withLog } from './log.fixture.ts'
+import { OPERATIONS } from './options.ts'
 import { startProcess, type TestProcess } from './start-process.fixture.ts'
 
 setDefaultTimeout(60_000)
 
+const RECORD = { topic: TOPIC.name, partition: 0, header: Buffer.alloc(0), value: Buffer.from('x') }
 const QUICK = { writerWaitMs: 100, memberPollMs: 100 }
 
 async function withProcesses(test: (started: TestProcess[]) => Promise<void>): Promise<void> {
@@ -48,6 +50,63 @@ describe('processes', () => {
           const sending = send(log, ['after'])
           await child.kill()
           expect((await sending).length).toBe(1)
+        }),
+      ),
+    ))
+
+  test('a partition that was opened for a send past its deadline is let go of', () =>
+    withDir((dir) => {
+      let recovered = 0
+      const fdatasync = async (fd: number) => {
+        recovered++
+        await OPERATIONS.fdatasync(fd)
+      }
+      return withLog({ dir, operations: { fdatasync } }, (late) =>
+        withLog({ dir, ...QUICK }, async (log) => {
+          await log.createTopic(TOPIC)
+          await withLog({ dir }, async (holder) => {
+            await send(holder, ['before'])
+            const producer = late.producer({ name: 'late', deadlineMs: 50 })
+            expect(await codeOf(producer.send([RECORD]))).toBe('HR_LOG_DEADLINE')
+            expect(recovered).toBe(0)
+          })
+          await until('it is opened', () => recovered === 1)
+          expect((await send(log, ['after'])).map(({ offset }) => offset)).toEqual([1])
+          expect(recovered).toBe(1)
+        }),
+      )
+    }))
+
+  test('when one partition of a send is refused, the others are let go of', () =>
+    withDir((dir) =>
+      withLog({ dir, ...QUICK }, (holder) =>
+        withLog({ dir, ...QUICK }, async (log) => {
+          await log.createTopic({ ...TOPIC, partitions: 2 })
+          await send(holder, ['held'], 1)
+          const producer = log.producer({ name: 'test', deadlineMs: 10_000 })
+          expect(await codeOf(producer.send([RECORD, { ...RECORD, partition: 1 }]))).toBe('HR_LOG_NOT_WRITER')
+          expect((await send(holder, ['free'])).map(({ offset }) => offset)).toEqual([0])
+        }),
+      ),
+    ))
+
+  test('a producer that closes lets go of what it wrote to; the others of its log open it again', () =>
+    withDir((dir) =>
+      withLog({ dir, ...QUICK }, (log) =>
+        withLog({ dir, ...QUICK }, async (other) => {
+          await log.createTopic(TOPIC)
+          const [first, second] = ['first', 'second'].map((name) =>
+            log.producer({ name, deadlineMs: 10_000 }),
+          )
+          await first!.send([RECORD])
+          // Both wrote to it, and only the first one opened it.
+          await second!.send([RECORD])
+          expect(await codeOf(send(other, ['refused']))).toBe('HR_LOG_NOT_WRITER')
+          await first!.close()
+          expect((await second!.send([RECORD]))[0]!.offset).toBe(2)
+          expect(await codeOf(send(other, ['refused']))).toBe('HR_LOG_NOT_WRITER')
+          await second!.close()
+          expect((await send(other, ['taken over']))[0]!.offset).toBe(3)
         }),
       ),
     ))

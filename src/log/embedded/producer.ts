@@ -2,7 +2,8 @@
  * A producer of the embedded log: checks the records, sorts them by partition and hands them to the group commit.
  * The order of sends holds: while a partition is being opened for one send, later ones of this producer wait behind
  * it. A send that passes its deadline before its commit begins never lands; one whose commit has begun lands in its
- * place, before any later one.
+ * place, before any later one. A partition that was opened for nothing is let go of, and what a producer used when it
+ * closes, so that no lock stays behind that nobody writes under; whoever else of this log writes there opens it again.
  */
 import { logError } from '../errors.ts'
 import type { LogRecord, Position, Producer, ProducerOptions } from '../log.ts'
@@ -10,7 +11,7 @@ import { type Content, RECORD_HEADER_BYTES } from './format.ts'
 import type { GroupCommit } from './group-commit.ts'
 import type { HeadBoard } from './head-board.ts'
 import type { Limits } from './options.ts'
-import type { PartitionWriter } from './partition-writer.ts'
+import { PartitionWriter } from './partition-writer.ts'
 import type { TopicHandle } from './topic-handle.ts'
 import { worldError } from './world-error.ts'
 import type { Writers } from './writers.ts'
@@ -36,6 +37,8 @@ export class EmbeddedProducer implements Producer {
   private inFlight = 0
   private closed = false
   private drained: (() => void) | undefined
+  /** What it wrote to. */
+  private readonly used = new Set<PartitionWriter>()
 
   constructor(
     private readonly shared: ProducerShared,
@@ -110,7 +113,8 @@ export class EmbeddedProducer implements Producer {
         clearTimeout(timer)
         reject(error)
       }
-      const enqueue = (lot: Lot, writer: PartitionWriter) =>
+      const enqueue = (lot: Lot, writer: PartitionWriter) => {
+        this.used.add(writer)
         this.shared.commit.enqueue(writer, {
           records: lot.records,
           bytes: lot.bytes,
@@ -126,6 +130,7 @@ export class EmbeddedProducer implements Producer {
           },
           failed: fail,
         })
+      }
       const writers = lots.map((lot) => this.shared.writers.peek(lot.topic, lot.partition))
       if (this.openings === 0 && writers.every((writer) => writer !== undefined)) {
         for (let i = 0; i < lots.length; i++) enqueue(lots[i]!, writers[i]!)
@@ -134,10 +139,11 @@ export class EmbeddedProducer implements Producer {
       this.openings++
       this.opening = this.opening.then(async () => {
         try {
-          const opened = await Promise.all(
-            lots.map((lot) => this.shared.writers.open(lot.topic, lot.partition)),
-          )
-          if (!settled) for (let i = 0; i < lots.length; i++) enqueue(lots[i]!, opened[i]!)
+          const before = new Set(lots.map((lot) => this.shared.writers.peek(lot.topic, lot.partition)))
+          const opened = await this.openAll(lots, fail)
+          // Failed, or past its deadline: whoever waits for one of these partitions must find it free.
+          if (settled) await this.shared.writers.letGo(opened.filter((writer) => !before.has(writer)))
+          else for (let i = 0; i < lots.length; i++) enqueue(lots[i]!, opened[i]!)
         } catch (error) {
           fail(worldError('a partition cannot be opened for writing', error))
         } finally {
@@ -147,9 +153,23 @@ export class EmbeddedProducer implements Producer {
     })
   }
 
+  /** The writers of `lots`, one each unless one `failed`. */
+  private async openAll(lots: Lot[], failed: (error: unknown) => void): Promise<PartitionWriter[]> {
+    for (const writer of this.used) if (writer.closed) this.used.delete(writer)
+    const opened = await Promise.all(
+      lots.map((lot) =>
+        this.shared.writers.open(lot.topic, lot.partition).catch((error: unknown) => {
+          failed(worldError('a partition cannot be opened for writing', error))
+        }),
+      ),
+    )
+    return opened.filter((writer) => writer instanceof PartitionWriter)
+  }
+
   async close(): Promise<void> {
     this.closed = true
     if (this.inFlight > 0) await new Promise<void>((resolve) => (this.drained = resolve))
+    await this.shared.writers.letGo(this.used)
   }
 }
 

@@ -1,5 +1,5 @@
 /**
- * The partitions that this process writes: each is opened at its first send and held until the log is closed, the
+ * The partitions that this process writes: each is opened at its first send and held until the log or the producer is closed, the
  * topic is about to be deleted, or a partition number goes to another member of a group, who will write where we
  * wrote.
  */
@@ -73,12 +73,12 @@ export class Writers {
   }
 
   /**
-   * Lets go of every partition for which nothing waits, so that another process can write it. The next send opens
-   * it again.
+   * Lets go of every partition (or those of `writers`) for which nothing waits, so that another process can write it.
+   * The next send opens it again.
    */
-  async letGo(): Promise<void> {
+  async letGo(writers?: Iterable<PartitionWriter>): Promise<void> {
     await this.commit().between(async () => {
-      for (const writer of this.all()) if (!this.commit().isQueued(writer)) this.drop(writer)
+      for (const writer of writers ?? this.all()) if (!this.commit().isQueued(writer)) this.drop(writer)
     })
   }
 
