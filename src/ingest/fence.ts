@@ -31,6 +31,14 @@ export type LaneId = { logId: string; topic: string; partition: number }
  * does not continue at the fence: nothing resets an offset silently.
  */
 export async function openFence(sql: Sql, log: Log, lane: LaneId): Promise<LanePosition> {
+  // The offsets of another log mean other records.
+  const [topic] = await log.describe([lane.topic])
+  if (topic && topic.logId !== lane.logId) {
+    throw ingestError(
+      'HR_INGEST_GAP',
+      `${name(lane)} was recreated while this process ran (log id ${topic.logId}, before ${lane.logId}); it is read again after a restart`,
+    )
+  }
   const { start, end } = await log.bounds(lane.topic, lane.partition)
   return guardState(`fence of ${name(lane)}`, async () => {
     const [fence] = await sql`

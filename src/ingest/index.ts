@@ -11,7 +11,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ProjectCatalog, Settings, Sql } from '../catalog/index.ts'
 import { RAW_TOPICS, TOPICS } from '../event/index.ts'
-import { type Log, logError } from '../log/index.ts'
+import { type Log, logError, type Member, type Position } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { Claims } from './dedup/claims.ts'
 import { Gate } from './gate.ts'
@@ -34,7 +34,7 @@ export const INGEST_GROUP = 'headrace-ingest'
 
 /** Batches in work at once over all partitions. Each holds up to 16 MiB of raw bytes and about four times that while it is worked on. */
 const BATCHES_AT_ONCE = 4
-/** Positions for lag displays. */
+/** Positions for lag displays and retention. */
 const COMMIT_MS = 2_000
 /** Beyond this the producer is retired and the send repeated. */
 const PRODUCE_DEADLINE_MS = 10_000
@@ -52,8 +52,14 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
     producer: log.producer({ name: 'ingest', deadlineMs: PRODUCE_DEADLINE_MS }),
     teamsOf: async (tokens) => teamsOf(deps.projects, tokens),
     openClaims: claimsIn(join(settings.dataDir, 'dedup'), settings.dedupWindowHours * 3_600_000),
+    stands: (position) => void joining.then((member) => show(member, [position])).catch(() => {}),
     gate: new Gate(BATCHES_AT_ONCE),
     partitions,
+  }
+  const show = async (member: Member, positions: Position[]): Promise<void> => {
+    await member
+      .commit(positions)
+      .catch((error) => logger.debug({ code: error.code }, `positions not shown: ${error.message}`))
   }
   const owned = new Set<number>()
   const workers = new Map<number, PartitionWorker>()
@@ -99,10 +105,10 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
     throw error
   })
   const commits = setInterval(() => {
-    const positions = [...workers.values()].flatMap((worker) => worker.positions())
-    member
-      .commit(positions)
-      .catch((error) => logger.debug({ code: error.code }, `positions not shown: ${error.message}`))
+    void show(
+      member,
+      [...workers.values()].flatMap((worker) => worker.positions()),
+    )
   }, COMMIT_MS)
   return {
     async stop() {

@@ -79,3 +79,41 @@ test('a partition is released only when what is written to it is durable', async
   await mover.released(0)
   await producer.close()
 })
+
+test('another process is slow to let go of the partition: the chunk waits and is sent', async () => {
+  await pendingMove()
+  const holder = other.producer({ name: 'other', deadlineMs: 10_000 })
+  const record = { topic: TOPICS.personDistinctIds, partition: 0 }
+  await holder.send([{ ...record, header: new Uint8Array(1), value: new Uint8Array(1) }])
+  const impatient = await openEmbeddedLog({ dir, writerWaitMs: 50 })
+  const producer = impatient.producer({ name: 'ingest', deadlineMs: 10_000 })
+  const told: string[] = []
+  let fatal: unknown
+  const mover = startMover({
+    sql: postgres.sql,
+    producer,
+    logger: pino({ level: 'warn' }, { write: (line: string) => void told.push(line) }),
+    lane: () => LANE,
+    fatal: (error) => {
+      fatal = error
+    },
+    lookMs: 10,
+  })
+  try {
+    await waitFor(
+      'a warning',
+      async () => told.some((line) => line.includes('another live process writes')),
+      WITHIN_MS,
+    )
+    await holder.close()
+    await waitFor(
+      'the acknowledgement',
+      async () => (await postgres.sql`SELECT FROM pending_move WHERE outbox IS NOT NULL`).length === 0,
+      WITHIN_MS,
+    )
+    expect(fatal).toBeUndefined()
+  } finally {
+    await mover.stop()
+    await impatient.close()
+  }
+})

@@ -5,7 +5,7 @@
  */
 
 import type { Sql } from '../catalog/index.ts'
-import { isRetriable } from '../event/index.ts'
+import { HeadraceError, isRetriable } from '../event/index.ts'
 import type { Producer } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { moveMappings } from './identity/index.ts'
@@ -81,7 +81,9 @@ async function workOff(
       deps.logger.info({ ids: chunk.moved }, 'distinct ids moved to the person that theirs was merged into')
     }
   } catch (error) {
-    if (!isRetriable(error)) deps.fatal(error)
+    // Another process may only be slow to let go of the partition.
+    const heldElsewhere = error instanceof HeadraceError && error.code === 'HR_LOG_NOT_WRITER'
+    if (!isRetriable(error) && !heldElsewhere) deps.fatal(error)
     else deps.logger.warn(`distinct ids wait to be moved: ${(error as Error).message}`)
   }
 }

@@ -14,7 +14,7 @@
  */
 import type { Settings, Sql } from '../catalog/index.ts'
 import { HeadraceError, isRejected, isRetriable, TOPICS, type Warning } from '../event/index.ts'
-import type { Log, LogRecord, Producer, StoredRecord } from '../log/index.ts'
+import type { Log, LogRecord, Position, Producer, StoredRecord } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { type Backoff, backoffMs, pause, Signal } from '../platform/index.ts'
 import { type Decision, openBatch, prepareBatch } from './batch.ts'
@@ -46,6 +46,8 @@ export type WorkerDeps = {
   producer: Producer
   teamsOf: TeamsOf
   openClaims(partition: number): Claims
+  /** Told where a lane stands as soon as it is known: from then on retention keeps what the lane has not read. */
+  stands(position: Position): void
   /** Both lanes of this deployment, the live one first. */
   lanes: { logId: string; topic: string }[]
   partitions: number
@@ -122,7 +124,7 @@ export class PartitionWorker {
       )
       return HALTED_MS
     }
-    if (isRetriable(error) || code === 'HR_INGEST_FENCE') {
+    if (isRetriable(error) || (code !== undefined && WAITING.has(code))) {
       this.trouble = `partition ${this.partition} waits: ${(error as Error).message}`
       ingestMetrics.retries.inc({ code: code! })
       this.deps.logger.warn({ code, partition: this.partition }, this.trouble)
@@ -139,6 +141,8 @@ export class PartitionWorker {
     for (const lane of deps.lanes) {
       const id: LaneId = { logId: lane.logId, topic: lane.topic, partition }
       const position = await openFence(deps.sql, deps.log, id)
+      if (this.stopped) return
+      deps.stands({ topic: lane.topic, partition, offset: position.producedThrough })
       const caughtUp = await catchUp(this.claims, deps, id, position.nextOffset, this.stopping.signal)
       if (caughtUp > 0)
         deps.logger.info(
@@ -333,7 +337,7 @@ export class PartitionWorker {
   }
 
   /** What was produced, as far as Postgres knows it: the position that lag displays and retention see. */
-  positions(): { topic: string; partition: number; offset: number }[] {
+  positions(): Position[] {
     return this.inputs.map((input) => ({
       topic: input.id.topic,
       partition: this.partition,
@@ -373,3 +377,6 @@ function warningsAt(offset: number, stamp: Stamp): [number, Warning][] {
 
 /** The partition cannot go on without a human; the others can. */
 const HALTING = new Set(['HR_INGEST_GAP', 'HR_INGEST_CHANGED', 'HR_LOG_OUT_OF_RANGE', 'HR_LOG_CORRUPT'])
+
+/** Another process works here, or is slow to let go: opening again shows whether the partition is still ours. */
+const WAITING = new Set(['HR_INGEST_FENCE', 'HR_LOG_NOT_WRITER'])

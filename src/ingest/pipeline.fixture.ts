@@ -20,6 +20,7 @@ export const TOKEN = 'hostile'
 export const WITHIN_MS = 30_000
 /** Less than what the rows of the largest batches come to. */
 const QUEUE_BYTES_MAX = 16 * 2 ** 20
+const WRITER_WAIT_MS = 200
 
 export type Captured = { json: string } & Partial<RawHeader>
 
@@ -37,7 +38,7 @@ export class Pipeline {
     afterAll(() => this.postgres.stop())
     beforeEach(async () => {
       this.dir = await mkdtemp(join(tmpdir(), 'headrace-ingest-'))
-      this.log = await openEmbeddedLog({ dir: this.dir, queueBytesMax: QUEUE_BYTES_MAX })
+      this.log = await this.openLog()
       await this
         .sql`TRUNCATE ingest_fence, receipt, person_distinct_id, person, group_type, group_state CASCADE`
       await createTopics(this.log, 1)
@@ -50,6 +51,11 @@ export class Pipeline {
 
   get sql(): Sql {
     return this.postgres.sql
+  }
+
+  /** The log as another process has it. */
+  openLog(): Promise<Log> {
+    return openEmbeddedLog({ dir: this.dir, queueBytesMax: QUEUE_BYTES_MAX, writerWaitMs: WRITER_WAIT_MS })
   }
 
   /** `before`: how many were captured before these. */

@@ -11,7 +11,10 @@ import {
   PERSON,
   TOPICS,
 } from '../event/index.ts'
-import type { StoredRecord } from '../log/index.ts'
+import type { StoredRecord, TopicState } from '../log/index.ts'
+import { openFence } from './fence.ts'
+import { INGEST_GROUP } from './index.ts'
+import { ingestMetrics } from './metrics.ts'
 import { Pipeline, WITHIN_MS } from './pipeline.fixture.ts'
 
 setDefaultTimeout(WITHIN_MS * 2)
@@ -146,6 +149,17 @@ describe('what stops a partition, with one sentence', () => {
     await halts('was recreated')
   })
 
+  test('a topic that was recreated under a running process, whatever it holds by now', async () => {
+    await pipeline.capture(MIXED)
+    await pipeline.ingested(DECIDED)
+    const [{ logId }] = (await pipeline.log.describe([TOPICS.raw])) as [TopicState]
+    await pipeline.log.deleteTopic(TOPICS.raw)
+    await pipeline.log.createTopic({ name: TOPICS.raw, partitions: 1, recordBytesMax: 4 * 2 ** 20 })
+    await pipeline.capture([...MIXED, ...MIXED])
+    const opening = openFence(pipeline.sql, pipeline.log, { logId, topic: TOPICS.raw, partition: 0 })
+    await expect(opening).rejects.toMatchObject({ code: 'HR_INGEST_GAP' })
+  })
+
   test('it goes on by itself when it is mended', async () => {
     await pipeline.capture(MIXED)
     await pipeline.ingested(DECIDED)
@@ -158,6 +172,36 @@ describe('what stops a partition, with one sentence', () => {
       const [fence] = await pipeline.sql`SELECT next_offset FROM ingest_fence WHERE topic = ${TOPICS.raw}`
       return fence!.next_offset === DECIDED && (await ingest.notReady()) === undefined
     })
+  })
+})
+
+describe('another process is slow to let go of a partition that we write', () => {
+  test('it waits and goes on, and retention keeps from the first moment what it still needs', async () => {
+    await pipeline.capture(MIXED)
+    await pipeline.ingested(DECIDED)
+    const committed = () => pipeline.log.committed(INGEST_GROUP, TOPICS.raw, 0)
+    await pipeline.run(async () => (await committed()) === DECIDED)
+    await forgetProduced()
+    const holder = await pipeline.openLog()
+    try {
+      const producer = holder.producer({ name: 'holder', deadlineMs: WITHIN_MS })
+      await producer.send([
+        { topic: TOPICS.outcomes, partition: 0, header: new Uint8Array(1), value: new Uint8Array(1) },
+      ])
+      await pipeline.run(async (ingest) => {
+        if ((await ingest.notReady())?.includes('another live process writes outcomes/0')) {
+          expect(await committed()).toBe(0)
+          await holder.close()
+        }
+        const [fence] =
+          await pipeline.sql`SELECT produced_through FROM ingest_fence WHERE topic = ${TOPICS.raw}`
+        return fence!.produced_through === DECIDED && (await ingest.notReady()) === undefined
+      })
+      const { values } = await ingestMetrics.retries.get()
+      expect(values.find(({ labels }) => labels.code === 'HR_LOG_NOT_WRITER')?.value).toBeGreaterThan(0)
+    } finally {
+      await holder.close()
+    }
   })
 })
 
