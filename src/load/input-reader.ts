@@ -7,6 +7,7 @@
  *    └─────────────────────────┴───┴───────────────────────────────────┘ restart: a cut failed, forget the rows,
  * any ──close──▶ closed                                     settle it, and unless halted read again from the fence
  * ```
+ * A halted reader is replaced by a new one after a while (`membership.ts`).
  */
 import { type HeadraceError, isRetriable, TOPICS } from '../event/index.ts'
 import { backoffMs, pause, Signal } from '../platform/index.ts'
@@ -30,10 +31,17 @@ const STOPPING = new Set([
   'HR_LOG_CORRUPT',
 ])
 
+export type InputEvents = {
+  /** This input stops for good, with a sentence. */
+  stopped(reason: HeadraceError): void
+  /** Called once, when records were taken up behind the fence, or there are none. */
+  goesOn(): void
+}
+
 export class InputReader implements LaneReader {
   /** What can be cut; undefined while settling. */
   input: PartitionInput | undefined
-  private readonly place: InputPlace
+  private going = false
   private readonly closing = new AbortController()
   private readonly halting = new AbortController()
   private round = new AbortController()
@@ -42,14 +50,11 @@ export class InputReader implements LaneReader {
 
   constructor(
     readonly lane: Lane,
-    logId: string,
+    private readonly logIds: Map<string, string>,
     readonly topic: string,
     readonly partition: number,
-    /** Called once, with a sentence, when this input stops for good. */
-    private readonly stopped: (reason: HeadraceError) => void,
-  ) {
-    this.place = { logId, topic, partition, chained: topic === TOPICS.events }
-  }
+    private readonly told: InputEvents,
+  ) {}
 
   start(): void {
     this.lane.add(this)
@@ -110,13 +115,29 @@ export class InputReader implements LaneReader {
 
   private async open(signal: AbortSignal): Promise<PartitionInput | undefined> {
     const { log, sql } = this.lane.deps
-    await this.lane.settle(this.place, signal)
+    const place = await this.findPlace()
+    await this.lane.settle(place, signal)
     if (signal.aborted) return undefined
-    const { start } = await log.bounds(this.topic, this.partition)
-    const fence = await openFence(sql, { ...this.place, logStart: start })
+    const { start, end } = await log.bounds(this.topic, this.partition)
+    const fence = await openFence(sql, { ...place, logStart: start })
     if (signal.aborted) return undefined
-    this.input = new PartitionInput(this.place, fence)
+    this.input = new PartitionInput(place, fence)
+    if (fence.next === end) this.goesOn()
     return this.input
+  }
+
+  /** The topic may have been made anew since the last look: offsets then mean other records. */
+  private async findPlace(): Promise<InputPlace> {
+    const { topic, partition, logIds } = this
+    const [state] = await this.lane.deps.log.describe([topic])
+    if (state) logIds.set(topic, state.logId)
+    return { logId: logIds.get(topic)!, topic, partition, chained: topic === TOPICS.events }
+  }
+
+  private goesOn(): void {
+    if (this.going) return
+    this.going = true
+    this.told.goesOn()
   }
 
   private async read(input: PartitionInput, signal: AbortSignal): Promise<void> {
@@ -136,6 +157,7 @@ export class InputReader implements LaneReader {
           failures = 0
           if (records.length === 0 || signal.aborted) return
           this.take(input, records)
+          this.goesOn()
         } catch (error) {
           if (!isRetriable(error)) throw error
           await pause(backoffMs(++failures, BACKOFF), signal)
@@ -156,11 +178,11 @@ export class InputReader implements LaneReader {
     }
   }
 
-  /** What it has not read stays unread, until the number is assigned anew. */
+  /** What it has not read stays unread, until another reader looks again. */
   private stop(error: unknown): void {
     const { code } = error as Partial<HeadraceError>
     if (code === undefined || !STOPPING.has(code)) throw error
     this.halt()
-    this.stopped(error as HeadraceError)
+    this.told.stopped(error as HeadraceError)
   }
 }

@@ -7,7 +7,7 @@ import type { Settings, Sql } from '../catalog/index.ts'
 import { partitionsOf, ROW_TOPICS, type RowTopic, TABLE_OF_TOPIC } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
-import { pause } from '../platform/index.ts'
+import { Signal } from '../platform/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 import type { StepHook } from './deliver.ts'
 import { loadError } from './errors.ts'
@@ -65,6 +65,9 @@ class Loader implements Load {
   private readonly lanes: ReadonlyMap<RowTopic, Lane>
   private readonly memberships: Membership[]
   private readonly stopping = new AbortController()
+  private readonly assigned = new Signal()
+  /** A number became ours since the last look: its positions hold retention back. */
+  private unseen = false
   private housekeeping: Promise<void> | undefined
 
   constructor(
@@ -74,9 +77,13 @@ class Loader implements Load {
     this.lanes = new Map(ROW_TOPICS.map((topic) => [topic, this.makeLane(topic)]))
     const oneWriter = ROW_TOPICS.filter((topic) => partitionsOf(topic, deps.partitions) === deps.partitions)
     const twoWriters = ROW_TOPICS.filter((topic) => !oneWriter.includes(topic))
+    const changed = () => {
+      this.unseen = true
+      this.assigned.notify()
+    }
     this.memberships = [
-      new Membership('load', oneWriter, this.lanes, logIds, deps.logger),
-      new Membership('load_outcomes', twoWriters, this.lanes, logIds, deps.logger),
+      new Membership('load', oneWriter, this.lanes, logIds, deps.logger, changed),
+      new Membership('load_outcomes', twoWriters, this.lanes, logIds, deps.logger, changed),
     ]
   }
 
@@ -127,6 +134,7 @@ class Loader implements Load {
     const { sql, logger } = this.deps
     let prunedMs = 0
     while (!signal.aborted) {
+      this.unseen = false
       try {
         await this.observe()
         if (Date.now() - prunedMs > PRUNE_MS) {
@@ -136,7 +144,7 @@ class Loader implements Load {
       } catch (error) {
         logger.debug({ err: error }, 'load housekeeping failed and will try again')
       }
-      await pause(OBSERVE_MS, signal)
+      if (!this.unseen) await this.assigned.wait(signal, OBSERVE_MS)
     }
   }
 
