@@ -12,14 +12,7 @@
  * The first owner's first try needs no question. Every later one asks which sources are there, since the token is
  * remembered only for a number of inserts; for the other tables, whose rows replace themselves, it just sends.
  */
-import {
-  type HeadraceError,
-  isRejected,
-  isRetriable,
-  TABLE_OF_TOPIC,
-  type Table,
-  TOPICS,
-} from '../event/index.ts'
+import { HeadraceError, isRejected, isRetriable, TABLE_OF_TOPIC, type Table, TOPICS } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { backoffMs, pause } from '../platform/index.ts'
@@ -42,7 +35,7 @@ export type DeliverDeps = {
   logger: Logger
   partitions: number
   clock: () => number
-  /** One sentence while ClickHouse does not take rows, else undefined. */
+  /** One sentence while rows wait (ClickHouse does not take them, the log does not take a refused one), else undefined. */
   blocked: (sentence: string | undefined) => void
   reached: StepHook
 }
@@ -70,18 +63,21 @@ export async function deliver(
   signal: AbortSignal,
 ): Promise<Delivery> {
   const stop = AbortSignal.any([hold.signal, signal])
-  if (hold.intent.refused !== undefined) return bury(deps, hold, batch, hold.intent.refused)
+  const verdict = hold.intent.refused
   const startedMs = deps.clock()
   for (let attempt = 0; ; attempt++) {
     stop.throwIfAborted()
     try {
       const doubtful = (role === 'heir' || attempt > 0) && batch.table === TOPICS.events
       const ageMs = hold.intent.ageMs + deps.clock() - startedMs
-      const result = await attemptOnce(deps, hold, batch, doubtful, ageMs)
+      const result =
+        verdict === undefined
+          ? await attemptOnce(deps, hold, batch, doubtful, ageMs)
+          : await bury(deps, hold, batch, verdict)
       deps.blocked(undefined)
       return result
     } catch (error) {
-      if (!isWarehouseDown(error)) throw error
+      if (!isWarehouseDown(error) && !isHeldElsewhere(error)) throw error
       waitSentence(deps, batch, error)
       await pause(backoffMs(attempt + 1, BACKOFF), stop)
     }
@@ -229,12 +225,19 @@ function isWarehouseDown(error: unknown): boolean {
   return isRetriable(error) && (error as HeadraceError).code.startsWith('HR_WAREHOUSE_')
 }
 
+/** The loader that had this partition before may only be slow to let go of where its dead letters go. */
+function isHeldElsewhere(error: unknown): boolean {
+  return error instanceof HeadraceError && error.code === 'HR_LOG_NOT_WRITER'
+}
+
 function waitSentence(deps: DeliverDeps, batch: Batch, error: unknown): void {
   const { code, message } = error as HeadraceError
   loadMetrics.retries.inc({ table: batch.table, code })
   const what =
     code === 'HR_WAREHOUSE_SCHEMA_BEHIND'
       ? 'the schema of ClickHouse is behind this version; its migrations must run'
-      : 'ClickHouse does not take rows'
+      : code === 'HR_LOG_NOT_WRITER'
+        ? 'a refused row cannot be written to the dead letters'
+        : 'ClickHouse does not take rows'
   deps.blocked(`${what}: ${message}`)
 }

@@ -65,7 +65,7 @@ export class Lane {
   private lastCutMs = 0
   private waitingSinceMs: number | undefined
   private turn = 0
-  /** Why ClickHouse does not take rows now. */
+  /** Why rows wait now. */
   blockedBy: string | undefined
   readonly settleDeps: SettleDeps
 
@@ -242,7 +242,7 @@ export class Lane {
     if ((sentence === undefined) !== (this.blockedBy === undefined)) {
       if (sentence)
         this.deps.logger.warn({ table: this.table, docs: 'docs/runbooks/load.md#clickhouse-away' }, sentence)
-      else this.deps.logger.info({ table: this.table }, `ClickHouse takes rows of ${this.table} again`)
+      else this.deps.logger.info({ table: this.table }, `rows of ${this.table} are taken again`)
       loadMetrics.blocked.set({ table: this.table }, sentence ? 1 : 0)
     }
     this.blockedBy = sentence

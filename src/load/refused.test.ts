@@ -13,6 +13,7 @@ import { EVENT_TIME_MS } from '../../test/support/rows.ts'
 import { startTcpProxy, type TcpProxy } from '../../test/support/tcp-proxy.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
 import {
+  DEAD_LETTERS,
   deadLetterCode,
   decodeOutcomes,
   encodeRowHeader,
@@ -20,10 +21,12 @@ import {
   STORED,
   sourceHash,
   TOPICS,
+  writerPartition,
 } from '../event/index.ts'
-import type { LogRecord } from '../log/index.ts'
+import { type LogRecord, openEmbeddedLog } from '../log/index.ts'
 import { openWarehouse } from '../warehouse/index.ts'
-import { LoadBench, type Servers, startServers } from './load.fixture.ts'
+import { LoadBench, PARTITIONS, type Servers, startServers } from './load.fixture.ts'
+import { loadMetrics } from './metrics.ts'
 
 setDefaultTimeout(60_000)
 
@@ -63,6 +66,32 @@ async function sendBatch(partition: number, count: number, bad: number[]): Promi
   }
   await raw.batch(stored(count))
   bench.producer.send = send
+}
+
+/** A dead letter of an earlier time. */
+function otherLetter(): { header: Uint8Array; value: Uint8Array } {
+  const source = { logId: bench.rawId, partition: 0, offset: 1_000, sub: 0 }
+  const value = DEAD_LETTERS.encode({
+    team_id: 5,
+    uuid: bench.rawId,
+    event: '',
+    distinct_id: '',
+    reason: 'unreadable_event',
+    detail: '',
+    step: 'prepare',
+    timestamp: EVENT_TIME_MS,
+    raw_header: new Uint8Array(),
+    raw_value: new Uint8Array(),
+    _log_id: source.logId,
+    _partition: source.partition,
+    _offset: source.offset,
+    _sub: source.sub,
+  })
+  const timestampMs = EVENT_TIME_MS
+  return {
+    header: encodeRowHeader({ source, prev: undefined, teamId: 5, timestampMs, restamped: false }),
+    value,
+  }
 }
 
 async function letters() {
@@ -133,6 +162,48 @@ describe('a row that ClickHouse refuses', () => {
       expect({ ...receipt }).toEqual({ stored: 19, dead_lettered: 1 })
     })
   }
+
+  test('another process is slow to let go of where dead letters go: it waits, says so, and goes on', async () => {
+    const [slow, quick] = await Promise.all([
+      openEmbeddedLog({ dir: bench.dir }),
+      openEmbeddedLog({ dir: bench.dir, writerWaitMs: 100 }),
+    ])
+    try {
+      // Where a loader writes for partition 0.
+      const partition = writerPartition(TOPICS.deadLetters, 'load', 0, PARTITIONS)
+      const record = { topic: TOPICS.deadLetters, partition, ...otherLetter() }
+      await slow.producer({ name: 'slow', deadlineMs: 10_000 }).send([record])
+      await sendBatch(0, 20, [9])
+      const load = await bench.load({ log: quick })
+      await waitFor(
+        'a sentence',
+        async () => (await load.notReady())?.includes('another live process writes dead_letters') === true,
+        20_000,
+      )
+      await slow.close()
+      await waitFor(
+        'the dead letter',
+        async () => (await letters()).some(({ _offset }) => _offset === 9),
+        20_000,
+      )
+      await bench.waitForRows(19)
+      await bench.waitForSettled()
+      expect(await load.notReady()).toBeUndefined()
+      const { values } = await loadMetrics.retries.get()
+      expect(values.find(({ labels }) => labels.code === 'HR_LOG_NOT_WRITER')?.value).toBeGreaterThan(0)
+      // The next one may write there at once.
+      const next = await openEmbeddedLog({ dir: bench.dir, writerWaitMs: 0 })
+      try {
+        const producer = next.producer({ name: 'next', deadlineMs: 10_000 })
+        expect(await producer.send([record])).toHaveLength(1)
+      } finally {
+        await next.close()
+      }
+      await load.stop()
+    } finally {
+      await Promise.all([slow.close(), quick.close()])
+    }
+  })
 
   test('a state row goes to the dead letters and changes no receipt', async () => {
     const source = { logId: bench.rawId, partition: 0, offset: 3, sub: 0 }
