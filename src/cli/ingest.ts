@@ -16,7 +16,8 @@ const start: RoleStart = async ({ context, settings, logger, fatal }) => {
   const { startIngest } = await import('../ingest/index.ts')
   const { deployment } = await context.prepareState()
   const log = await context.checkedLog(deployment)
-  const projects = new ProjectCatalog(context.sql)
+  // An unknown token drops its event for good, so here nobody is unknown by memory: each batch asks anew.
+  const projects = new ProjectCatalog(context.sql, { unknownMs: 0 })
   const { partitions } = deployment
   const deps = { settings, log, sql: context.sql, projects, partitions, logger, fatal }
   const ingest = await startIngest(deps).catch(async (error: unknown) => {

@@ -119,6 +119,21 @@ describe('headrace up', () => {
     expect((await product.run('project', 'create', 'shop')).stderr).toContain('HR_PROJECT_EXISTS')
   }, 30_000)
 
+  test('a token counts from the moment its project exists, also when it was unknown just before', async () => {
+    const late = { ...product, token: 'phc_late' }
+    await fetch(`${product.captureUrl}/i/v0/e/`, {
+      method: 'POST',
+      body: JSON.stringify({ api_key: late.token, event: 'too early', distinct_id: 'early' }),
+    })
+    const dropped = async () => {
+      const rows = await product.sql(`SELECT reason FROM outcomes WHERE distinct_id = 'early'`)
+      return rows.length === 1 && rows[0]!.reason === 'unknown_token'
+    }
+    await waitFor('the event of nobody to be dropped', dropped, RECOVERED_MS_MAX)
+    expect((await product.run('project', 'create', 'late', '--token', late.token)).code).toBe(0)
+    await sendAndSee(late, 'in-time')
+  })
+
   test('a second start on the same data folder is refused with one sentence that names the first', async () => {
     const second = Bun.spawn([join(import.meta.dir, '../../headrace'), 'up'], {
       env: { ...(process.env as Record<string, string>), ...product.env },
