@@ -351,7 +351,9 @@ async function format(node: Node, libs: string, clusterId: string): Promise<void
 function launch(node: Node, libs: string, extra: string[] = []): void {
   const log = openSync(join(node.folder, 'broker.log'), 'a')
   const words = ['kafka.Kafka', join(node.folder, 'server.properties')]
-  const child = spawn('java', [...extra, ...javaOptions(libs), ...words], {
+  // Codecs unpack libraries into the temporary folder and, when killed, leave them there.
+  const ownTemp = `-Djava.io.tmpdir=${node.folder}`
+  const child = spawn('java', [ownTemp, ...extra, ...javaOptions(libs), ...words], {
     stdio: ['ignore', log, log],
     cwd: node.folder,
   })
