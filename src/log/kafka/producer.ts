@@ -117,7 +117,10 @@ export class KafkaProducer implements Producer {
     return true
   }
 
-  /** Too large, or a partition that is not there: refused before anything is sent. Unknown topics pass, for now. */
+  /**
+   * Too large, or a partition that is not there: refused before anything is sent. A topic whose limits are not known
+   * yet passes here; `admit` judges it again when they are.
+   */
   private refusal(records: LogRecord[]) {
     for (const { topic, partition, header, value } of records) {
       const limit = this.limits.get(topic)
