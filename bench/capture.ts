@@ -26,6 +26,7 @@ import { bottleneckOf, FIGURE_HEAD, type Figures, figureCells, quantile, report,
 const BATCH_EVENTS = 50
 const PARTITIONS = 8
 const TOKEN = 'phc_bench'
+const PROJECT = { teamId: 1, settings: {} }
 
 const { values: options } = parseArgs({
   options: {
@@ -118,6 +119,7 @@ async function serve(kind: string): Promise<void> {
   const capture = await startCapture({
     settings: readSettings({}, { captureAddress: '127.0.0.1:0' }),
     log,
+    projects: { known: () => PROJECT, find: async () => PROJECT },
     partitions: PARTITIONS,
     logger: createLogger('capture', 'error'),
     onFatal: (error) => {

@@ -133,6 +133,8 @@ function rawRecord(index: number): LogRecord {
     sdk: 'web/1',
     personProcessing: off ? 'off' : 'on',
     cookieless: false,
+    clientTimeMs: undefined,
+    disposition: 'event',
     requestId: '',
     replayOf: undefined,
   })

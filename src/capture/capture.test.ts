@@ -120,6 +120,8 @@ describe('the stored record', () => {
       sdk: 'web/1.2.3',
       personProcessing: 'on',
       cookieless: false,
+      clientTimeMs: undefined,
+      disposition: 'event',
       requestId: 'r-1',
       replayOf: undefined,
     })

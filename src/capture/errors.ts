@@ -54,6 +54,11 @@ export const CAPTURE_ERRORS = {
     status: 401,
     meaning: 'The events of one request name different project tokens.',
   },
+  HR_CAPTURE_UNKNOWN_TOKEN: {
+    class: 'rejected',
+    status: 401,
+    meaning: 'No project has this token. A project that was made a moment ago is known within seconds.',
+  },
   HR_CAPTURE_NOT_FOUND: { class: 'rejected', status: 404, meaning: 'Nothing is served under this path.' },
   HR_CAPTURE_WRONG_METHOD: {
     class: 'rejected',

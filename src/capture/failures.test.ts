@@ -1,7 +1,12 @@
 import { afterEach, describe, expect, test } from 'bun:test'
 import { fdatasync } from 'node:fs'
 import { PostHog } from 'posthog-node'
-import { startTestCapture, TEST_PARTITIONS, type TestCapture } from '../../test/support/capture.ts'
+import {
+  EVERY_TOKEN,
+  startTestCapture,
+  TEST_PARTITIONS,
+  type TestCapture,
+} from '../../test/support/capture.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
 import { readSettings, type Settings } from '../catalog/index.ts'
 import { createLogger } from '../observe/index.ts'
@@ -162,6 +167,7 @@ test('an address that is taken stops the start with one sentence', async () => {
     startCapture({
       settings: readSettings({}, { captureAddress }),
       log: first.log,
+      projects: EVERY_TOKEN,
       partitions: TEST_PARTITIONS,
       logger: createLogger('capture', 'silent'),
       onFatal: () => undefined,

@@ -10,18 +10,22 @@
 import { parseAddress, type Settings } from '../catalog/index.ts'
 import type { Log } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
+import { Door, type Projects } from './door/index.ts'
 import { captureError } from './errors.ts'
+import { Intake } from './intake.ts'
 import { InFlightBudget } from './limits.ts'
 import { RawWriter } from './produce.ts'
 import { configRoute, QUIET_ROUTES } from './protocols/quiet/index.ts'
 import { v0Routes } from './protocols/v0/index.ts'
 import { CaptureServer, type ServerOptions } from './server.ts'
 
+export type { KnownProject, Projects } from './door/index.ts'
 export { CAPTURE_ERRORS, REJECT_REASONS } from './errors.ts'
 
 export type CaptureDeps = {
   settings: Settings
   log: Log
+  projects: Projects
   /** Of the raw topics; fixed when the deployment was born. */
   partitions: number
   logger: Logger
@@ -50,8 +54,7 @@ export async function startCapture(deps: CaptureDeps): Promise<Capture> {
   let stopping: Promise<void> | undefined
   const notReady = async () => (stopping ? 'capture is stopping' : log.notReady())
   const v0 = v0Routes({
-    writer,
-    partitions: deps.partitions,
+    intake: new Intake(new Door(deps.projects), writer, deps.partitions),
     clockTrustMs: settings.captureClockTrustMs,
     limits: {
       bodyBytesMax: settings.captureBodyBytesMax,

@@ -80,7 +80,7 @@ export function validateEvent(
   if (timestamp !== undefined && typeof timestamp !== 'string') return no('timestamp', 'invalid_timestamp')
   const offsetMs = offsetOf(bytes, candidate.offset)
   if (offsetMs === 'invalid') return no('offset', 'invalid_offset')
-  const { timestampMs, timeRule } = correctTime(
+  const { timestampMs, timeRule, clientTimeMs } = correctTime(
     {
       timestamp,
       offsetMs,
@@ -110,6 +110,7 @@ export function validateEvent(
     uuid,
     timestampMs,
     timeRule,
+    clientTimeMs,
     nowMs: facts.nowMs,
     sentAtMs: facts.sentAtMs,
     ip: facts.ip,
@@ -117,6 +118,7 @@ export function validateEvent(
     sdk: sdkOf(candidate, facts),
     personProcessing: candidate.ownProcessPersonProfile === false ? 'off' : 'on',
     cookieless: candidate.ownCookielessMode === true,
+    disposition: 'event',
     requestId: facts.requestId,
     replayOf: undefined,
   }

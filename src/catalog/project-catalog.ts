@@ -54,6 +54,11 @@ export class ProjectCatalog {
     this.#timer.unref()
   }
 
+  /** From memory: the project; null when it was found unknown a moment ago; undefined when `lookup` must be asked. */
+  known(token: string): Project | null | undefined {
+    return this.#known.get(token) ?? (this.#isUnknown(token) ? null : undefined)
+  }
+
   /**
    * The project of each token, undefined where there is none. Throws HR_STATE_UNAVAILABLE when a token is neither
    * known nor known to be unknown and Postgres cannot be asked.

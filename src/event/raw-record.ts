@@ -2,10 +2,11 @@
  * The raw record: the event exactly as the client sent it (value), and one packed, versioned header with what
  * capture found out. One header and not thirteen: each further Kafka header costs a microsecond per event.
  *
- * Layout, version 1 (little endian; text = LEB128 length + UTF-8):
+ * Layout, version 2 (little endian; text = LEB128 length + UTF-8); version 1 had the first three flags only:
  * ```
- * u8 version = 1 · u8 person processing · u8 time rule · u8 flags (1 sent_at, 2 replay_of, 4 cookieless)
- * 16 uuid · i64 timestamp · i64 now · [i64 sent_at]
+ * u8 version = 2 · u8 person processing · u8 time rule
+ * u8 flags (1 sent_at, 2 replay_of, 4 cookieless, 8 client time, 16 dead letter, 32 report)
+ * 16 uuid · i64 timestamp · i64 now · [i64 sent_at] · [i64 client time]
  * text token · text distinct_id · text event · text ip · text user_agent · text sdk · text request_id
  * [16 log id · u16 partition · i64 offset · u16 sub]                      (replay_of)
  * ```
@@ -30,6 +31,13 @@ export const TIME_RULES = [
 ] as const
 export type TimeRule = (typeof TIME_RULES)[number]
 
+/**
+ * What ingest is to do with the record. `event`: the usual way · `deadLetter`: a restriction of the project sends it to
+ * the dead letters · `report`: no event at all but what capture has to tell the project's owner (see `CaptureReport`).
+ */
+export const DISPOSITIONS = ['event', 'deadLetter', 'report'] as const
+export type Disposition = (typeof DISPOSITIONS)[number]
+
 export type RawHeader = {
   token: string
   distinctId: string
@@ -39,6 +47,8 @@ export type RawHeader = {
   /** The event's corrected time, epoch ms. */
   timestampMs: number
   timeRule: TimeRule
+  /** The time that the client gave, epoch ms, where `timestampMs` is another one; undefined when they are equal or it gave none. */
+  clientTimeMs: number | undefined
   /** When capture received it, epoch ms. */
   nowMs: number
   /** The client's clock when it sent, epoch ms, if it said so. */
@@ -49,12 +59,19 @@ export type RawHeader = {
   sdk: string
   personProcessing: PersonProcessing
   cookieless: boolean
+  disposition: Disposition
   requestId: string
   /** Set when a dead letter comes back: the source whose claim it takes over. */
   replayOf: Source | undefined
 }
 
-const VERSION = 1
+const VERSION = 2
+const SENT_AT = 1
+const REPLAY_OF = 2
+const COOKIELESS = 4
+const CLIENT_TIME = 8
+const DEAD_LETTER = 16
+const REPORT = 32
 const writer = new ByteWriter(1024)
 
 /** Packs `header`. Throws when its uuid or the replayed log id is not a UUID: capture has checked them. */
@@ -64,11 +81,12 @@ export function encodeRawHeader(header: RawHeader): Buffer {
   w.u8(VERSION)
   w.u8(PERSON_PROCESSING.indexOf(header.personProcessing))
   w.u8(TIME_RULES.indexOf(header.timeRule))
-  w.u8((header.sentAtMs === undefined ? 0 : 1) | (header.replayOf ? 2 : 0) | (header.cookieless ? 4 : 0))
+  w.u8(flagsOf(header))
   w.raw(requireUuid(header.uuid))
   w.i64(header.timestampMs)
   w.i64(header.nowMs)
   if (header.sentAtMs !== undefined) w.i64(header.sentAtMs)
+  if (header.clientTimeMs !== undefined) w.i64(header.clientTimeMs)
   w.text(header.token)
   w.text(header.distinctId)
   w.text(header.event)
@@ -80,11 +98,23 @@ export function encodeRawHeader(header: RawHeader): Buffer {
   return w.take()
 }
 
+function flagsOf(header: RawHeader): number {
+  let flags = 0
+  if (header.sentAtMs !== undefined) flags |= SENT_AT
+  if (header.replayOf) flags |= REPLAY_OF
+  if (header.cookieless) flags |= COOKIELESS
+  if (header.clientTimeMs !== undefined) flags |= CLIENT_TIME
+  if (header.disposition === 'deadLetter') flags |= DEAD_LETTER
+  else if (header.disposition === 'report') flags |= REPORT
+  return flags
+}
+
 /** Unpacks a header. Throws RangeError or Error when the bytes are not one of ours. */
 export function decodeRawHeader(bytes: Uint8Array): RawHeader {
   const r = new ByteReader(bytes)
   const version = r.u8()
-  if (version !== VERSION) throw new Error(`raw header version ${version} is not known; known: ${VERSION}`)
+  if (version < 1 || version > VERSION)
+    throw new Error(`raw header version ${version} is not known; known: 1 to ${VERSION}`)
   const personProcessing = PERSON_PROCESSING[r.u8()]
   const timeRule = TIME_RULES[r.u8()]
   const flags = r.u8()
@@ -92,7 +122,8 @@ export function decodeRawHeader(bytes: Uint8Array): RawHeader {
   const uuid = uuidText(r.raw(16))
   const timestampMs = r.i64()
   const nowMs = r.i64()
-  const sentAtMs = flags & 1 ? r.i64() : undefined
+  const sentAtMs = flags & SENT_AT ? r.i64() : undefined
+  const clientTimeMs = flags & CLIENT_TIME ? r.i64() : undefined
   const token = r.text()
   const distinctId = r.text()
   const event = r.text()
@@ -100,8 +131,9 @@ export function decodeRawHeader(bytes: Uint8Array): RawHeader {
   const userAgent = r.text()
   const sdk = r.text()
   const requestId = r.text()
-  const replayOf = flags & 2 ? readSource(r) : undefined
-  const cookieless = (flags & 4) !== 0
+  const replayOf = flags & REPLAY_OF ? readSource(r) : undefined
+  const cookieless = (flags & COOKIELESS) !== 0
+  const disposition = flags & DEAD_LETTER ? 'deadLetter' : flags & REPORT ? 'report' : 'event'
   return {
     token,
     distinctId,
@@ -109,6 +141,7 @@ export function decodeRawHeader(bytes: Uint8Array): RawHeader {
     uuid,
     timestampMs,
     timeRule,
+    clientTimeMs,
     nowMs,
     sentAtMs,
     ip,
@@ -116,6 +149,7 @@ export function decodeRawHeader(bytes: Uint8Array): RawHeader {
     sdk,
     personProcessing,
     cookieless,
+    disposition,
     requestId,
     replayOf,
   }

@@ -7,6 +7,8 @@ export const DROP_REASONS = {
   illegal_distinct_id: 'The event has no usable distinct_id.',
   identify_without_person_processing:
     'An $identify, $create_alias or $merge_dangerously that says $process_person_profile: false could only be half applied.',
+  capture_report:
+    'Not an event: a report of capture about events that it refused or changed, which became an ingestion warning.',
 } as const
 export type DropReason = keyof typeof DROP_REASONS
 
@@ -16,6 +18,7 @@ export const DEAD_LETTER_REASONS = {
   event_too_large: 'The enriched row is larger than a record may be.',
   refused_by_state: 'Postgres refused this event for good, alone in its batch.',
   refused_by_warehouse: 'ClickHouse refused this row for good, alone in its insert.',
+  restricted: 'A restriction of the project sends events like this one to the dead letters.',
 } as const
 export type DeadLetterReason = keyof typeof DEAD_LETTER_REASONS
 

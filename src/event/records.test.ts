@@ -2,6 +2,7 @@ import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { ByteReader, ByteWriter } from './bytes.ts'
 import {
+  DISPOSITIONS,
   decodeRawHeader,
   encodeRawHeader,
   PERSON_PROCESSING,
@@ -36,6 +37,8 @@ const rawHeader: fc.Arbitrary<RawHeader> = fc.record({
   sdk: wellFormed,
   personProcessing: fc.constantFrom(...PERSON_PROCESSING),
   cookieless: fc.boolean(),
+  clientTimeMs: fc.option(safeInteger, { nil: undefined }),
+  disposition: fc.constantFrom(...DISPOSITIONS),
   requestId: wellFormed,
   replayOf: fc.option(source, { nil: undefined }),
 })

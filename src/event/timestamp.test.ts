@@ -141,5 +141,33 @@ test.each(RULES)('correctTime: %s', (_, said, timestampMs, timeRule) => {
     ignoreSentAt: false,
     ...said,
   }
-  expect(correctTime(client, NOW, TRUST_MS)).toEqual({ timestampMs, timeRule } as never)
+  expect(correctTime(client, NOW, TRUST_MS)).toMatchObject({ timestampMs, timeRule })
+})
+
+describe("correctTime keeps the client's own time where it is another", () => {
+  const client = (said: Partial<ClientTime>): ClientTime => ({
+    timestamp: undefined,
+    offsetMs: undefined,
+    sentAtMs: undefined,
+    ignoreSentAt: false,
+    ...said,
+  })
+  test.each([
+    ['believed: nothing to keep', { timestamp: at(NOW - HOUR) }, undefined],
+    ['skew', { timestamp: at(NOW - HOUR), sentAtMs: NOW - 5 * HOUR }, NOW - HOUR],
+    ['future', { timestamp: at(NOW + 24 * HOUR) }, NOW + 24 * HOUR],
+    ['offset beside a timestamp', { timestamp: at(NOW - HOUR), offsetMs: 5000 }, NOW - HOUR],
+    ['none given', { offsetMs: 5000 }, undefined],
+    ['unreadable', { timestamp: 'soon' }, undefined],
+  ])('%s', (_, said, clientTimeMs) => {
+    expect(correctTime(client(said), NOW, TRUST_MS).clientTimeMs).toBe(clientTimeMs)
+  })
+
+  test('an offset counts from the sending where the clock is trusted: transit is not age', () => {
+    const sentAtMs = NOW - 20 * SECOND
+    expect(correctTime(client({ offsetMs: 5000, sentAtMs }), NOW, TRUST_MS).timestampMs).toBe(sentAtMs - 5000)
+    expect(correctTime(client({ offsetMs: 5000, sentAtMs: NOW - HOUR }), NOW, TRUST_MS).timestampMs).toBe(
+      NOW - 5000,
+    )
+  })
 })

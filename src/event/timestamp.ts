@@ -27,30 +27,35 @@ export type ClientTime = {
   ignoreSentAt: boolean
 }
 
-/** When the event happened by our clock (epoch ms), and the rule that said so. */
-export function correctTime(
-  client: ClientTime,
-  nowMs: number,
-  trustMs: number,
-): { timestampMs: number; timeRule: TimeRule } {
-  if (client.offsetMs !== undefined) return bounded(nowMs - client.offsetMs, 'offset', nowMs)
-  if (client.timestamp === undefined) return { timestampMs: nowMs, timeRule: 'now' }
-  const said = parseTimestamp(client.timestamp)
-  if (said === undefined) return { timestampMs: nowMs, timeRule: 'unreadable' }
-  if (client.sentAtMs === undefined || client.ignoreSentAt) return bounded(said, 'client', nowMs)
-  const skewMs = client.sentAtMs - nowMs
-  if (Math.abs(skewMs) <= trustMs) return bounded(said, 'client', nowMs)
-  return bounded(said - skewMs, 'skewCorrected', nowMs)
+/** An event's time by our clock (epoch ms), the rule that said so, and the client's own time where it is another. */
+export type CorrectedTime = { timestampMs: number; timeRule: TimeRule; clientTimeMs: number | undefined }
+
+export function correctTime(client: ClientTime, nowMs: number, trustMs: number): CorrectedTime {
+  const { timestamp, offsetMs, sentAtMs } = client
+  const said = timestamp === undefined ? undefined : parseTimestamp(timestamp)
+  const trusted = sentAtMs !== undefined && Math.abs(sentAtMs - nowMs) <= trustMs
+  if (offsetMs !== undefined) {
+    return bounded((trusted ? sentAtMs : nowMs) - offsetMs, 'offset', nowMs, said)
+  }
+  if (said === undefined) {
+    const timeRule = timestamp === undefined ? 'now' : 'unreadable'
+    return { timestampMs: nowMs, timeRule, clientTimeMs: undefined }
+  }
+  if (sentAtMs === undefined || trusted || client.ignoreSentAt) return bounded(said, 'client', nowMs, said)
+  return bounded(said - (sentAtMs - nowMs), 'skewCorrected', nowMs, said)
 }
 
-function bounded(
-  timestampMs: number,
-  timeRule: TimeRule,
-  nowMs: number,
-): { timestampMs: number; timeRule: TimeRule } {
-  if (timestampMs > nowMs + FUTURE_MS_MAX) return { timestampMs: nowMs, timeRule: 'futureClamped' }
-  if (!(timestampMs >= EARLIEST_MS)) return { timestampMs: 0, timeRule: 'outOfRange' }
-  return { timestampMs: Math.trunc(timestampMs), timeRule }
+function bounded(atMs: number, rule: TimeRule, nowMs: number, said: number | undefined): CorrectedTime {
+  let timestampMs = Math.trunc(atMs)
+  let timeRule = rule
+  if (atMs > nowMs + FUTURE_MS_MAX) {
+    timestampMs = nowMs
+    timeRule = 'futureClamped'
+  } else if (!(atMs >= EARLIEST_MS)) {
+    timestampMs = 0
+    timeRule = 'outOfRange'
+  }
+  return { timestampMs, timeRule, clientTimeMs: said === timestampMs ? undefined : said }
 }
 
 /**

@@ -20,6 +20,8 @@ const HEADER: RawHeader = {
   sdk: 'web/1',
   personProcessing: 'on',
   cookieless: false,
+  clientTimeMs: undefined,
+  disposition: 'event',
   requestId: '',
   replayOf: undefined,
 }

@@ -76,6 +76,8 @@ export class Pipeline {
         sdk: '',
         personProcessing: 'on',
         cookieless: false,
+        clientTimeMs: undefined,
+        disposition: 'event',
         requestId: '',
         replayOf: undefined,
         ...changes,

@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Capture, startCapture } from '../../src/capture/index.ts'
+import { type Capture, type Projects, startCapture } from '../../src/capture/index.ts'
 import { readSettings, type Settings } from '../../src/catalog/index.ts'
 import { decodeRawHeader, RAW_TOPICS, type RawHeader, type RawTopic } from '../../src/event/index.ts'
 import { type EmbeddedLogOptions, type Log, openEmbeddedLog } from '../../src/log/index.ts'
@@ -10,6 +10,12 @@ import { createLogger } from '../../src/observe/index.ts'
 
 export const TEST_PARTITIONS = 4
 const RECORD_BYTES_MAX = 1_048_576
+
+/** A catalogue in which each token is that of a project without settings. */
+export const EVERY_TOKEN: Projects = {
+  known: () => ({ teamId: 1, settings: {} }),
+  find: async () => ({ teamId: 1, settings: {} }),
+}
 
 export type StoredEvent = {
   topic: RawTopic
@@ -35,7 +41,7 @@ export type TestCapture = {
 /** `body` of `post` is sent as it is when it is text or bytes, else as JSON. */
 export async function startTestCapture(
   settings: Partial<Settings> = {},
-  options: { log?: Partial<EmbeddedLogOptions>; clock?: () => number } = {},
+  options: { log?: Partial<EmbeddedLogOptions>; clock?: () => number; projects?: Projects } = {},
 ): Promise<TestCapture> {
   const dir = await mkdtemp(join(tmpdir(), 'headrace-capture-'))
   const log = await openEmbeddedLog({ dir: join(dir, 'log'), ...options.log })
@@ -46,6 +52,7 @@ export async function startTestCapture(
   const capture = await startCapture({
     settings: readSettings({}, { captureAddress: '127.0.0.1:0', ...settings }),
     log,
+    projects: options.projects ?? EVERY_TOKEN,
     partitions: TEST_PARTITIONS,
     logger: createLogger('capture', 'silent'),
     onFatal: (error) => fatal.push(error),

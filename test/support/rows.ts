@@ -154,6 +154,8 @@ export function rawRecord(rawId: string, partition: number, offset: number): Log
     sdk: 'test-sdk/1.2.3',
     personProcessing: 'on',
     cookieless: false,
+    clientTimeMs: undefined,
+    disposition: 'event',
     requestId: 'r',
     replayOf: undefined,
   })

@@ -3,46 +3,29 @@
  * shapes; what goes out: raw records. Valid events are stored though others of the request are not, and the answer
  * names those by index; it is an error only when nothing can be stored. The answer is sent after the log's ack.
  */
-import type { LogRecord } from '../../../log/index.ts'
 import { counter } from '../../../observe/index.ts'
 import { type EventCandidate, tokenOf } from '../../candidate.ts'
 import { type DecodeLimits, decodeBody, readBody } from '../../decode.ts'
-import {
-  type Answer,
-  captureError,
-  errorAnswer,
-  type Rejection,
-  type RejectReason,
-  rejectedMembers,
-} from '../../errors.ts'
+import { type Answer, captureError, errorAnswer, type Rejection, rejectedMembers } from '../../errors.ts'
+import type { Intake, Submission } from '../../intake.ts'
 import { REQUEST_ID_UNITS_MAX, USER_AGENT_UNITS_MAX } from '../../limits.ts'
-import { type RawWriter, rawRecord } from '../../produce.ts'
 import type { CaptureRequest, Route, Routes } from '../../request.ts'
-import {
-  checkToken,
-  isRejection,
-  type RequestFacts,
-  readSentAt,
-  sdkOfUserAgent,
-  validateEvent,
-} from '../../validate.ts'
+import { isRejection, type RequestFacts, readSentAt, sdkOfUserAgent, validateEvent } from '../../validate.ts'
 import { type ScannedBody, scanBody } from './scan-body.ts'
 
 const V0_PATHS = ['/batch', '/e', '/i/v0/e', '/capture'] as const
 
 export type V0Options = {
-  writer: RawWriter
-  partitions: number
+  intake: Intake
   limits: DecodeLimits & { batchEventsMax: number; eventBytesMax: number }
   clockTrustMs: number
 }
 
-const acceptedTotal = counter('headrace_capture_events_accepted_total', 'Events stored in the log.', ['lane'])
-const rejectedTotal = counter('headrace_capture_events_rejected_total', 'Events refused singly.', ['reason'])
 const bytesTotal = counter('headrace_capture_body_bytes_total', 'Bytes of bodies.', ['kind'])
 
 const OK: Answer = { status: 200, body: '{"status":"Ok"}' }
 const NO_CONTENT: Answer = { status: 204, body: '' }
+const QUOTA_LIMITED = ['events']
 
 /** All paths of v0. */
 export function v0Routes(options: V0Options): Routes {
@@ -61,33 +44,42 @@ async function answerV0(incoming: CaptureRequest, options: V0Options): Promise<A
   if (scanned.events.length === 0) {
     throw captureError('HR_CAPTURE_NO_EVENTS', 'the request holds no event: its list is empty')
   }
-  const facts = factsOf(incoming, scanned, options)
-  const records: LogRecord[] = []
-  const rejected: Rejection[] = []
-  for (const [index, candidate] of scanned.events.entries()) {
-    const judged = validateEvent(body, candidate, index, facts)
-    if (isRejection(judged)) {
-      rejected.push(judged)
-    } else {
-      const value = body.subarray(candidate.start, candidate.end)
-      records.push(rawRecord(judged, value, scanned.historical, options.partitions))
-    }
-  }
-  countRejected(rejected)
-  if (records.length === 0) return nothingStored(rejected)
+  const pending = options.intake.admit(requestToken(scanned))
+  const admission = pending instanceof Promise ? await pending : pending
+  const submission = judge(body, scanned, factsOf(incoming, admission.token, scanned, options), incoming.path)
+  const { stored, rejected, quotaLimited } = await options.intake.store(admission, submission, share)
 
-  await options.writer.write(records)
-  acceptedTotal.inc({ lane: scanned.historical ? 'historical' : 'main' }, records.length)
+  if (stored === 0 && !quotaLimited && rejected.length > 0) return nothingStored(rejected)
   if (query.get('beacon') === '1') return NO_CONTENT
   if (rejected.length === 0) return OK
-  return { status: 200, body: JSON.stringify({ status: 'Ok', ...rejectedMembers(rejected) }) }
+  const limited = quotaLimited ? { quota_limited: QUOTA_LIMITED } : {}
+  return { status: 200, body: JSON.stringify({ status: 'Ok', ...limited, ...rejectedMembers(rejected) }) }
 }
 
-function countRejected(rejected: readonly Rejection[]): void {
-  if (rejected.length === 0) return
-  const counts = new Map<RejectReason, number>()
-  for (const { reason } of rejected) counts.set(reason, (counts.get(reason) ?? 0) + 1)
-  for (const [reason, count] of counts) rejectedTotal.inc({ reason }, count)
+/** Validates each event of the body. */
+function judge(body: Buffer, scanned: ScannedBody, facts: RequestFacts, path: string): Submission {
+  const { ip, userAgent, requestId, nowMs } = facts
+  const submission: Submission = {
+    sender: { path, ip, userAgent, requestId, nowMs },
+    headers: [],
+    values: [],
+    indexes: [],
+    rejected: [],
+    historical: scanned.historical,
+  }
+  const { events } = scanned
+  for (let index = 0; index < events.length; index++) {
+    const candidate = events[index]!
+    const judged = validateEvent(body, candidate, index, facts)
+    if (isRejection(judged)) {
+      submission.rejected.push(judged)
+    } else {
+      submission.headers.push(judged)
+      submission.values.push(body.subarray(candidate.start, candidate.end))
+      submission.indexes.push(index)
+    }
+  }
+  return submission
 }
 
 function nothingStored(rejected: Rejection[]): Answer {
@@ -100,12 +92,17 @@ function nothingStored(rejected: Rejection[]): Answer {
   return errorAnswer(captureError(code, `${where}: ${message}${tail}`), rejected)
 }
 
-function factsOf(incoming: CaptureRequest, scanned: ScannedBody, options: V0Options): RequestFacts {
+function factsOf(
+  incoming: CaptureRequest,
+  token: string,
+  scanned: ScannedBody,
+  options: V0Options,
+): RequestFacts {
   const { request, query, ip, nowMs } = incoming
   const userAgent = (request.headers.get('user-agent') ?? '').slice(0, USER_AGENT_UNITS_MAX)
   const requestId = request.headers.get('x-request-id')?.slice(0, REQUEST_ID_UNITS_MAX)
   return {
-    token: requestToken(scanned),
+    token,
     nowMs,
     sentAtMs: readSentAt(scanned.sentAt, query.get('sent_at') ?? query.get('_')),
     ip,
@@ -117,10 +114,10 @@ function factsOf(incoming: CaptureRequest, scanned: ScannedBody, options: V0Opti
   }
 }
 
-/** The token of a whole request: that of the batch, else the one that its events agree on. */
+/** The token of a whole request, as sent: that of the batch, else the one that its events agree on. */
 function requestToken({ token, events }: ScannedBody): string {
   if (token !== undefined && token !== null) {
-    if (typeof token === 'string') return checkToken(token)
+    if (typeof token === 'string') return token
     throw captureError(
       'HR_CAPTURE_INVALID_TOKEN',
       'the project token (`api_key`) of the batch is not a string',
@@ -144,7 +141,7 @@ function requestToken({ token, events }: ScannedBody): string {
       'the request names no project token: put it in `api_key` of the batch or of the event',
     )
   }
-  return checkToken(agreed)
+  return agreed
 }
 
 function tokenOfEvent(candidate: EventCandidate): string | undefined {

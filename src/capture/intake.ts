@@ -1,0 +1,94 @@
+/**
+ * What all protocols share between judging events and answering: the project's policies, the write, the account of what
+ * was refused. What comes in: headers and values of the events that are valid, and the rejections of those that are not;
+ * what goes out: after the events are durable, how many were stored and everything that was refused.
+ *
+ * ```
+ * protocol: decode → scan → admit(token) → validate each → store(…) → its own form of answer
+ * ```
+ * Must hold: nothing is told as stored before the writer resolved; every event handed in is either stored or in
+ * `rejected`. Costs per request, not per event, as long as the project has no policies.
+ */
+import type { RawHeader } from '../event/index.ts'
+import type { LogRecord } from '../log/index.ts'
+import { counter } from '../observe/index.ts'
+import type { Admission, Door } from './door/index.ts'
+import type { Rejection } from './errors.ts'
+import type { InFlightShare } from './limits.ts'
+import { type RawWriter, rawRecord } from './produce.ts'
+import { checkToken } from './validate.ts'
+
+/** Who sent a request, for reports and for support. */
+export type Sender = {
+  path: string
+  ip: string
+  userAgent: string
+  requestId: string
+  nowMs: number
+}
+
+/** The events of one request, all of one project. `headers`, `values` and `indexes` belong together by position. */
+export type Submission = {
+  sender: Sender
+  headers: RawHeader[]
+  /** What the log keeps of each. */
+  values: Uint8Array[]
+  /** Their places in the request. */
+  indexes: number[]
+  rejected: Rejection[]
+  /** True when the request asks for the lane of imports. */
+  historical: boolean
+}
+
+export type Stored = {
+  /** Events that are durable now. */
+  stored: number
+  /** What was handed in as rejected, and what a policy refused; in order of index. */
+  rejected: Rejection[]
+  /** True when a quota or a rate kept events out. */
+  quotaLimited: boolean
+}
+
+const acceptedTotal = counter('headrace_capture_events_accepted_total', 'Events stored in the log.', ['lane'])
+
+export class Intake {
+  constructor(
+    private readonly door: Door,
+    private readonly writer: RawWriter,
+    private readonly partitions: number,
+  ) {}
+
+  /**
+   * Trims and judges the token; from memory when it was seen lately. Throws HR_CAPTURE_INVALID_TOKEN or
+   * HR_CAPTURE_UNKNOWN_TOKEN. A catalogue that cannot be reached lets an unknown token pass: ingest decides.
+   */
+  admit(sent: string): Admission | Promise<Admission> {
+    return this.door.admit(checkToken(sent))
+  }
+
+  /** Resolves when all that is to be stored is durable. Throws what the writer throws; nothing is known stored then. */
+  async store(admission: Admission, submission: Submission, _share: InFlightShare): Promise<Stored> {
+    const ruled = this.door.rule(admission, submission)
+    const records: LogRecord[] = []
+    const { headers, values, lanes } = ruled
+    for (let i = 0; i < headers.length; i++) {
+      records.push(
+        rawRecord(
+          headers[i]!,
+          values[i]!,
+          lanes === undefined ? submission.historical : lanes[i]!,
+          this.partitions,
+        ),
+      )
+    }
+    if (records.length > 0) {
+      await this.writer.write(records)
+      const historical =
+        lanes === undefined ? (submission.historical ? records.length : 0) : lanes.filter(Boolean).length
+      if (historical > 0) acceptedTotal.inc({ lane: 'historical' }, historical)
+      if (historical < records.length) acceptedTotal.inc({ lane: 'main' }, records.length - historical)
+    }
+    this.door.account(admission, submission.sender, records.length, ruled.rejected)
+    return { stored: records.length, rejected: ruled.rejected, quotaLimited: ruled.quotaLimited }
+  }
+}
