@@ -120,7 +120,7 @@ describe('the stored record', () => {
       sdk: 'web/1.2.3',
       personProcessing: 'on',
       cookieless: false,
-      clientTimeMs: undefined,
+      clientTimeMs: Date.parse('2026-11-22T11:00:00Z'),
       disposition: 'event',
       requestId: 'r-1',
       replayOf: undefined,
