@@ -111,6 +111,23 @@ export const CAPTURE_ERRORS = {
     status: 503,
     meaning: 'The disk of the log is full; events are taken again when there is space.',
   },
+  HR_CAPTURE_SPOOL_FULL: {
+    class: 'retriable',
+    status: 503,
+    meaning:
+      'Kafka is out of reach and the spool has reached `HEADRACE_SPOOL_BYTES_MAX`, or its disk is full; events are taken again when there is space.',
+  },
+  HR_CAPTURE_SPOOL_UNAVAILABLE: {
+    class: 'retriable',
+    status: 503,
+    meaning:
+      'Neither Kafka nor the spool took the events in time. Some of them may be stored: send them again with their uuids.',
+  },
+  HR_CAPTURE_SPOOL_SETTING: {
+    class: 'fatal',
+    meaning:
+      'The spool cannot be used as it is set: its folder cannot be written, or Kafka has more than half of the answer time.',
+  },
 } as const
 
 export const captureError = errorTable(CAPTURE_ERRORS)
@@ -130,6 +147,9 @@ export const REJECT_REASONS = {
   invalid_cookieless_mode: '`properties.$cookieless_mode` is neither true nor false.',
   event_too_large: 'The event is larger than `HEADRACE_CAPTURE_EVENT_BYTES_MAX`.',
   event_too_deep: 'The event nests deeper than 128 levels.',
+  restricted: 'A restriction of the project drops events like this one.',
+  quota_exceeded: 'The project has used up its events of this month.',
+  rate_limited: 'The project sent more events per second than its policy allows.',
 } as const
 export type RejectReason = keyof typeof REJECT_REASONS
 
@@ -141,6 +161,22 @@ export type Rejection = {
   uuid?: string
   field: string
   reason: RejectReason
+  message: string
+}
+
+/** Why an event is stored in another shape than it was sent in. */
+export const NOTE_REASONS = {
+  distinct_id_cut:
+    '`distinct_id` is longer than 200 characters: it was cut, with a hash of the whole at its end, so that two people stay two.',
+} as const
+export type NoteReason = keyof typeof NOTE_REASONS
+
+/** An event that is stored, and not quite as it was sent; the owner of the project is told. */
+export type Note = {
+  /** Place in the request's list of events, from 0. */
+  index: number
+  field: string
+  reason: NoteReason
   message: string
 }
 

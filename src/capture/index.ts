@@ -53,8 +53,9 @@ export async function startCapture(deps: CaptureDeps): Promise<Capture> {
   const writer = new RawWriter(log, settings.captureAnswerMs, logger, deps.onFatal)
   let stopping: Promise<void> | undefined
   const notReady = async () => (stopping ? 'capture is stopping' : log.notReady())
+  const door = new Door(deps.projects)
   const v0 = v0Routes({
-    intake: new Intake(new Door(deps.projects), writer, deps.partitions),
+    intake: new Intake(door, writer, deps.partitions),
     clockTrustMs: settings.captureClockTrustMs,
     limits: {
       bodyBytesMax: settings.captureBodyBytesMax,
@@ -70,6 +71,7 @@ export async function startCapture(deps: CaptureDeps): Promise<Capture> {
     budget: new InFlightBudget(settings.captureInFlightBytesMax),
     clock: deps.clock ?? Date.now,
     logger,
+    refused: (request, status, error) => door.refused(request, status, error),
     drainMs: settings.captureAnswerMs + DRAIN_SLACK_MS,
   })
   logger.info({ url: server.url }, 'capture takes events')

@@ -13,9 +13,10 @@ import type { RawHeader } from '../event/index.ts'
 import type { LogRecord } from '../log/index.ts'
 import { counter } from '../observe/index.ts'
 import type { Admission, Door } from './door/index.ts'
-import type { Rejection } from './errors.ts'
+import type { Note, Rejection } from './errors.ts'
 import type { InFlightShare } from './limits.ts'
 import { type RawWriter, rawRecord } from './produce.ts'
+import type { Trail } from './request.ts'
 import { checkToken } from './validate.ts'
 
 /** Who sent a request, for reports and for support. */
@@ -36,8 +37,12 @@ export type Submission = {
   /** Their places in the request. */
   indexes: number[]
   rejected: Rejection[]
+  /** Events among `headers` that are not quite as they were sent. */
+  notes: Note[]
   /** True when the request asks for the lane of imports. */
   historical: boolean
+  /** That of the request. */
+  trail: Trail
 }
 
 export type Stored = {
@@ -45,6 +50,11 @@ export type Stored = {
   stored: number
   /** What was handed in as rejected, and what a policy refused; in order of index. */
   rejected: Rejection[]
+  /**
+   * How many of `rejected` a policy of the project refused, which is no fault of the sender: a request of which nothing
+   * was stored is answered with an error only when this is 0.
+   */
+  refusedByPolicy: number
   /** True when a quota or a rate kept events out. */
   quotaLimited: boolean
 }
@@ -62,8 +72,11 @@ export class Intake {
    * Trims and judges the token; from memory when it was seen lately. Throws HR_CAPTURE_INVALID_TOKEN or
    * HR_CAPTURE_UNKNOWN_TOKEN. A catalogue that cannot be reached lets an unknown token pass: ingest decides.
    */
-  admit(sent: string): Admission | Promise<Admission> {
-    return this.door.admit(checkToken(sent))
+  admit(sent: string, trail: Trail): Admission | Promise<Admission> {
+    trail.token = sent
+    const admission = this.door.admit(checkToken(sent))
+    if (admission instanceof Promise) return admission.then((later) => noted(later, trail))
+    return noted(admission, trail)
   }
 
   /** Resolves when all that is to be stored is durable. Throws what the writer throws; nothing is known stored then. */
@@ -82,13 +95,24 @@ export class Intake {
       )
     }
     if (records.length > 0) {
-      await this.writer.write(records)
+      try {
+        await this.writer.write(records)
+      } catch (error) {
+        this.door.giveBack(ruled)
+        throw error
+      }
       const historical =
         lanes === undefined ? (submission.historical ? records.length : 0) : lanes.filter(Boolean).length
       if (historical > 0) acceptedTotal.inc({ lane: 'historical' }, historical)
       if (historical < records.length) acceptedTotal.inc({ lane: 'main' }, records.length - historical)
     }
-    this.door.account(admission, submission.sender, records.length, ruled.rejected)
-    return { stored: records.length, rejected: ruled.rejected, quotaLimited: ruled.quotaLimited }
+    this.door.account(admission, submission, ruled)
+    const { rejected, refusedByPolicy, quotaLimited } = ruled
+    return { stored: records.length, rejected, refusedByPolicy, quotaLimited }
   }
+}
+
+function noted(admission: Admission, trail: Trail): Admission {
+  trail.project = admission.project
+  return admission
 }

@@ -1,6 +1,7 @@
 /** What a route gets to know about a request, and what the routes of a protocol look like to the server. */
 
-import type { Answer } from './errors.ts'
+import type { KnownProject } from './door/projects.ts'
+import type { Answer, Rejection } from './errors.ts'
 import type { InFlightShare } from './limits.ts'
 
 export type CaptureRequest = {
@@ -13,7 +14,29 @@ export type CaptureRequest = {
   /** When it came, epoch ms. */
   nowMs: number
   share: InFlightShare
+  trail: Trail
 }
+
+/**
+ * What is learned about a request on its way, so that one that is refused, or of which events are refused, can be
+ * shown to the project's owner. A protocol notes the body; the intake notes the rest.
+ */
+export class Trail {
+  /** Bytes on the wire. */
+  bodyBytes = 0
+  /** The body as JSON once it is decoded, before that as it came. */
+  body: Uint8Array | undefined = undefined
+  /** As sent. */
+  token: string | undefined = undefined
+  project: KnownProject | undefined = undefined
+  requestId: string | undefined = undefined
+  /** Name and version, as far as an event said it. */
+  sdk: string | undefined = undefined
+  /** The events that were refused, in order of index; the others of the request are stored. */
+  rejected: readonly Rejection[] = NO_REJECTIONS
+}
+
+const NO_REJECTIONS: readonly Rejection[] = []
 
 export type Route = {
   methods: readonly string[]

@@ -4,11 +4,12 @@
  * still served) → closed.
  */
 import type { Server } from 'bun'
+import type { HeadraceError } from '../event/index.ts'
 import { answerHealth, counter, gauge, type Health, type Logger } from '../observe/index.ts'
 import { corsHeaders, preflightHeaders } from './cors.ts'
 import { type Answer, asCaptureError, captureError, errorAnswer, errorDocs } from './errors.ts'
 import { IDLE_TIMEOUT_S, type InFlightBudget } from './limits.ts'
-import type { Route, Routes } from './request.ts'
+import { type CaptureRequest, type Route, type Routes, Trail } from './request.ts'
 
 export type ServerOptions = {
   hostname: string
@@ -20,6 +21,8 @@ export type ServerOptions = {
   budget: InFlightBudget
   clock: () => number
   logger: Logger
+  /** Hears of every request that is answered with a thrown error, or of which events are refused. Never throws. */
+  refused(request: CaptureRequest, status: number, error: HeadraceError | undefined): void
   /** How long `stop` waits for requests in flight. */
   drainMs: number
 }
@@ -98,6 +101,15 @@ export class CaptureServer {
     route: Route | undefined,
   ): Promise<Answer> {
     const share = this.options.budget.open()
+    const incoming: CaptureRequest = {
+      request,
+      path,
+      query: new URLSearchParams(query),
+      ip: peerAddress(server, request),
+      nowMs: this.options.clock(),
+      share,
+      trail: new Trail(),
+    }
     try {
       if (!route) {
         throw captureError(
@@ -106,17 +118,14 @@ export class CaptureServer {
         )
       }
       if (!route.methods.includes(request.method)) return wrongMethod(request.method, path, route)
-      return await route.answer({
-        request,
-        path,
-        query: new URLSearchParams(query),
-        ip: peerAddress(server, request),
-        nowMs: this.options.clock(),
-        share,
-      })
+      const answer = await route.answer(incoming)
+      if (incoming.trail.rejected.length > 0) this.options.refused(incoming, answer.status, undefined)
+      return answer
     } catch (error) {
       const known = asCaptureError(error)
-      return known.class === 'fatal' ? this.internalError(error) : errorAnswer(known)
+      const answer = known.class === 'fatal' ? this.internalError(error) : errorAnswer(known)
+      this.options.refused(incoming, answer.status, known)
+      return answer
     } finally {
       share.close()
     }

@@ -2,10 +2,11 @@
  * The door: which project a token belongs to, what the project allows, and the account of what was refused.
  * `admit` → `rule` → (the write) → `account`, once per request each.
  */
-import type { RawHeader } from '../../event/index.ts'
+import type { HeadraceError, RawHeader } from '../../event/index.ts'
 import { counter } from '../../observe/index.ts'
 import { captureError, type Rejection, type RejectReason } from '../errors.ts'
-import type { Sender, Submission } from '../intake.ts'
+import type { Submission } from '../intake.ts'
+import type { CaptureRequest } from '../request.ts'
 import type { KnownProject, Projects } from './projects.ts'
 
 export type { KnownProject, Projects } from './projects.ts'
@@ -24,6 +25,8 @@ export type Ruled = {
   /** True for the lane of imports, by position; undefined when no policy moved an event. */
   lanes: boolean[] | undefined
   rejected: Rejection[]
+  /** How many of `rejected` a policy refused. */
+  refusedByPolicy: number
   quotaLimited: boolean
 }
 
@@ -48,15 +51,23 @@ export class Door {
 
   rule(_admission: Admission, submission: Submission): Ruled {
     const { headers, values, rejected } = submission
-    return { headers, values, lanes: undefined, rejected, quotaLimited: false }
+    return { headers, values, lanes: undefined, rejected, refusedByPolicy: 0, quotaLimited: false }
   }
 
-  account(_admission: Admission, _sender: Sender, _stored: number, rejected: readonly Rejection[]): void {
+  /** Nothing of it was stored. */
+  giveBack(_ruled: Ruled): void {}
+
+  account(_admission: Admission, submission: Submission, ruled: Ruled): void {
+    const { rejected } = ruled
     if (rejected.length === 0) return
+    submission.trail.rejected = rejected
     const counts = new Map<RejectReason, number>()
     for (const { reason } of rejected) counts.set(reason, (counts.get(reason) ?? 0) + 1)
     for (const [reason, count] of counts) rejectedTotal.inc({ reason }, count)
   }
+
+  /** A request was answered with an error, or events of it were refused. */
+  refused(_request: CaptureRequest, _status: number, _error: HeadraceError | undefined): void {}
 }
 
 function unknownToken() {

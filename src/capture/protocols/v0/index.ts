@@ -34,9 +34,12 @@ export function v0Routes(options: V0Options): Routes {
 }
 
 async function answerV0(incoming: CaptureRequest, options: V0Options): Promise<Answer> {
-  const { request, query, share } = incoming
+  const { request, query, share, trail } = incoming
   const wire = await readBody(request, options.limits, share)
+  trail.bodyBytes = wire.length
+  trail.body = wire
   const body = await decodeBody(wire, options.limits, share)
+  trail.body = body
   bytesTotal.inc({ kind: 'wire' }, wire.length)
   bytesTotal.inc({ kind: 'decoded' }, body.length)
 
@@ -44,12 +47,16 @@ async function answerV0(incoming: CaptureRequest, options: V0Options): Promise<A
   if (scanned.events.length === 0) {
     throw captureError('HR_CAPTURE_NO_EVENTS', 'the request holds no event: its list is empty')
   }
-  const pending = options.intake.admit(requestToken(scanned))
+  const pending = options.intake.admit(requestToken(scanned), trail)
   const admission = pending instanceof Promise ? await pending : pending
-  const submission = judge(body, scanned, factsOf(incoming, admission.token, scanned, options), incoming.path)
-  const { stored, rejected, quotaLimited } = await options.intake.store(admission, submission, share)
+  const submission = judge(body, scanned, factsOf(incoming, admission.token, scanned, options), incoming)
+  const { stored, rejected, refusedByPolicy, quotaLimited } = await options.intake.store(
+    admission,
+    submission,
+    share,
+  )
 
-  if (stored === 0 && !quotaLimited && rejected.length > 0) return nothingStored(rejected)
+  if (stored === 0 && refusedByPolicy === 0 && rejected.length > 0) return nothingStored(rejected)
   if (query.get('beacon') === '1') return NO_CONTENT
   if (rejected.length === 0) return OK
   const limited = quotaLimited ? { quota_limited: QUOTA_LIMITED } : {}
@@ -57,7 +64,12 @@ async function answerV0(incoming: CaptureRequest, options: V0Options): Promise<A
 }
 
 /** Validates each event of the body. */
-function judge(body: Buffer, scanned: ScannedBody, facts: RequestFacts, path: string): Submission {
+function judge(
+  body: Buffer,
+  scanned: ScannedBody,
+  facts: RequestFacts,
+  { path, trail }: CaptureRequest,
+): Submission {
   const { ip, userAgent, requestId, nowMs } = facts
   const submission: Submission = {
     sender: { path, ip, userAgent, requestId, nowMs },
@@ -65,7 +77,9 @@ function judge(body: Buffer, scanned: ScannedBody, facts: RequestFacts, path: st
     values: [],
     indexes: [],
     rejected: [],
+    notes: [],
     historical: scanned.historical,
+    trail,
   }
   const { events } = scanned
   for (let index = 0; index < events.length; index++) {
