@@ -183,7 +183,7 @@ export type Note = {
 /** What a route answers: plain data, made into a Response with CORS headers by the server. */
 export type Answer = {
   status: number
-  body: string
+  body: string | Uint8Array<ArrayBuffer>
   contentType?: string
   headers?: Record<string, string>
 }

@@ -7,30 +7,23 @@
  * A protocol owns its paths, its body shapes and its answers; reading, judging single events, limits and producing
  * are shared by all.
  */
-import { parseAddress, type Settings } from '../catalog/index.ts'
-import type { Log } from '../log/index.ts'
-import type { Logger } from '../observe/index.ts'
+import { parseAddress } from '../catalog/index.ts'
 import { Door, type Projects } from './door/index.ts'
+import { type Leftovers, openWriter, type WriterDeps } from './durable-writer.ts'
 import { captureError } from './errors.ts'
 import { Intake } from './intake.ts'
 import { InFlightBudget } from './limits.ts'
-import { RawWriter } from './produce.ts'
-import { configRoute, QUIET_ROUTES } from './protocols/quiet/index.ts'
+import { QUIET_ROUTES, quietRoute } from './protocols/quiet/index.ts'
 import { v0Routes } from './protocols/v0/index.ts'
 import { CaptureServer, type ServerOptions } from './server.ts'
 
 export type { KnownProject, Projects } from './door/index.ts'
+export type { Leftovers, SpoolDeps } from './durable-writer.ts'
 export { CAPTURE_ERRORS, REJECT_REASONS } from './errors.ts'
 
-export type CaptureDeps = {
-  settings: Settings
-  log: Log
+/** `partitions` are those of the raw topics, `onFatal` is called with an error after which the process must stop. */
+export type CaptureDeps = WriterDeps & {
   projects: Projects
-  /** Of the raw topics; fixed when the deployment was born. */
-  partitions: number
-  logger: Logger
-  /** Called with an error after which the process must stop. */
-  onFatal(error: unknown): void
   /** Epoch ms. */
   clock?: () => number
 }
@@ -40,19 +33,24 @@ export type Capture = {
   readonly url: string
   /** Undefined when events can be stored now, else one sentence why not. */
   notReady(): Promise<string | undefined>
-  /** Not ready at once; requests in flight are finished, the producer is flushed, then all connections close. */
-  stop(): Promise<void>
+  /**
+   * Not ready at once; requests in flight are finished, all connections close, what is in the spool is drained as far
+   * as `withinMs` allows. Resolves with what is left.
+   */
+  stop(withinMs?: number): Promise<Leftovers>
 }
 
 /** Longer than any request in flight waits for the log. */
 const DRAIN_SLACK_MS = 500
+/** Of a stop, for what comes after the requests. */
+const CLOSE_MS = 2_000
 
 /** Serves on `captureAddress` until `stop`. Throws HR_CAPTURE_ADDRESS when that cannot be had. */
 export async function startCapture(deps: CaptureDeps): Promise<Capture> {
-  const { settings, log, logger } = deps
-  const writer = new RawWriter(log, settings.captureAnswerMs, logger, deps.onFatal)
-  let stopping: Promise<void> | undefined
-  const notReady = async () => (stopping ? 'capture is stopping' : log.notReady())
+  const { settings, logger } = deps
+  const { writer, ...durable } = await openWriter(deps)
+  let stopping: Promise<Leftovers> | undefined
+  const notReady = async () => (stopping ? 'capture is stopping' : durable.notReady())
   const door = new Door(deps.projects)
   const v0 = v0Routes({
     intake: new Intake(door, writer, deps.partitions),
@@ -66,7 +64,7 @@ export async function startCapture(deps: CaptureDeps): Promise<Capture> {
   })
   const server = openServer(settings.captureAddress, {
     routes: new Map([...v0, ...QUIET_ROUTES]),
-    dynamicRoute: configRoute,
+    dynamicRoute: quietRoute,
     health: { notReady },
     budget: new InFlightBudget(settings.captureInFlightBytesMax),
     clock: deps.clock ?? Date.now,
@@ -75,16 +73,18 @@ export async function startCapture(deps: CaptureDeps): Promise<Capture> {
     drainMs: settings.captureAnswerMs + DRAIN_SLACK_MS,
   })
   logger.info({ url: server.url }, 'capture takes events')
-  const stop = async () => {
+  const stop = async (withinMs: number) => {
+    const untilMs = performance.now() + withinMs
     await server.stop()
-    await writer.close()
-    logger.info('capture has stopped')
+    const left = await durable.close(untilMs)
+    logger.info(left, 'capture has stopped')
+    return left
   }
   return {
     url: server.url,
     notReady,
-    stop() {
-      stopping ??= stop()
+    stop(withinMs = settings.captureAnswerMs + DRAIN_SLACK_MS + CLOSE_MS) {
+      stopping ??= stop(withinMs)
       return stopping
     },
   }

@@ -40,6 +40,8 @@ const NO_REJECTIONS: readonly Rejection[] = []
 
 export type Route = {
   methods: readonly string[]
+  /** What the path is called in metrics, when it holds a variable part. */
+  label?: string
   /** Refuses by throwing an error with a status. */
   answer(request: CaptureRequest): Promise<Answer> | Answer
 }

@@ -82,7 +82,7 @@ export class CaptureServer {
     const route = known ?? this.options.dynamicRoute(path)
     const answer = await this.answer(request, server, path, query, route)
     this.inFlight--
-    requestsTotal.inc({ path: known ? path : route ? '/array' : 'other', status: answer.status })
+    requestsTotal.inc({ path: known ? path : (route?.label ?? 'other'), status: answer.status })
     return respond(request.headers, answer)
   }
 
@@ -142,7 +142,9 @@ function wrongMethod(method: string, path: string, route: Route): Answer {
 
 function respond(requestHeaders: Headers, answer: Answer): Response {
   const headers = { ...corsHeaders(requestHeaders), ...answer.headers }
-  if (answer.status === 204) return new Response(null, { status: 204, headers })
+  if (answer.status === 204 || answer.status === 304) {
+    return new Response(null, { status: answer.status, headers })
+  }
   const contentType = answer.contentType ?? JSON_TYPE
   return new Response(answer.body, {
     status: answer.status,
