@@ -184,7 +184,7 @@ function distinctIdOf(bytes: Buffer, candidate: EventCandidate): string {
  * Strings as they are; numbers as they are written, because two large ones may be the same number to JavaScript and
  * are two people; everything else as compact JSON.
  */
-function idText(bytes: Buffer, value: JsonPick | undefined): string {
+export function idText(bytes: Buffer, value: JsonPick | undefined): string {
   if (typeof value === 'string') return boundDistinctId(value)
   if (value === undefined || value === null) return ''
   if (!(value instanceof JsonSlice)) return String(value)
