@@ -8,6 +8,8 @@ import { createHash, randomFillSync } from 'node:crypto'
 const PERSON_NAMESPACE = uuidBytes('932979b4-65c3-4424-8467-0b66ec27bc22')!
 /** Namespace of ids that we derive for events that came without one. */
 const EVENT_NAMESPACE = uuidBytes('6b0a3e5c-2f0e-5d0b-9a51-8d5f0b7c4e19')!
+/** Namespace of ids that we derive from a client's own id of another form. */
+const MESSAGE_NAMESPACE = uuidBytes('a7c1d2f4-3b86-5e0d-8f29-51c4e9b07d63')!
 
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
 
@@ -78,6 +80,11 @@ export function personUuid(teamId: number, distinctId: string): string {
 /** The id of an event that came with a timestamp of its own but no uuid: a retry of the same bytes is recognised. */
 export function derivedEventUuid(token: string, bytes: Uint8Array): string {
   return uuidV5(EVENT_NAMESPACE, token, ':', bytes)
+}
+
+/** The id of an event whose client calls it `messageId`: the same for every send of it to the project of `token`. */
+export function messageUuid(token: string, messageId: string): string {
+  return uuidV5(MESSAGE_NAMESPACE, token, ':', messageId)
 }
 
 /** The id of row `sub` (1 …) that a transformation made of the event `uuid`. */
