@@ -62,7 +62,7 @@ export async function startCapture(deps: CaptureDeps): Promise<Capture> {
       eventBytesMax: settings.captureEventBytesMax,
     },
   })
-  const server = openServer(settings.captureAddress, {
+  const server = await openServer(settings.captureAddress, () => durable.close(performance.now()), {
     routes: new Map([...v0, ...QUIET_ROUTES]),
     dynamicRoute: quietRoute,
     health: { notReady },
@@ -90,10 +90,15 @@ export async function startCapture(deps: CaptureDeps): Promise<Capture> {
   }
 }
 
-function openServer(address: string, options: Omit<ServerOptions, 'hostname' | 'port'>): CaptureServer {
+async function openServer(
+  address: string,
+  undo: () => Promise<unknown>,
+  options: Omit<ServerOptions, 'hostname' | 'port'>,
+): Promise<CaptureServer> {
   try {
     return new CaptureServer({ ...parseAddress(address), ...options })
   } catch (error) {
+    await undo()
     const why = `HEADRACE_CAPTURE_ADDRESS is ${address}, where capture cannot serve: ${(error as Error).message}`
     throw captureError('HR_CAPTURE_ADDRESS', why, error)
   }

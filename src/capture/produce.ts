@@ -1,17 +1,33 @@
 /**
- * The way of accepted events into the log: one producer for all requests, which joins what arrives while a send is in
- * flight into the next one (group commit: no timer at low load, full batches at high load). Resolves when durable.
+ * The way of accepted events into the log: one total order per capture process. Requests hand over their records and
+ * are answered when those are durable, in the log or, while that is out of reach, in the spool.
+ *
+ * ```
+ * write ─▶ queue of groups ─▶ (gate) ─▶ one group at a time ─┬─ direct ─▶ log
+ *                                                            └─ else ──▶ spool ─▶ drainer ─▶ log   (spool/detour.ts)
+ * ```
+ * What must hold: at most one group is on its way. A group that the log does not take goes to the spool, whole, before
+ * anything that came after it. A group is answered by its deadline: the answer time, counted from its first request.
+ * A record that is too large is refused alone. What is fatal is told once and nothing is taken any more.
+ * Cost: a push per request, one send per group; no timer at low load, full groups at high load.
  */
 import { encodeRawHeader, HeadraceError, partitionOf, type RawHeader, TOPICS } from '../event/index.ts'
-import type { Log, LogRecord, Producer } from '../log/index.ts'
+import { type Log, type LogRecord, logError, type Producer } from '../log/index.ts'
 import { histogram, type Logger } from '../observe/index.ts'
 import { captureError, errorDocs } from './errors.ts'
+import { type Group, GroupQueue } from './group.ts'
+import type { Detour } from './spool/index.ts'
 import { partitionKeyOf } from './validate.ts'
 
 const ackSeconds = histogram(
   'headrace_capture_ack_seconds',
-  'From handing the events of a request to the log to its acknowledgement.',
+  'From handing over the first events of a group to the acknowledgement of the log or the spool.',
   [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+)
+const groupRecords = histogram(
+  'headrace_capture_group_records',
+  'Events that became durable together.',
+  [1, 5, 20, 100, 500, 2_000, 10_000, 20_000],
 )
 
 /** The record of an event: its bytes as they came, and what capture found out. */
@@ -31,56 +47,221 @@ export function rawRecord(
 
 /** A log that refuses is told of at most this often; every refusal is counted. */
 const WARN_EVERY_MS = 10_000
+/** Of a group's time this much stays for the spool when the log does not take it. */
+const SPOOL_MS_MIN = 1_000
+
+export type WriterOptions = {
+  log: Log
+  /** Without one, what the log does not take is refused. */
+  detour: Detour | undefined
+  /** A request is answered within this. */
+  answerMs: number
+  /** Of it, what the log has before its records go to the spool. */
+  logMs: number
+  /** Header and value of one record. */
+  recordBytesMax: number
+  /** Records that wait or are on their way. */
+  queueBytesMax: number
+  logger: Logger
+  /** Hears once of an error after which this process must stop. */
+  onFatal(error: unknown): void
+}
 
 export class RawWriter {
   private readonly producer: Producer
+  private readonly queue: GroupQueue
+  private running: Promise<void> | undefined
   private warnedMs = Number.NEGATIVE_INFINITY
-  private failed = false
+  private broken: HeadraceError | undefined
+  /** Requests that were not answered yet. */
+  private waiting = 0
 
-  /** `onFatal` hears once of an error after which this process must stop. */
-  constructor(
-    log: Log,
-    private readonly answerMs: number,
-    private readonly logger: Logger,
-    private readonly onFatal: (error: unknown) => void,
-  ) {
-    this.producer = log.producer({ name: 'capture', deadlineMs: answerMs })
+  constructor(private readonly options: WriterOptions) {
+    const { log, detour, answerMs, logMs } = options
+    this.producer = log.producer({ name: 'capture', deadlineMs: detour ? logMs : answerMs })
+    this.queue = new GroupQueue(options.queueBytesMax)
   }
 
   /**
-   * Resolves when all `records` are durable. Throws HR_CAPTURE_LOG_UNAVAILABLE, HR_CAPTURE_DISK_FULL (retriable),
-   * HR_CAPTURE_EVENT_TOO_LARGE, or HR_CAPTURE_INTERNAL after telling `onFatal`.
+   * Resolves when all `records` of one request are durable. Throws HR_CAPTURE_EVENT_TOO_LARGE, HR_CAPTURE_BUSY,
+   * HR_CAPTURE_LOG_UNAVAILABLE, HR_CAPTURE_DISK_FULL, HR_CAPTURE_SPOOL_FULL, HR_CAPTURE_SPOOL_UNAVAILABLE (retriable),
+   * or HR_CAPTURE_INTERNAL after telling `onFatal`.
    */
   async write(records: LogRecord[]): Promise<void> {
-    const from = performance.now()
+    if (this.broken) throw this.broken
+    const { recordBytesMax } = this.options
+    let bytes = 0
+    for (let i = 0; i < records.length; i++) {
+      const { header, value } = records[i]!
+      const size = header.length + value.length
+      if (size > recordBytesMax) throw tooLarge(`an event with its header has ${size} bytes`)
+      bytes += size
+    }
+    const group = this.queue.add(records, bytes)
+    if (!group) {
+      throw captureError(
+        'HR_CAPTURE_BUSY',
+        `capture is storing as much as it may at a time (${this.options.queueBytesMax} bytes); send this again later`,
+      )
+    }
+    this.running ??= this.run()
+    this.waiting++
     try {
-      await this.producer.send(records)
+      await group.done
+    } finally {
+      this.waiting--
+    }
+    const refused = group.refused?.get(records)
+    if (refused) throw refused
+  }
+
+  /** Undefined when events can be stored now, else one sentence why not. */
+  async notReady(): Promise<string | undefined> {
+    const { detour, log } = this.options
+    if (this.broken) return this.broken.message
+    if (!detour) return log.notReady()
+    const full = await detour.notReady()
+    if (full === undefined || detour.state !== 'direct') return full
+    return log.notReady()
+  }
+
+  /** Waits for what was handed over, up to `untilMs` (performance.now). Gives how many requests are left. */
+  async close(untilMs: number): Promise<number> {
+    while (this.running && performance.now() < untilMs)
+      await Promise.race([this.running, Bun.sleep(CLOSE_POLL_MS)])
+    // With something left, its send may take its whole time; the process ends before.
+    if (this.waiting === 0) await this.producer.close()
+    return this.waiting
+  }
+
+  private async run(): Promise<void> {
+    // Requests of the same turn of the event loop join the first group.
+    await new Promise((resolve) => setImmediate(resolve))
+    const gate = this.options.detour?.gate
+    while (this.queue.length > 0) {
+      if (gate?.isShut) await gate.pass()
+      gate?.enter()
+      const group = this.queue.take()!
+      try {
+        await this.store(group)
+        ackSeconds.observe((performance.now() - group.fromMs) / 1000)
+        groupRecords.observe(group.records)
+        group.stored()
+      } catch (error) {
+        group.failed(error)
+      }
+      this.queue.over(group)
+      gate?.leave()
+    }
+    this.running = undefined
+  }
+
+  /** Throws what the requests of the group are told. */
+  private async store(group: Group): Promise<void> {
+    const { detour } = this.options
+    if (this.broken) throw this.broken
+    if (!detour) return this.storeDirect(group)
+    if (detour.state === 'direct' && (await this.tryDirect(group, detour))) return
+    const leftMs = this.leftMs(group)
+    if (leftMs <= 0) throw this.late(group)
+    try {
+      await within(detour.append(group.all()), leftMs, () => this.late(group))
     } catch (error) {
       throw this.refusal(error)
     }
-    ackSeconds.observe((performance.now() - from) / 1000)
+  }
+
+  private async storeDirect(group: Group): Promise<void> {
+    const leftMs = this.leftMs(group)
+    if (leftMs <= 0) throw this.late(group)
+    try {
+      await within(this.sendDirect(group), leftMs, () => this.late(group))
+    } catch (error) {
+      throw this.refusal(error)
+    }
+  }
+
+  /** False when the log did not take the group, so that it must go to the spool. */
+  private async tryDirect(group: Group, detour: Detour): Promise<boolean> {
+    const { logMs } = this.options
+    const leftMs = Math.min(logMs, this.leftMs(group) - SPOOL_MS_MIN)
+    let sending: Promise<void> | undefined
+    try {
+      if (leftMs <= 0) throw logError('HR_LOG_DEADLINE', 'the log is so slow that no time is left for a send')
+      sending = this.sendDirect(group)
+      await within(sending, leftMs, () =>
+        logError('HR_LOG_DEADLINE', `no acknowledgement within ${Math.round(leftMs)} ms`),
+      )
+      return true
+    } catch (error) {
+      if (!(error instanceof HeadraceError) || error.class !== 'retriable') throw this.refusal(error)
+      detour.begin(error, sending)
+      return false
+    }
+  }
+
+  private async sendDirect(group: Group): Promise<void> {
+    try {
+      await this.producer.send(group.all())
+    } catch (error) {
+      if (!isTooLarge(error)) throw error
+      await this.sendSingly(group)
+    }
+  }
+
+  /** The topic takes less than it did at the start: only the requests that are too large must suffer. */
+  private async sendSingly(group: Group): Promise<void> {
+    for (const request of group.requests) {
+      try {
+        await this.producer.send(request)
+      } catch (error) {
+        if (!isTooLarge(error)) throw error
+        group.refused ??= new Map()
+        group.refused.set(request, tooLarge('an event is larger than the log takes', error))
+      }
+    }
+  }
+
+  private leftMs(group: Group): number {
+    return group.fromMs + this.options.answerMs - performance.now()
+  }
+
+  private late(group: Group): HeadraceError {
+    const waitedMs = Math.round(performance.now() - group.fromMs)
+    return captureError(
+      this.options.detour ? 'HR_CAPTURE_SPOOL_UNAVAILABLE' : 'HR_CAPTURE_LOG_UNAVAILABLE',
+      `the events were not durable after ${waitedMs} ms; send them again with the same uuids`,
+    )
   }
 
   /** What the client is told. The log's own words name folders and brokers, so they stay in our log. */
   private refusal(error: unknown): HeadraceError {
     if (error instanceof HeadraceError) {
-      if (error.code === 'HR_LOG_RECORD_TOO_LARGE') {
-        return captureError('HR_CAPTURE_EVENT_TOO_LARGE', 'an event is larger than the log takes', error)
-      }
       if (error.class === 'retriable') {
         this.warn(error)
-        return error.code === 'HR_LOG_DISK_FULL'
-          ? captureError('HR_CAPTURE_DISK_FULL', 'the disk is full; send the events again later', error)
-          : captureError(
-              'HR_CAPTURE_LOG_UNAVAILABLE',
-              `the log did not take the events within ${this.answerMs} ms; send them again with the same uuids`,
-              error,
-            )
+        return error.status !== undefined && error.code.startsWith('HR_CAPTURE_')
+          ? error
+          : this.notTaken(error)
       }
+      if (isTooLarge(error)) return tooLarge('an event is larger than the log takes', error)
     }
-    if (!this.failed) this.onFatal(error)
-    this.failed = true
-    return captureError('HR_CAPTURE_INTERNAL', 'the log failed; capture stops', error)
+    if (!this.broken) this.options.onFatal(error)
+    this.broken ??= captureError('HR_CAPTURE_INTERNAL', 'the log failed; capture stops', error)
+    return this.broken
+  }
+
+  private notTaken(error: HeadraceError): HeadraceError {
+    const { detour, answerMs } = this.options
+    if (error.code === 'HR_LOG_DISK_FULL') {
+      return detour
+        ? captureError('HR_CAPTURE_SPOOL_FULL', 'the spool is full; send the events again later', error)
+        : captureError('HR_CAPTURE_DISK_FULL', 'the disk is full; send the events again later', error)
+    }
+    return captureError(
+      detour ? 'HR_CAPTURE_SPOOL_UNAVAILABLE' : 'HR_CAPTURE_LOG_UNAVAILABLE',
+      `the events could not be stored within ${answerMs} ms; send them again with the same uuids`,
+      error,
+    )
   }
 
   private warn(error: HeadraceError): void {
@@ -88,10 +269,33 @@ export class RawWriter {
     if (now - this.warnedMs < WARN_EVERY_MS) return
     this.warnedMs = now
     const docs = errorDocs(error.code)
-    this.logger.warn({ code: error.code, docs }, `the log does not take events: ${error.message}`)
+    this.options.logger.warn({ code: error.code, docs }, `events are refused: ${error.message}`)
   }
+}
 
-  close(): Promise<void> {
-    return this.producer.close()
-  }
+const CLOSE_POLL_MS = 20
+
+function isTooLarge(error: unknown): error is HeadraceError {
+  return error instanceof HeadraceError && error.code === 'HR_LOG_RECORD_TOO_LARGE'
+}
+
+function tooLarge(what: string, cause?: unknown): HeadraceError {
+  return captureError('HR_CAPTURE_EVENT_TOO_LARGE', what, cause)
+}
+
+/** `work`, or a rejection with `late` after `ms`; what becomes of `work` then is of no interest. */
+function within<T>(work: Promise<T>, ms: number, late: () => Error): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(late()), ms)
+    work.then(
+      (value) => {
+        clearTimeout(timer)
+        resolve(value)
+      },
+      (error) => {
+        clearTimeout(timer)
+        reject(error)
+      },
+    )
+  })
 }

@@ -32,4 +32,13 @@ export {
   type Settings,
   settingsReference,
 } from './settings.ts'
+export {
+  forgetSpools,
+  listSpools,
+  type RegisteredSpool,
+  reportSpools,
+  SPOOL_STATES,
+  type SpoolReport,
+  type SpoolState,
+} from './spools.ts'
 export { transaction } from './transaction.ts'

@@ -262,6 +262,28 @@ export const SETTINGS = {
     'ms',
     'Time within which the log must have taken a request; SDKs give up at 10 s.',
   ),
+  captureLogMs: integer(
+    'HEADRACE_CAPTURE_LOG_MS',
+    3_000,
+    10,
+    4_500,
+    'ms',
+    'Time that Kafka has for taking events before they go to the spool; at most half of `HEADRACE_CAPTURE_ANSWER_MS`.',
+  ),
+  spoolDir: text(
+    'HEADRACE_SPOOL_DIR',
+    '',
+    'Folder, on a local disk that stays, where capture keeps events while Kafka is out of reach; empty = `spool` in the data folder.',
+    'a path, or empty',
+  ),
+  spoolBytesMax: integer(
+    'HEADRACE_SPOOL_BYTES_MAX',
+    10_737_418_240,
+    1_048_576,
+    1_125_899_906_842_624,
+    'bytes',
+    'Most that the spool of one capture process may take on its disk; beyond, requests are answered with 503.',
+  ),
   captureInFlightBytesMax: integer(
     'HEADRACE_CAPTURE_IN_FLIGHT_BYTES_MAX',
     268_435_456,

@@ -89,17 +89,23 @@ export class Context {
     return { deployment, project }
   }
 
+  /** Makes sure that the topics of Kafka are right. Throws HR_LOG_NO_TOPIC, HR_LOG_WRONG_TOPIC, HR_LOG_UNAVAILABLE. */
+  async checkKafka(log: Log, partitions: number): Promise<void> {
+    const { checkTopics } = await import('../log/index.ts')
+    const wanted = await this.wantedTopics(partitions)
+    checkTopics(wanted, await log.describe(wanted.map((topic) => topic.name)))
+  }
+
   /** The log with all topics right; embedded ones are made when missing. Throws HR_LOG_NO_TOPIC, HR_LOG_WRONG_TOPIC. */
   async checkedLog(deployment: Deployment): Promise<Log> {
-    const { applyPlan, checkTopics, planTopics } = await import('../log/index.ts')
+    const { applyPlan, planTopics } = await import('../log/index.ts')
     const log = await this.log()
-    const wanted = await this.wantedTopics(deployment.partitions)
-    const describe = () => log.describe(wanted.map((topic) => topic.name))
     if (log.kind === 'kafka') {
-      checkTopics(wanted, await describe())
+      await this.checkKafka(log, deployment.partitions)
       return log
     }
-    const plan = planTopics(wanted, await describe())
+    const wanted = await this.wantedTopics(deployment.partitions)
+    const plan = planTopics(wanted, await log.describe(wanted.map((topic) => topic.name)))
     // Another retention than at birth is no reason not to start; it holds for topics made from now on.
     await applyPlan(
       log,

@@ -3,7 +3,8 @@
  *
  * Must hold: a dependency that is away does not end the process: it waits, says in `/_readiness` for what, and goes on
  * by itself when it is back. What waiting cannot mend (wrong setting, wrong topics, our own defect) ends it with one
- * sentence. SIGTERM, SIGINT and, under a supervisor, the end of its pipe stop it within `STOP_MS_MAX`.
+ * sentence. SIGTERM, SIGINT and, under a supervisor, the end of its pipe stop it within `STOP_MS_MAX`; the exit code says
+ * whether something was left undone.
  */
 import { rmSync } from 'node:fs'
 import { type Command, Option } from 'commander'
@@ -16,13 +17,20 @@ import { Context } from './context.ts'
 import { EXIT, type ExitCode, exitCodeOf, sentence } from './exit.ts'
 import { type DeploymentFlags, settingsOf, withDeployment } from './options.ts'
 
-/** Below the supervisor's 10 s for everything. */
-const STOP_MS_MAX = 8_000
+/** Below the supervisor's 10 s for everything; a role of its own has what orchestrators give, 30 s, less some. */
+const STOP_MS_MAX = { supervised: 8_000, alone: 24_000 }
+/** Of it, what closing the connections may take after the role has ended. */
+const CLOSE_MS_MAX = 1_000
 const BACKOFF: Backoff = { firstMs: 100, maxMs: 2_000 }
 const EXPECTED_WAIT_MS = 5_000
 
 /** What a stage's start function gives. */
-export type RunningRole = { stop(): Promise<void>; notReady(): Promise<string | undefined> }
+export type RunningRole = {
+  /** Ends the work within `withinMs`. Resolves with one sentence when something was left undone. */
+  // biome-ignore lint/suspicious/noConfusingVoidType: most roles leave nothing and say nothing.
+  stop(withinMs: number): Promise<string | void>
+  notReady(): Promise<string | undefined>
+}
 
 export type RoleStart = (boot: {
   context: Context
@@ -108,15 +116,18 @@ export async function runRole({
   }
   if (running) logger.info('started')
   const code = await end.promise
+  const stopMs = supervised ? STOP_MS_MAX.supervised : STOP_MS_MAX.alone
   // Whatever hangs now must not keep the process: durable state is durable already, the rest is a replay.
   const giveUp = setTimeout(() => {
-    logger.error(`did not stop within ${STOP_MS_MAX} ms; ends at once`)
+    logger.error(`did not stop within ${stopMs} ms; ends at once`)
     process.exit(code === EXIT.done ? EXIT.finding : code)
-  }, STOP_MS_MAX)
+  }, stopMs)
   try {
-    await running?.stop()
-    await context.close()
+    const left = await running?.stop(stopMs - 2 * CLOSE_MS_MAX)
+    if (left) logger.error(left)
+    await Promise.race([context.close(), pause(CLOSE_MS_MAX)])
     await health.stop()
+    if (left && code === EXIT.done) return EXIT.finding
   } catch (error) {
     logger.error({ err: error }, `the stop failed: ${sentence(error, settings.logLevel)}`)
     if (code === EXIT.done) return EXIT.finding

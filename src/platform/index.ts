@@ -3,6 +3,7 @@
  * of events; anything that decides something about them belongs elsewhere.
  */
 export { type Backoff, backoffMs, pause } from './backoff.ts'
+export { makeDir, syncDir, writeDurably, writeFully } from './durable-file.ts'
 export { PLATFORM_ERRORS } from './errors.ts'
 export { FileLock, isLocked, noteOfHolder } from './file-lock.ts'
 export { Signal } from './signal.ts'

@@ -1,0 +1,89 @@
+/**
+ * Group commit: what arrives while one group is in flight goes together into the next one. Costs a request one push;
+ * all requests of a group wait for one promise.
+ */
+import type { HeadraceError } from '../event/index.ts'
+import type { LogRecord } from '../log/index.ts'
+
+/** A group takes no more requests beyond these; a single request may be larger. */
+export const GROUP_BYTES_MAX = 4 << 20
+export const GROUP_RECORDS_MAX = 20_000
+
+/** The records of some requests, which become durable together. */
+export class Group {
+  readonly requests: LogRecord[][] = []
+  readonly done: Promise<void>
+  /** When its first request came (performance.now). */
+  readonly fromMs = performance.now()
+  /** Requests whose own records were refused, while the others of the group were stored. */
+  refused: Map<LogRecord[], HeadraceError> | undefined
+  records = 0
+  bytes = 0
+  private resolve!: () => void
+  private reject!: (error: unknown) => void
+
+  constructor() {
+    this.done = new Promise((resolve, reject) => {
+      this.resolve = resolve
+      this.reject = reject
+    })
+  }
+
+  add(request: LogRecord[], bytes: number): void {
+    this.requests.push(request)
+    this.records += request.length
+    this.bytes += bytes
+  }
+
+  /** All records, in the order in which they came. */
+  all(): LogRecord[] {
+    if (this.requests.length === 1) return this.requests[0]!
+    const all: LogRecord[] = []
+    for (const request of this.requests) for (const record of request) all.push(record)
+    return all
+  }
+
+  stored(): void {
+    this.resolve()
+  }
+
+  failed(error: unknown): void {
+    this.reject(error)
+  }
+}
+
+/** Groups in the order in which they came, within a number of bytes. */
+export class GroupQueue {
+  private readonly groups: Group[] = []
+  private bytes = 0
+
+  constructor(private readonly bytesMax: number) {}
+
+  get length(): number {
+    return this.groups.length
+  }
+
+  /** The group that the request is in now; undefined when it does not fit. */
+  add(request: LogRecord[], bytes: number): Group | undefined {
+    if (this.bytes > 0 && this.bytes + bytes > this.bytesMax) return undefined
+    let group = this.groups.at(-1)
+    const fits =
+      group && group.bytes + bytes <= GROUP_BYTES_MAX && group.records + request.length <= GROUP_RECORDS_MAX
+    if (!group || !fits) {
+      group = new Group()
+      this.groups.push(group)
+    }
+    group.add(request, bytes)
+    this.bytes += bytes
+    return group
+  }
+
+  /** The oldest one, which takes no more requests; its bytes count until `over`. */
+  take(): Group | undefined {
+    return this.groups.shift()
+  }
+
+  over(group: Group): void {
+    this.bytes -= group.bytes
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * Drains spools that nobody holds: of a capture process that died and was not started again, or that was one of more.
+ * Looks for one every few seconds, drains it, removes it, and looks again; one at a time. They are only drained, never
+ * written, and their events are older than those of the process's own spool but of another process: no order is due
+ * between the two.
+ */
+import type { Log } from '../../log/index.ts'
+import type { Logger } from '../../observe/index.ts'
+import { pause } from '../../platform/index.ts'
+import { Drainer, type DrainStep, isUnreadable } from './drainer.ts'
+import { countDamaged, SpoolFolder } from './folder.ts'
+import { ADOPT_EVERY_MS, DRAIN_SEND_MS } from './limits.ts'
+import { damagedGauge } from './metrics.ts'
+import type { Reporter } from './reporter.ts'
+import { Spool, type SpoolOptions } from './spool.ts'
+
+export type AdopterDeps = {
+  dir: string
+  spool: SpoolOptions
+  log: Log
+  /** Resolves when the log's topics are known to be right. */
+  ready: Promise<void>
+  reporter: Reporter
+  logger: Logger
+  onFatal(error: unknown): void
+  everyMs?: number
+}
+
+export class Adopter {
+  private readonly stopping = new AbortController()
+  private readonly running: Promise<void>
+
+  constructor(private readonly deps: AdopterDeps) {
+    this.running = this.run()
+  }
+
+  /** Ends after the send in flight; what is not drained stays for the next process. */
+  async close(): Promise<void> {
+    this.stopping.abort()
+    await this.running
+  }
+
+  private async run(): Promise<void> {
+    const { dir, logger, everyMs = ADOPT_EVERY_MS } = this.deps
+    const { signal } = this.stopping
+    while (!signal.aborted) {
+      let adopted = false
+      try {
+        damagedGauge.set(countDamaged(dir))
+        const folder = SpoolFolder.claimOldest(dir)
+        adopted = folder !== undefined
+        if (folder) await this.adopt(folder)
+      } catch (error) {
+        logger.error(
+          { err: error, docs: 'docs/runbooks/spool.md' },
+          'a spool that nobody holds was left alone',
+        )
+        adopted = false
+      }
+      if (!adopted) await pause(everyMs, signal)
+    }
+  }
+
+  private async adopt(folder: SpoolFolder): Promise<void> {
+    const { log, logger, reporter, spool: options } = this.deps
+    let spool: Spool
+    try {
+      spool = await Spool.open(folder, options)
+    } catch (error) {
+      if (isUnreadable(error)) folder.quarantine(error.message)
+      else folder.release()
+      throw error
+    }
+    logger.info({ spool: folder.path, events: spool.backlog }, 'adopts a spool that nobody holds')
+    reporter.hold(spool, 'draining')
+    const producer = log.producer({ name: 'capture drain', deadlineMs: DRAIN_SEND_MS })
+    try {
+      await this.finish(spool, await this.drain(spool, new Drainer(spool, producer)))
+    } finally {
+      await spool.close()
+      folder.release()
+      await producer.close()
+    }
+  }
+
+  /** Until it is empty or something ends it. */
+  private async drain(spool: Spool, drainer: Drainer): Promise<DrainStep> {
+    const { signal } = this.stopping
+    const stopped = pause(2 ** 31 - 1, signal)
+    await Promise.race([this.deps.ready, stopped])
+    for (;;) {
+      if (signal.aborted) return { kind: 'empty' }
+      const step = await drainer.step(signal)
+      this.deps.reporter.changeState(spool, step.kind === 'failed' ? 'spooling' : 'draining', false)
+      if (step.kind !== 'drained' && step.kind !== 'failed') return step
+    }
+  }
+
+  private async finish(spool: Spool, last: DrainStep): Promise<void> {
+    const { logger, reporter, onFatal } = this.deps
+    const { folder } = spool
+    if (last.kind === 'damaged') {
+      reporter.changeState(spool, 'damaged', false)
+      await reporter.letGo(spool)
+      await spool.close()
+      folder.quarantine(last.error.message)
+      const docs = 'docs/runbooks/spool.md#damaged'
+      logger.error({ err: last.error, spool: folder.path, docs }, 'a spool holds events that cannot be read')
+    } else if (last.kind === 'fatal') {
+      onFatal(last.error)
+      await reporter.letGo(spool)
+    } else if (!spool.isEmpty) {
+      await reporter.letGo(spool)
+    } else if (await reporter.forget(spool)) {
+      await spool.close()
+      folder.remove()
+      logger.info({ spool: folder.path }, 'a spool that nobody held is drained')
+    } else {
+      // Its row could not be taken off: it is adopted again, and found empty, until Postgres hears of it.
+      await pause(ADOPT_EVERY_MS, this.stopping.signal)
+    }
+  }
+}

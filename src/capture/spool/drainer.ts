@@ -1,0 +1,94 @@
+/**
+ * Brings what a spool holds into the log, in order: reads a large batch, sends it with a producer of its own, notes
+ * durably how far it got, one batch at a time. A batch that fails is sent again, the same one, until it is in the log:
+ * nothing is skipped and nothing overtakes.
+ *
+ * Why the order of first occurrences holds, whatever lands late. Let a group be given up by the direct producer, or a
+ * batch by this one: some of its records may be in the log, and more of them may land at any later time. Of each
+ * partition it is always a beginning of the group's records, in order, because a producer has one batch per partition
+ * on its way and gives up all behind it. The group itself comes again, whole and in order, before anything that was
+ * taken after it: the spool keeps the order, sends are one at a time, and direct sends begin only when the spool is
+ * empty. So the first copy of each record stands before the first copy of each later one, and whatever lands behind
+ * its first copy has the same header, with the same uuid, and is dropped by ingest as a duplicate.
+ */
+import { HeadraceError } from '../../event/index.ts'
+import type { LogRecord, Producer } from '../../log/index.ts'
+import { backoffMs, pause } from '../../platform/index.ts'
+import { DRAIN_BACKOFF, DRAIN_BATCH_BYTES, DRAIN_BATCH_RECORDS } from './limits.ts'
+import { drainedTotal, drainFailures } from './metrics.ts'
+import { fromSpool } from './record.ts'
+import type { Spool } from './spool.ts'
+
+/** What became of one step. `damaged`: the spool cannot be read on; `fatal`: this process must stop. */
+export type DrainStep =
+  | { kind: 'drained'; records: number; tookMs: number }
+  | { kind: 'empty' }
+  | { kind: 'failed'; error: HeadraceError }
+  | { kind: 'damaged'; error: HeadraceError }
+  | { kind: 'fatal'; error: unknown }
+
+type Batch = { records: LogRecord[]; through: number }
+
+/** What no waiting mends: the spool must be left to a human. */
+export function isUnreadable(error: unknown): error is HeadraceError {
+  return (
+    error instanceof HeadraceError &&
+    (error.code === 'HR_LOG_CORRUPT' || error.code === 'HR_LOG_OUT_OF_RANGE')
+  )
+}
+
+export class Drainer {
+  /** Read, and not known to be in the log. */
+  private batch: Batch | undefined
+  private failures = 0
+
+  constructor(
+    private readonly spool: Spool,
+    private readonly producer: Producer,
+  ) {}
+
+  /** One batch. After a failure it pauses first, until `signal` aborts. Never throws. */
+  async step(signal: AbortSignal): Promise<DrainStep> {
+    if (this.failures > 0) await pause(backoffMs(this.failures, DRAIN_BACKOFF), signal)
+    try {
+      this.batch ??= await this.read()
+    } catch (error) {
+      return this.unread(error)
+    }
+    if (!this.batch) return { kind: 'empty' }
+    const { records, through } = this.batch
+    const from = performance.now()
+    try {
+      await this.producer.send(records)
+      const tookMs = performance.now() - from
+      await this.spool.advance(through)
+      this.batch = undefined
+      this.failures = 0
+      drainedTotal.inc(records.length)
+      return { kind: 'drained', records: records.length, tookMs }
+    } catch (error) {
+      return this.failed(error)
+    }
+  }
+
+  private async read(): Promise<Batch | undefined> {
+    const stored = await this.spool.read({ records: DRAIN_BATCH_RECORDS, bytes: DRAIN_BATCH_BYTES })
+    if (stored.length === 0) return undefined
+    const records = new Array<LogRecord>(stored.length)
+    for (let i = 0; i < stored.length; i++) records[i] = fromSpool(stored[i]!)
+    return { records, through: stored.at(-1)!.offset + 1 }
+  }
+
+  private unread(error: unknown): DrainStep {
+    if (isUnreadable(error)) return { kind: 'damaged', error }
+    return this.failed(error)
+  }
+
+  /** A record that the log refuses for its size stays, too: it was acknowledged, and the topic can be mended. */
+  private failed(error: unknown): DrainStep {
+    if (!(error instanceof HeadraceError) || error.class === 'fatal') return { kind: 'fatal', error }
+    this.failures++
+    drainFailures.inc()
+    return { kind: 'failed', error }
+  }
+}
