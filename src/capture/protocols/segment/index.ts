@@ -1,0 +1,163 @@
+/**
+ * The Segment protocol: what the SDKs of Segment and RudderStack send, one message or a batch, under any content type.
+ * What comes in: messages; what goes out: raw records whose value is the event that a message means, in the shape of
+ * v0 (docs/decisions/0013). Valid messages are stored though others of the request are not; the answer is an error only
+ * when nothing can be stored, because these SDKs drop a whole request on 4xx and send it again on 5xx.
+ *
+ * Cost per message of 1 kB: one scan, JSON.parse, the mapping, JSON.stringify: about 20 µs (bench/README.md).
+ */
+import { type DecodeLimits, decodeBody, readBody } from '../../decode.ts'
+import { type Answer, captureError, errorAnswer, type Rejection, rejectedMembers } from '../../errors.ts'
+import type { Intake, Submission } from '../../intake.ts'
+import { REQUEST_ID_UNITS_MAX, USER_AGENT_UNITS_MAX } from '../../limits.ts'
+import type { CaptureRequest, Route, Routes } from '../../request.ts'
+import { type RequestFacts, readSentAt } from '../../validate.ts'
+import { judgeMessage, sharedMembers } from './judge-message.ts'
+import { CALL_TYPES, type CallType } from './mapping-tables.ts'
+import { type ScannedMessages, scanBatch, scanSingle } from './scan-messages.ts'
+import { QUIET_SEGMENT_ROUTES } from './settings.ts'
+import { writeKeyOf } from './write-key.ts'
+
+export { segmentSettingsRoute } from './settings.ts'
+
+/** Both wire and inflated: eight times what Segment takes; a tree is made of every message, which costs 15 ns a byte. */
+const BODY_BYTES_MAX = 4_096_000
+
+export type SegmentOptions = {
+  intake: Intake
+  limits: DecodeLimits & { batchEventsMax: number; eventBytesMax: number }
+  clockTrustMs: number
+}
+
+/** What a path takes: one message of a call, or a batch of any. */
+type Kind = { call: CallType | undefined; historical: boolean }
+
+const OK: Answer = { status: 200, body: '{"success":true}' }
+const QUOTA_LIMITED = ['events']
+
+/** All paths of Segment, with the short forms that browsers use. */
+export function segmentRoutes(options: SegmentOptions): Routes {
+  const { limits } = options
+  const bounded: SegmentOptions = {
+    ...options,
+    limits: {
+      ...limits,
+      bodyBytesMax: Math.min(limits.bodyBytesMax, BODY_BYTES_MAX),
+      inflatedBytesMax: Math.min(limits.inflatedBytesMax, BODY_BYTES_MAX),
+    },
+  }
+  const route = (kind: Kind): Route => ({
+    methods: ['POST'],
+    answer: (request) => answerSegment(request, kind, bounded),
+  })
+  const routes = new Map<string, Route>(QUIET_SEGMENT_ROUTES)
+  for (const call of CALL_TYPES) {
+    const single = route({ call, historical: false })
+    routes.set(`/v1/${call}`, single)
+    routes.set(`/v1/${call[0]}`, single)
+  }
+  const batch = route({ call: undefined, historical: false })
+  routes.set('/v1/batch', batch)
+  routes.set('/v1/b', batch)
+  routes.set('/v1/import', route({ call: undefined, historical: true }))
+  return routes
+}
+
+async function answerSegment(
+  incoming: CaptureRequest,
+  kind: Kind,
+  { intake, limits, clockTrustMs }: SegmentOptions,
+): Promise<Answer> {
+  const { request, share, trail } = incoming
+  const wire = await readBody(request, limits, share)
+  trail.bodyBytes = wire.length
+  trail.body = wire
+  const body = await decodeBody(wire, limits, share)
+  trail.body = body
+  const isBatch = kind.call === undefined
+  const scanned = isBatch ? scanBatch(body, limits.batchEventsMax) : scanSingle(body)
+  if (scanned.messages.length === 0) {
+    throw captureError('HR_CAPTURE_NO_EVENTS', 'the request holds no event: its `batch` is empty')
+  }
+  const writeKey = writeKeyOf(request.headers.get('authorization'), scanned, isBatch)
+  const pending = intake.admit(writeKey, trail)
+  const admission = pending instanceof Promise ? await pending : pending
+
+  const facts = factsOf(incoming, admission.token, scanned, clockTrustMs, limits.eventBytesMax)
+  const submission = judge(body, scanned, kind, facts, incoming, limits.inflatedBytesMax)
+  const result = await intake.store(admission, submission, share)
+  const { stored, rejected, refusedByPolicy, quotaLimited } = result
+  if (stored === 0 && refusedByPolicy === 0 && rejected.length > 0) return nothingStored(rejected)
+  if (rejected.length === 0) return OK
+  const limited = quotaLimited ? { quota_limited: QUOTA_LIMITED } : {}
+  return { status: 200, body: JSON.stringify({ success: true, ...limited, ...rejectedMembers(rejected) }) }
+}
+
+/** Judges each message. */
+function judge(
+  body: Buffer,
+  scanned: ScannedMessages,
+  kind: Kind,
+  facts: RequestFacts,
+  { path, trail, share }: CaptureRequest,
+  bytesMax: number,
+): Submission {
+  const { ip, userAgent, requestId, nowMs, sentAtMs } = facts
+  const submission: Submission = {
+    sender: { path, ip, userAgent, requestId, nowMs },
+    headers: [],
+    values: [],
+    indexes: [],
+    rejected: [],
+    notes: [],
+    historical: kind.historical,
+    trail,
+  }
+  const shared = sharedMembers(body, scanned, bytesMax)
+  const { messages } = scanned
+  for (let index = 0; index < messages.length; index++) {
+    const message = messages[index]!
+    // SDKs that keep batches for later write a new time only on the batch.
+    facts.sentAtMs = sentAtMs ?? readSentAt(message.sentAt, null)
+    const judged = judgeMessage(body, message, index, kind.call, shared, facts)
+    if ('reason' in judged) {
+      submission.rejected.push(judged)
+    } else {
+      share.take(judged.value.length)
+      submission.headers.push(judged.header)
+      submission.values.push(judged.value)
+      submission.indexes.push(index)
+    }
+  }
+  return submission
+}
+
+function nothingStored(rejected: Rejection[]): Answer {
+  const { index, field, message } = rejected[0]!
+  const where = field === '' ? `message ${index}` : `message ${index}, field ${field}`
+  const tail = rejected.length > 1 ? `; nor could the other ${rejected.length - 1} be stored` : ''
+  const code = rejected.every(({ reason }) => reason === 'event_too_large')
+    ? 'HR_CAPTURE_EVENT_TOO_LARGE'
+    : 'HR_CAPTURE_NOTHING_STORED'
+  return errorAnswer(captureError(code, `${where}: ${message}${tail}`), rejected)
+}
+
+function factsOf(
+  { request, ip, nowMs }: CaptureRequest,
+  token: string,
+  scanned: ScannedMessages,
+  clockTrustMs: number,
+  eventBytesMax: number,
+): RequestFacts {
+  return {
+    token,
+    nowMs,
+    sentAtMs: readSentAt(scanned.sentAt, null),
+    ip,
+    userAgent: (request.headers.get('user-agent') ?? '').slice(0, USER_AGENT_UNITS_MAX),
+    userAgentSdk: '',
+    requestId: request.headers.get('x-request-id')?.slice(0, REQUEST_ID_UNITS_MAX) || Bun.randomUUIDv7(),
+    clockTrustMs,
+    eventBytesMax,
+  }
+}
