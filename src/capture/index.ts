@@ -14,6 +14,7 @@ import { captureError } from './errors.ts'
 import { Intake } from './intake.ts'
 import { InFlightBudget } from './limits.ts'
 import { QUIET_ROUTES, quietRoute } from './protocols/quiet/index.ts'
+import { segmentRoutes, segmentSettingsRoute } from './protocols/segment/index.ts'
 import { v0Routes } from './protocols/v0/index.ts'
 import { CaptureServer, type ServerOptions } from './server.ts'
 
@@ -52,7 +53,7 @@ export async function startCapture(deps: CaptureDeps): Promise<Capture> {
   let stopping: Promise<Leftovers> | undefined
   const notReady = async () => (stopping ? 'capture is stopping' : durable.notReady())
   const door = new Door(deps.projects)
-  const v0 = v0Routes({
+  const protocolOptions = {
     intake: new Intake(door, writer, deps.partitions),
     clockTrustMs: settings.captureClockTrustMs,
     limits: {
@@ -61,10 +62,10 @@ export async function startCapture(deps: CaptureDeps): Promise<Capture> {
       batchEventsMax: settings.captureBatchEventsMax,
       eventBytesMax: settings.captureEventBytesMax,
     },
-  })
+  }
   const server = await openServer(settings.captureAddress, () => durable.close(performance.now()), {
-    routes: new Map([...v0, ...QUIET_ROUTES]),
-    dynamicRoute: quietRoute,
+    routes: new Map([...v0Routes(protocolOptions), ...segmentRoutes(protocolOptions), ...QUIET_ROUTES]),
+    dynamicRoute: (path) => quietRoute(path) ?? segmentSettingsRoute(path),
     health: { notReady },
     budget: new InFlightBudget(settings.captureInFlightBytesMax),
     clock: deps.clock ?? Date.now,
