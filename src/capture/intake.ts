@@ -81,9 +81,9 @@ export class Intake {
 
   /** Resolves when all that is to be stored is durable. Throws what the writer throws; nothing is known stored then. */
   async store(admission: Admission, submission: Submission, _share: InFlightShare): Promise<Stored> {
-    const ruled = this.door.rule(admission, submission)
+    const ruling = this.door.rule(admission, submission)
     const records: LogRecord[] = []
-    const { headers, values, lanes } = ruled
+    const { headers, values, lanes, rejected, refusedByPolicy, quotaLimited } = ruling.ruled
     for (let i = 0; i < headers.length; i++) {
       records.push(
         rawRecord(
@@ -98,7 +98,7 @@ export class Intake {
       try {
         await this.writer.write(records)
       } catch (error) {
-        this.door.giveBack(ruled)
+        this.door.giveBack(ruling)
         throw error
       }
       const historical =
@@ -106,8 +106,7 @@ export class Intake {
       if (historical > 0) acceptedTotal.inc({ lane: 'historical' }, historical)
       if (historical < records.length) acceptedTotal.inc({ lane: 'main' }, records.length - historical)
     }
-    this.door.account(admission, submission, ruled)
-    const { rejected, refusedByPolicy, quotaLimited } = ruled
+    this.door.account(admission, submission, ruling)
     return { stored: records.length, rejected, refusedByPolicy, quotaLimited }
   }
 }

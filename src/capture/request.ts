@@ -1,5 +1,6 @@
 /** What a route gets to know about a request, and what the routes of a protocol look like to the server. */
 
+import type { EventCandidate } from './candidate.ts'
 import type { KnownProject } from './door/projects.ts'
 import type { Answer, Rejection } from './errors.ts'
 import type { InFlightShare } from './limits.ts'
@@ -8,13 +9,19 @@ export type CaptureRequest = {
   request: Request
   /** Without the query and without a slash at the end. */
   path: string
-  query: URLSearchParams
-  /** Address of the peer; empty when the connection is gone already. */
+  /** Parsed when it is first asked for. */
+  readonly query: URLSearchParams
+  /** Address of the client; of the peer, unless that is a trusted proxy. Empty when the connection is gone already. */
   ip: string
   /** When it came, epoch ms. */
   nowMs: number
   share: InFlightShare
   trail: Trail
+  /**
+   * The whole body; to be called once. Throws HR_CAPTURE_BODY_TOO_LARGE, HR_CAPTURE_BUSY, HR_CAPTURE_BODY_TIMEOUT,
+   * HR_CAPTURE_STOPPING, HR_CAPTURE_BODY_CUT or, when it is empty, HR_CAPTURE_NO_BODY.
+   */
+  body(): Promise<Buffer>
 }
 
 /**
@@ -32,6 +39,8 @@ export class Trail {
   requestId: string | undefined = undefined
   /** Name and version, as far as an event said it. */
   sdk: string | undefined = undefined
+  /** The events by their places in the request, whose `start … end` are in `body`; for a sample of a refused one. */
+  candidates: readonly EventCandidate[] | undefined = undefined
   /** The events that were refused, in order of index; the others of the request are stored. */
   rejected: readonly Rejection[] = NO_REJECTIONS
 }

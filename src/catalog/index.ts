@@ -6,6 +6,18 @@ export { bindDeployment, DEPLOYMENT_ERRORS, type Deployment, type LogKind } from
 export * from './embedded/index.ts'
 export { migrateState } from './migrate.ts'
 export {
+  DEFAULT_BURST_SECONDS,
+  LANES,
+  POLICY_ERRORS,
+  type ProjectPolicy,
+  policyIn,
+  RESTRICTION_ACTIONS,
+  type Restriction,
+  type RestrictionAction,
+  readPolicy,
+  setPolicy,
+} from './policies.ts'
+export {
   classifyState,
   guardState,
   openPostgres,
@@ -23,7 +35,15 @@ export {
   listProjects,
   PROJECT_ERRORS,
   type Project,
+  readProject,
 } from './projects.ts'
+export {
+  listRejectedRequests,
+  NO_PROJECT,
+  REJECTED_REQUESTS_KEPT,
+  type RejectedRequest,
+  RejectedRequests,
+} from './rejected-requests.ts'
 export {
   parseAddress,
   readSettings,
@@ -42,3 +62,4 @@ export {
   type SpoolState,
 } from './spools.ts'
 export { transaction } from './transaction.ts'
+export { listUsage, Meter, ProjectUsage, type UsageRow } from './usage.ts'

@@ -14,6 +14,7 @@ export const PROJECT_ERRORS = {
     status: 409,
     meaning: 'Another project has this name or this token.',
   },
+  HR_PROJECT_NOT_FOUND: { class: 'rejected', status: 404, meaning: 'No project has this name.' },
 } as const
 const projectError = errorTable(PROJECT_ERRORS)
 
@@ -33,6 +34,23 @@ type ProjectRow = { team_id: number; name: string; token: string; settings: Reco
 
 export function toProject(row: ProjectRow): Project {
   return { teamId: row.team_id, name: row.name, token: row.token, settings: row.settings }
+}
+
+export function projectNotFound(name: string) {
+  return projectError(
+    'HR_PROJECT_NOT_FOUND',
+    `no project has the name "${name}"; \`headrace project list\` shows all`,
+  )
+}
+
+/** The project with this name. Throws HR_PROJECT_NOT_FOUND. */
+export async function readProject(sql: Sql, name: string): Promise<Project> {
+  const [row] = await guardState(
+    'reading a project',
+    () => sql<ProjectRow[]>`SELECT team_id, name, token, settings FROM project WHERE name = ${name}`,
+  )
+  if (!row) throw projectNotFound(name)
+  return toProject(row)
 }
 
 /** True when `token` could be a project's; nothing else is worth a question to Postgres. */

@@ -1,8 +1,7 @@
 /** `headrace capture`: the role that takes events from SDKs. */
 import type { Command } from 'commander'
-import type { Leftovers, Projects } from '../capture/index.ts'
-import { ProjectCatalog } from '../catalog/index.ts'
-import { isRetriable } from '../event/index.ts'
+import type { Leftovers } from '../capture/index.ts'
+import { ProjectCatalog, ProjectUsage, RejectedRequests } from '../catalog/index.ts'
 import { learnDeployment } from './known-deployment.ts'
 import { addRole, type RoleStart } from './role.ts'
 
@@ -10,10 +9,13 @@ export function addCapture(program: Command): void {
   addRole(program, {
     role: 'capture',
     description: 'role: take events from SDKs and put them in the log',
-    connectionsMax: 2,
+    connectionsMax: 4,
     start,
   })
 }
+
+/** At the door a project that was just made should be let in soon; a token that stays wrong costs a row of one query. */
+const UNKNOWN_MS = 2_000
 
 const start: RoleStart = async ({ context, settings, logger, fatal }) => {
   const { startCapture } = await import('../capture/index.ts')
@@ -32,18 +34,22 @@ const start: RoleStart = async ({ context, settings, logger, fatal }) => {
   // Kafka may be away: then events go to the spool, and its topics are checked before anything is sent there.
   const log = await (usesKafka ? context.log() : context.checkedLog(deployment))
   const spool = { sql: context.sql, checkLog: () => context.checkKafka(log, partitions) }
-  const catalog = new ProjectCatalog(context.sql)
+  const catalog = new ProjectCatalog(context.sql, { unknownMs: UNKNOWN_MS })
+  const usage = new ProjectUsage(context.sql)
+  const rejectedRequests = new RejectedRequests(context.sql)
+  const closeCatalog = () => Promise.all([catalog.close(), usage.close(), rejectedRequests.close()])
   const capture = await startCapture({
     settings,
     log,
-    projects: projectsOf(catalog),
+    projects: catalog,
+    account: { usage, rejectedRequests },
     partitions,
     logger,
     onFatal: fatal,
     ...(usesKafka ? { spool } : {}),
   }).catch(async (error: unknown) => {
     stopping.abort()
-    await catalog.close()
+    await closeCatalog()
     throw error
   })
   return {
@@ -51,7 +57,7 @@ const start: RoleStart = async ({ context, settings, logger, fatal }) => {
     async stop(withinMs) {
       stopping.abort()
       const left = await capture.stop(withinMs)
-      await catalog.close()
+      await closeCatalog()
       return sentenceOf(left)
     },
   }
@@ -64,19 +70,4 @@ function sentenceOf({ unanswered, spooled }: Leftovers): string | undefined {
   if (spooled > 0)
     parts.push(`${spooled} events in the spool, which the next start on this data folder sends to Kafka`)
   return parts.length > 0 ? `stopped with ${parts.join(' and ')}` : undefined
-}
-
-/** The catalogue as the door asks it: one that cannot be reached knows nothing, and keeps no event out. */
-function projectsOf(catalog: ProjectCatalog): Projects {
-  return {
-    known: (token) => catalog.known(token),
-    async find(token) {
-      try {
-        return (await catalog.lookup(new Set([token]))).get(token) ?? null
-      } catch (error) {
-        if (isRetriable(error)) return undefined
-        throw error
-      }
-    },
-  }
 }

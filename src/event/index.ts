@@ -3,6 +3,7 @@
  * reasons, ids, places and the one error type. Pure: imports nothing of ours, does no input or output.
  */
 export * from './bytes.ts'
+export * from './capture-report.ts'
 export * from './chain.ts'
 export * from './distinct-id.ts'
 export * from './errors.ts'

@@ -9,6 +9,7 @@ export const DROP_REASONS = {
     'An $identify, $create_alias or $merge_dangerously that says $process_person_profile: false could only be half applied.',
   capture_report:
     'Not an event: a report of capture about events that it refused or changed, which became an ingestion warning.',
+  client_warning: 'Not an event: a warning of the SDK itself, which became an ingestion warning.',
 } as const
 export type DropReason = keyof typeof DROP_REASONS
 
@@ -38,6 +39,11 @@ export const WARNING_TYPES = {
   group_properties_too_large:
     'The group would be over 256 KiB of properties; the largest new ones were left out.',
   uuid_reused: 'The uuid was used before for another event name or distinct_id; both events are kept.',
+  events_rejected: 'Capture refused events and stored their neighbours; `reason` says why, `count` how many.',
+  events_changed: 'Capture stored events not quite as they were sent; `reason` says what was changed.',
+  requests_refused: 'Capture refused whole requests; `reason` is the error code, `count` the requests.',
+  client_ingestion_warning:
+    'The SDK itself warns, for instance that it dropped events over its own rate limit.',
 } as const
 export type WarningType = keyof typeof WARNING_TYPES
 

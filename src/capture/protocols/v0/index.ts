@@ -5,7 +5,7 @@
  */
 import { counter } from '../../../observe/index.ts'
 import { type EventCandidate, tokenOf } from '../../candidate.ts'
-import { type DecodeLimits, decodeBody, readBody } from '../../decode.ts'
+import { type DecodeLimits, decodeBody } from '../../decode.ts'
 import { type Answer, captureError, errorAnswer, type Rejection, rejectedMembers } from '../../errors.ts'
 import type { Intake, Submission } from '../../intake.ts'
 import { REQUEST_ID_UNITS_MAX, USER_AGENT_UNITS_MAX } from '../../limits.ts'
@@ -34,8 +34,8 @@ export function v0Routes(options: V0Options): Routes {
 }
 
 async function answerV0(incoming: CaptureRequest, options: V0Options): Promise<Answer> {
-  const { request, query, share, trail } = incoming
-  const wire = await readBody(request, options.limits, share)
+  const { query, share, trail } = incoming
+  const wire = await incoming.body()
   trail.bodyBytes = wire.length
   trail.body = wire
   const body = await decodeBody(wire, options.limits, share)
@@ -44,6 +44,7 @@ async function answerV0(incoming: CaptureRequest, options: V0Options): Promise<A
   bytesTotal.inc({ kind: 'decoded' }, body.length)
 
   const scanned = scanBody(body, options.limits.batchEventsMax)
+  trail.candidates = scanned.events
   if (scanned.events.length === 0) {
     throw captureError('HR_CAPTURE_NO_EVENTS', 'the request holds no event: its list is empty')
   }
