@@ -1,183 +1,50 @@
 /**
  * What capture costs: events per second, CPU microseconds of the capture process per event, p50 and p99 of the answer,
  * for batches of 50 events of 1.2 kB, the same gzipped, and single events; acknowledged by the embedded log (fdatasync
- * before the answer). Beside it, in the same run, the floor: a Bun server that only reads the body and says 200.
- * Then the stages one by one, without HTTP and disk. `bun bench/capture.ts [--seconds 5] [--connections 32]`
+ * before the answer) and, with `--log kafka`, by a real Kafka. Beside it, in the same run, the floor: a Bun server that
+ * only reads the body and says 200. Then the stages one by one, without HTTP and log.
  *
- * Three processes: this one only counts; the server under test and the load generator are children.
+ *   bun bench/capture.ts [--log embedded|kafka|both] [--body batch|gzip|single] [--seconds 5] [--connections N]
+ *   bun bench/capture.ts --load-share 0.7     then also the latencies at 70 % of the highest rate, requests sent by the clock
+ *   bun bench/capture.ts --soak 600           then also 10 minutes at 90 %, with the memory of the process
+ *
+ * Processes: this one only counts; the server under test has one core to itself (`taskset`), the load generator and the
+ * broker share the others.
  */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { connect } from 'node:net'
-import { tmpdir } from 'node:os'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { gunzipSync, gzipSync } from 'node:zlib'
-import type { EventCandidate } from '../src/capture/candidate.ts'
-import { startCapture } from '../src/capture/index.ts'
-import { rawRecord } from '../src/capture/produce.ts'
-import { scanBody } from '../src/capture/protocols/v0/scan-body.ts'
-import { isRejection, validateEvent } from '../src/capture/validate.ts'
-import { readSettings } from '../src/catalog/index.ts'
-import { RAW_TOPICS, uuidV7 } from '../src/event/index.ts'
-import { openEmbeddedLog } from '../src/log/index.ts'
-import { createLogger } from '../src/observe/index.ts'
-import { bottleneckOf, FIGURE_HEAD, type Figures, figureCells, quantile, report, table } from './measure.ts'
+import { BATCH_EVENTS, BODIES, BODY_NAMES, type BodyName, batchBody } from './capture/bodies.ts'
+import type { LoadResult } from './capture/load.ts'
+import { stages } from './capture/stages.ts'
+import { bottleneckOf, FIGURE_HEAD, type Figures, figureCells, report, table } from './measure.ts'
 
-const BATCH_EVENTS = 50
-const PARTITIONS = 8
-const TOKEN = 'phc_bench'
-const PROJECT = { teamId: 1, settings: {} }
+type Kind = 'floor' | 'embedded' | 'kafka'
 
 const { values: options } = parseArgs({
   options: {
     seconds: { type: 'string', default: '5' },
-    connections: { type: 'string', default: '32' },
-    serve: { type: 'string' },
-    load: { type: 'string' },
+    connections: { type: 'string' },
+    log: { type: 'string', default: 'embedded' },
     body: { type: 'string' },
+    'load-share': { type: 'string' },
+    soak: { type: 'string' },
   },
 })
 
-/** A page view as posthog-js sends it: about 1.2 kB. */
-function pageView(n: number): Record<string, unknown> {
-  return {
-    uuid: uuidV7(Date.now()),
-    event: '$pageview',
-    properties: {
-      token: TOKEN,
-      distinct_id: `0193a7c4-5b1e-7c3a-9d2f-${n.toString(16).padStart(12, '0')}`,
-      $os: 'Mac OS X',
-      $os_version: '10.15.7',
-      $browser: 'Chrome',
-      $browser_version: 142,
-      $device_type: 'Desktop',
-      $timezone: 'Europe/Berlin',
-      $current_url: `https://shop.example/products/${n}?ref=newsletter&utm_source=mail`,
-      $host: 'shop.example',
-      $pathname: `/products/${n}`,
-      $raw_user_agent:
-        'Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36',
-      $screen_height: 1117,
-      $screen_width: 1728,
-      $viewport_height: 904,
-      $viewport_width: 1728,
-      $lib: 'web',
-      $lib_version: '1.449.2',
-      $insert_id: `k3x9q2v7m1${n}`,
-      $time: 1795314780.123,
-      $device_id: `0193a7c4-5b1e-7c3a-9d2f-${n.toString(16).padStart(12, '0')}`,
-      $session_id: '0193a7c4-6000-7000-8000-000000000001',
-      $window_id: '0193a7c4-6000-7000-8000-000000000002',
-      $pageview_id: '0193a7c4-6000-7000-8000-000000000003',
-      $referrer: 'https://mail.example/inbox',
-      $referring_domain: 'mail.example',
-      $session_entry_url: 'https://shop.example/',
-      $is_identified: false,
-      $process_person_profile: true,
-      title: 'Product page of the shop',
-    },
-    timestamp: new Date().toISOString(),
-  }
-}
+/** Enough to fill the group commit while a request is on its way back. */
+const CONNECTIONS: Record<BodyName, number> = { batch: 64, gzip: 64, single: 256 }
+const SOAK_SHARE = 0.9
+const SOAK_SAMPLE_S = 10
+const SERVER_CORE = '0'
+const OTHER_CORES = availableParallelism() > 1 ? `1-${availableParallelism() - 1}` : '0'
 
-function batchBody(): Buffer {
-  const batch = Array.from({ length: BATCH_EVENTS }, (_, n) => pageView(n))
-  return Buffer.from(JSON.stringify({ api_key: TOKEN, batch, sent_at: new Date().toISOString() }))
-}
-
-const BODIES: Record<string, { events: number; make(): Buffer }> = {
-  batch: { events: BATCH_EVENTS, make: batchBody },
-  gzip: { events: BATCH_EVENTS, make: () => gzipSync(batchBody()) },
-  single: {
-    events: 1,
-    make: () =>
-      Buffer.from(
-        JSON.stringify({ api_key: TOKEN, batch: [pageView(1)], sent_at: new Date().toISOString() }),
-      ),
-  },
-}
-
-/** A child: the server under test. Tells its url, and on each message how much CPU it has used. */
-async function serve(kind: string): Promise<void> {
-  process.on('message', () => process.send?.({ cpu: process.cpuUsage() }))
-  if (kind === 'floor') {
-    const server = Bun.serve({
-      hostname: '127.0.0.1',
-      port: 0,
-      async fetch(request) {
-        await request.arrayBuffer()
-        return new Response('{"status":"Ok"}')
-      },
-    })
-    process.send?.({ url: server.url.origin })
-    return
-  }
-  const dir = await mkdtemp(join(tmpdir(), 'headrace-bench-'))
-  const log = await openEmbeddedLog({ dir })
-  for (const name of RAW_TOPICS)
-    await log.createTopic({ name, partitions: PARTITIONS, recordBytesMax: 1_048_576 })
-  const capture = await startCapture({
-    settings: readSettings({}, { captureAddress: '127.0.0.1:0' }),
-    log,
-    projects: { known: () => PROJECT, find: async () => PROJECT },
-    partitions: PARTITIONS,
-    logger: createLogger('capture', 'error'),
-    onFatal: (error) => {
-      throw error
-    },
-  })
-  process.send?.({ url: capture.url })
-  process.once('SIGTERM', async () => {
-    await capture.stop()
-    await log.close()
-    await rm(dir, { recursive: true, force: true })
-    process.exit(0)
-  })
-}
-
-/** A child: keeps `connections` busy, one request at a time on each, and tells the latencies. */
-async function load(url: string, bodyName: string): Promise<void> {
-  const { hostname, port } = new URL(url)
-  const body = BODIES[bodyName]!.make()
-  const head = `POST /batch/ HTTP/1.1\r\nHost: ${hostname}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`
-  const request = Buffer.concat([Buffer.from(head), body])
-  const latencies: number[] = []
-  let failed = 0
-  const until = performance.now() + Number(options.seconds) * 1000
-  const connection = () =>
-    new Promise<void>((resolve, reject) => {
-      let sentAt = 0
-      const socket = connect({ host: hostname, port: Number(port), noDelay: true }, send)
-      function send() {
-        sentAt = performance.now()
-        socket.write(request)
-      }
-      socket.on('error', reject)
-      // Answers are small: they come in one piece.
-      socket.on('data', (answer) => {
-        const now = performance.now()
-        latencies.push(now - sentAt)
-        if (answer.toString('latin1', 9, 12) !== '200') failed++
-        if (now < until) return send()
-        socket.destroy()
-        resolve()
-      })
-    })
-  const from = performance.now()
-  await Promise.all(Array.from({ length: Number(options.connections) }, connection))
-  const seconds = (performance.now() - from) / 1000
-  const p50Ms = quantile(latencies, 0.5)
-  const p99Ms = quantile(latencies, 0.99)
-  process.send?.({ requests: latencies.length, failed, seconds, p50Ms, p99Ms })
-}
-
-type LoadResult = { requests: number; failed: number; seconds: number; p50Ms: number; p99Ms: number }
-
-/** Starts this file again as a child; `ask` resolves with its next message. */
-function child(args: string[]) {
+/** Starts a file of bench/capture as a child; `next` resolves with its next message. */
+function child(core: string, file: string, args: string[]) {
   const waiting: ((message: unknown) => void)[] = []
   const early: unknown[] = []
-  const proc = Bun.spawn([process.execPath, import.meta.path, ...args], {
+  const pin = Bun.which('taskset') ? ['taskset', '-c', core] : []
+  const proc = Bun.spawn([...pin, process.execPath, join(import.meta.dir, 'capture', file), ...args], {
     stdout: 'inherit',
     stderr: 'inherit',
     ipc(message) {
@@ -186,127 +53,140 @@ function child(args: string[]) {
       else early.push(message)
     },
   })
-  const next = <T>() =>
-    early.length > 0
-      ? Promise.resolve(early.shift() as T)
-      : new Promise<T>((resolve) => waiting.push(resolve as (message: unknown) => void))
+  const died = proc.exited.then((code) => {
+    throw new Error(`${file} ended with ${code} before it answered`)
+  })
+  died.catch(() => {})
+  const next = <T>(): Promise<T> => {
+    if (early.length > 0) return Promise.resolve(early.shift() as T)
+    return Promise.race([
+      new Promise<T>((resolve) => waiting.push(resolve as (message: unknown) => void)),
+      died,
+    ])
+  }
   return { proc, next }
 }
 
-async function measure(kind: 'capture' | 'floor', bodyName: string): Promise<Figures> {
-  const server = child(['--serve', kind])
+type Usage = { cpuUs: number; rssMb: number }
+
+/** A server under test, and the loads that are put on it. */
+async function startServer(kind: Kind, brokers: string) {
+  const server = child(SERVER_CORE, 'serve.ts', [kind, brokers])
   const { url } = await server.next<{ url: string }>()
-  const cpu = async () => {
-    server.proc.send('cpu')
-    const { cpu } = await server.next<{ cpu: NodeJS.CpuUsage }>()
-    return cpu.user + cpu.system
+  return {
+    async usage(): Promise<Usage> {
+      server.proc.send('usage')
+      const { cpu, rss } = await server.next<{ cpu: NodeJS.CpuUsage; rss: number }>()
+      return { cpuUs: cpu.user + cpu.system, rssMb: rss / 2 ** 20 }
+    },
+    async load(body: BodyName, seconds: number, rate = 0): Promise<LoadResult> {
+      const connections = options.connections ?? String(CONNECTIONS[body])
+      const generator = child(OTHER_CORES, 'load.ts', [url, body, String(seconds), connections, String(rate)])
+      const result = await generator.next<LoadResult>()
+      await generator.proc.exited
+      if (result.failed > 0)
+        throw new Error(`${result.failed} of ${result.requests} requests were not answered with 200`)
+      return result
+    },
+    async stop() {
+      server.proc.kill('SIGTERM')
+      await server.proc.exited
+    },
   }
-  const run = async (seconds: string) => {
-    const args = [
-      '--load',
-      url,
-      '--body',
-      bodyName,
-      '--seconds',
-      seconds,
-      '--connections',
-      options.connections,
-    ]
-    const generator = child(args)
-    const result = await generator.next<LoadResult>()
-    await generator.proc.exited
-    return result
+}
+
+type Server = Awaited<ReturnType<typeof startServer>>
+
+async function measure(server: Server, name: string, kind: Kind, body: BodyName, rate = 0): Promise<Figures> {
+  const before = await server.usage()
+  const result = await server.load(body, Number(options.seconds), rate)
+  const cpuUs = (await server.usage()).cpuUs - before.cpuUs
+  const events = result.requests * BODIES[body].events
+  const part = kind === 'floor' ? 'floor' : 'capture'
+  const otherwise = rate > 0 ? 'none: the rate is given' : kind === 'floor' ? 'the generator' : 'the log'
+  return {
+    name,
+    eventsPerSecond: events / result.seconds,
+    cpuUs: { [part]: cpuUs / events },
+    p50Ms: result.p50Ms,
+    p99Ms: result.p99Ms,
+    bottleneck: bottleneckOf({ [part]: cpuUs }, result.seconds, otherwise),
   }
-  try {
-    await run('1')
-    const before = await cpu()
-    const result = await run(options.seconds)
-    const used = (await cpu()) - before
-    if (result.failed > 0)
-      throw new Error(`${result.failed} of ${result.requests} requests were not answered with 200`)
-    const events = result.requests * BODIES[bodyName]!.events
-    const { seconds, p50Ms, p99Ms } = result
-    return {
-      name: `${kind}, ${bodyName}`,
-      eventsPerSecond: events / seconds,
-      cpuUs: { [kind]: used / events },
-      p50Ms,
-      p99Ms,
-      bottleneck: bottleneckOf(
-        { [kind]: used },
-        seconds,
-        kind === 'capture' ? "the disk's sync" : 'the generator',
-      ),
+}
+
+/** Long load at a share of the highest rate: the memory of the process must not grow. */
+async function soak(server: Server, body: BodyName, rate: number): Promise<void> {
+  const samples: number[] = []
+  const timer = setInterval(async () => {
+    samples.push((await server.usage()).rssMb)
+  }, SOAK_SAMPLE_S * 1000)
+  const { requests, p50Ms, p99Ms } = await server.load(body, Number(options.soak), rate)
+  clearInterval(timer)
+  const half = samples.slice(Math.floor(samples.length / 2))
+  const shown = samples.map((mb) => mb.toFixed(0)).join(' ')
+  console.log(
+    `soak, ${body}: ${requests} requests, p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms; MB every ${SOAK_SAMPLE_S} s: ${shown}; second half from ${Math.min(...half).toFixed(0)} to ${Math.max(...half).toFixed(0)}`,
+  )
+}
+
+const kinds: Kind[] = options.log === 'both' ? ['embedded', 'kafka'] : [options.log as Kind]
+const bodies = options.body ? [options.body as BodyName] : BODY_NAMES
+const floors: Figures[] = []
+const figures: Figures[] = []
+const kafka = kinds.includes('kafka') ? await startBroker() : undefined
+try {
+  for (const body of bodies) {
+    for (const kind of ['floor', ...kinds] as Kind[]) {
+      const server = await startServer(kind, kafka?.bootstrap ?? '')
+      try {
+        await server.load(body, 2)
+        const name =
+          kind === 'floor' ? `floor, ${body}` : `capture${kind === 'kafka' ? ' to Kafka' : ''}, ${body}`
+        const full = await measure(server, name, kind, body)
+        ;(kind === 'floor' ? floors : figures).push(full)
+        if (kind === 'floor') continue
+        const requestsPerSecond = full.eventsPerSecond / BODIES[body].events
+        if (options['load-share']) {
+          const share = Number(options['load-share'])
+          figures.push(
+            await measure(server, `${name} at ${share * 100} %`, kind, body, requestsPerSecond * share),
+          )
+        }
+        if (options.soak) await soak(server, body, requestsPerSecond * SOAK_SHARE)
+      } finally {
+        await server.stop()
+      }
     }
-  } finally {
-    server.proc.kill('SIGTERM')
-    await server.proc.exited
   }
+} finally {
+  await kafka?.stop()
+}
+// The floor is not ours: it is shown, not compared.
+console.log(table(FIGURE_HEAD, floors.map(figureCells)))
+report(...figures)
+console.log(`\nstages, µs CPU per event of ${(batchBody().length / BATCH_EVENTS).toFixed(0)} bytes:`)
+for (const [name, micros] of stages()) console.log(`  ${name.padEnd(38)} ${micros.toFixed(2)}`)
+process.exit(0)
+
+async function startBroker() {
+  const { kafkaMissing, startKafka } = await import('../test/support/kafka.ts')
+  const missing = kafkaMissing()
+  if (missing) {
+    console.error(missing)
+    process.exit(3)
+  }
+  const broker = await startKafka({ brokers: 1 })
+  // What was started before its pinning keeps all cores; the threads of the broker are moved here.
+  if (Bun.which('taskset')) {
+    for (const pid of await brokerPids(broker.folder))
+      Bun.spawnSync(['taskset', '-a', '-p', '-c', OTHER_CORES, pid])
+  }
+  return broker
 }
 
-/** CPU microseconds per event of each pure stage, after warming up. */
-function stages(): [string, number][] {
-  const body = batchBody()
-  const packed = gzipSync(body)
-  const facts = {
-    token: TOKEN,
-    nowMs: Date.now(),
-    sentAtMs: Date.now(),
-    ip: '127.0.0.1',
-    userAgent: 'Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7)',
-    userAgentSdk: '',
-    requestId: uuidV7(Date.now()),
-    clockTrustMs: 30_000,
-    eventBytesMax: 1_000_000,
-  }
-  const { events } = scanBody(body, BATCH_EVENTS)
-  const headers = events.map((candidate, index) => {
-    const judged = validateEvent(body, candidate, index, facts)
-    if (isRejection(judged)) throw new Error(judged.message)
-    return judged
-  })
-  const value = body.subarray(0, 1200)
-  const time = (work: () => void): number => {
-    const rounds = 4000
-    for (let i = 0; i < rounds; i++) work()
-    const from = process.cpuUsage()
-    for (let i = 0; i < rounds; i++) work()
-    const used = process.cpuUsage(from)
-    return (used.user + used.system) / rounds / BATCH_EVENTS
-  }
-  return [
-    ['inflate', time(() => void gunzipSync(packed, { maxOutputLength: 1e8 }))],
-    ['(JSON.parse of the body, to compare)', time(() => void JSON.parse(body.toString('utf8')))],
-    ['scan', time(() => void scanBody(body, BATCH_EVENTS))],
-    [
-      'validate',
-      time(() => {
-        for (let i = 0; i < events.length; i++) validateEvent(body, events[i] as EventCandidate, i, facts)
-      }),
-    ],
-    [
-      'header and partition',
-      time(() => {
-        for (const header of headers) rawRecord(header, value, false, PARTITIONS)
-      }),
-    ],
-  ]
+async function brokerPids(folder: string): Promise<string[]> {
+  const glob = new Bun.Glob('*/pid')
+  const pids: string[] = []
+  for await (const file of glob.scan(folder)) pids.push((await Bun.file(join(folder, file)).text()).trim())
+  return pids
 }
-
-async function main(): Promise<void> {
-  const floors: Figures[] = []
-  const captures: Figures[] = []
-  for (const bodyName of Object.keys(BODIES)) {
-    floors.push(await measure('floor', bodyName))
-    captures.push(await measure('capture', bodyName))
-  }
-  // The floor is not ours: it is shown, not compared.
-  console.log(table(FIGURE_HEAD, floors.map(figureCells)))
-  report(...captures)
-  console.log(`\nstages, µs CPU per event of ${(batchBody().length / BATCH_EVENTS).toFixed(0)} bytes:`)
-  for (const [name, micros] of stages()) console.log(`  ${name.padEnd(38)} ${micros.toFixed(2)}`)
-}
-
-if (options.serve) await serve(options.serve)
-else if (options.load) await load(options.load, options.body!)
-else await main()
