@@ -47,7 +47,7 @@ export const CAPTURE_ERRORS = {
   HR_CAPTURE_INVALID_TOKEN: {
     class: 'rejected',
     status: 401,
-    meaning: 'The project token cannot be one: empty, too long, not ASCII, or a personal key.',
+    meaning: 'The project token cannot be one: empty, too long, not ASCII, or a secret key.',
   },
   HR_CAPTURE_TOKENS_DIFFER: {
     class: 'rejected',
@@ -64,6 +64,12 @@ export const CAPTURE_ERRORS = {
     class: 'rejected',
     status: 405,
     meaning: 'The path is known; it takes another method, named in `Allow`.',
+  },
+  HR_CAPTURE_BODY_TIMEOUT: {
+    class: 'retriable',
+    status: 408,
+    meaning:
+      'The body did not come within `HEADRACE_CAPTURE_BODY_MS`, or came too slowly: less than 16 KiB in `HEADRACE_CAPTURE_BODY_STALL_MS`.',
   },
   HR_CAPTURE_BODY_TOO_LARGE: {
     class: 'rejected',
@@ -94,6 +100,11 @@ export const CAPTURE_ERRORS = {
     class: 'fatal',
     status: 500,
     meaning: 'A defect of ours; it is in the log of capture with its cause.',
+  },
+  HR_CAPTURE_STOPPING: {
+    class: 'retriable',
+    status: 503,
+    meaning: 'This capture stops and does not wait longer for the body; the next one takes it.',
   },
   HR_CAPTURE_BUSY: {
     class: 'retriable',

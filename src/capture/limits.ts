@@ -16,8 +16,6 @@ export const REQUEST_ID_UNITS_MAX = 64
 export const TOKEN_BYTES_MAX = 64
 /** A compressed body above this is inflated on another thread: on ours it would hold up all others for over 1 ms. */
 export const INFLATE_INLINE_BYTES_MAX = 131_072
-/** Seconds that an idle connection is kept: longer than any SDK waits between two flushes. */
-export const IDLE_TIMEOUT_S = 120
 
 const bytesGauge = gauge(
   'headrace_capture_in_flight_bytes',

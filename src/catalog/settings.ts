@@ -2,6 +2,7 @@
  * Every setting that a process reads at its start: one typed table, which makes the parser, the boot check and the
  * reference page. What users change at run time (projects, destinations, …) is not here.
  */
+import { isIP } from 'node:net'
 import { errorTable } from '../event/index.ts'
 
 export const SETTINGS_ERRORS = {
@@ -82,6 +83,17 @@ function address(env: string, value: string, meaning: string): Spec<string> {
     'host:port, such as 127.0.0.1:8010 or [::1]:8010',
     new RegExp(`^${ADDRESS}$`),
   )
+}
+
+const PROXY_WORD = /^(|loopback|private)$/i
+
+/** Whether it is a word, an address or a network; an empty part is nobody. */
+function isProxy(part: string): boolean {
+  const text = part.trim()
+  const [address, bits] = text.split('/') as [string, string?]
+  const version = isIP(address)
+  if (version === 0) return PROXY_WORD.test(text)
+  return text === address || (/^\d{1,3}$/.test(bits ?? '') && Number(bits) <= (version === 4 ? 32 : 128))
 }
 
 export const SETTINGS = {
@@ -292,6 +304,55 @@ export const SETTINGS = {
     'bytes',
     'Bodies being read, decompressed or stored at the same time; beyond, requests are answered with 503.',
   ),
+  captureBodyMs: integer(
+    'HEADRACE_CAPTURE_BODY_MS',
+    60_000,
+    100,
+    200_000,
+    'ms',
+    'Time in which the body of a request must have come, from the end of its headers.',
+  ),
+  captureBodyStallMs: integer(
+    'HEADRACE_CAPTURE_BODY_STALL_MS',
+    10_000,
+    100,
+    60_000,
+    'ms',
+    'Time in which 16 KiB of a body, or its end, must have come.',
+  ),
+  captureIdleSeconds: integer(
+    'HEADRACE_CAPTURE_IDLE_SECONDS',
+    120,
+    4,
+    240,
+    's',
+    'Time that a connection is kept between two requests, in steps of 4 s; never less than a body and the log may take.',
+  ),
+  captureConnectionsMax: integer(
+    'HEADRACE_CAPTURE_CONNECTIONS_MAX',
+    20_000,
+    10,
+    1_000_000,
+    'connections',
+    'Connections of one capture process; beyond, idle ones are closed and new ones refused. Also bounded by four fifths of the open files that the system allows.',
+  ),
+  captureStopGraceMs: integer(
+    'HEADRACE_CAPTURE_STOP_GRACE_MS',
+    0,
+    0,
+    12_000,
+    'ms',
+    'Time between SIGTERM, when readiness fails, and the end of new connections: the interval of the load balancer’s checks. Only when capture runs as a process of its own.',
+  ),
+  trustedProxies: {
+    env: 'HEADRACE_TRUSTED_PROXIES',
+    default: '',
+    unit: '',
+    meaning:
+      'Proxies whose X-Forwarded-For, Forwarded or X-Real-IP is believed when capture notes the client’s address; empty = nobody.',
+    allowed: 'IP addresses and networks such as 10.0.0.0/8, and the words loopback and private, with commas',
+    parse: (list: string) => (list.split(',').every(isProxy) ? list : undefined),
+  },
   captureClockTrustMs: integer(
     'HEADRACE_CAPTURE_CLOCK_TRUST_MS',
     30_000,
