@@ -3,6 +3,8 @@
  * endian (ClickHouse's order), lengths are LEB128. One writer is meant to be reused: `take` copies out what was
  * written and starts again.
  */
+import { writeUuid } from './uuid.ts'
+
 const textEncoder = new TextEncoder()
 const textDecoder = new TextDecoder()
 const EPOCH_SPLIT = 2 ** 32
@@ -11,6 +13,7 @@ export class ByteWriter {
   private bytes: Buffer
   private view: DataView
   length = 0
+  private cutAt = 0
 
   constructor(capacity = 4096) {
     this.bytes = Buffer.allocUnsafeSlow(capacity)
@@ -18,12 +21,20 @@ export class ByteWriter {
   }
 
   private reserve(more: number): void {
-    const needed = this.length + more
-    if (needed <= this.bytes.length) return
-    const grown = Buffer.allocUnsafeSlow(Math.max(needed, this.bytes.length * 2))
-    this.bytes.copy(grown, 0, 0, this.length)
+    if (this.length + more > this.bytes.length) this.grow(more)
+  }
+
+  /** What was cut off stays where it is; the rest moves to new memory, larger only when it must be. */
+  private grow(more: number): void {
+    const kept = this.length - this.cutAt
+    const capacity = this.bytes.length
+    const fits = this.cutAt > 0 && kept + more <= capacity
+    const grown = Buffer.allocUnsafeSlow(fits ? capacity : Math.max(kept + more, capacity * 2))
+    this.bytes.copy(grown, 0, this.cutAt, this.length)
     this.bytes = grown
     this.view = new DataView(grown.buffer)
+    this.length = kept
+    this.cutAt = 0
   }
 
   u8(value: number): void {
@@ -74,6 +85,14 @@ export class ByteWriter {
     this.length += value.length
   }
 
+  /** The 16 bytes of a UUID in any spelling; false, and nothing written, when `value` is none. */
+  uuid(value: string): boolean {
+    this.reserve(16)
+    if (!writeUuid(value, this.bytes, this.length)) return false
+    this.length += 16
+    return true
+  }
+
   /** Length-prefixed UTF-8. Lone surrogates become U+FFFD. */
   text(value: string): void {
     const units = value.length
@@ -106,6 +125,21 @@ export class ByteWriter {
     this.reserve(size)
     textEncoder.encodeInto(value, this.bytes.subarray(this.length, this.length + size))
     this.length += size
+  }
+
+  /**
+   * What was written since the last cut, without copying it: the writer goes on behind it, and in new memory when this
+   * is full. Not to be mixed with `take`.
+   */
+  cut(): Buffer {
+    const written = this.bytes.subarray(this.cutAt, this.length)
+    this.cutAt = this.length
+    return written
+  }
+
+  /** Forgets what was written since the last cut. */
+  discard(): void {
+    this.length = this.cutAt
   }
 
   /** A copy of what was written; the writer starts again. */

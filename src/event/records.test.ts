@@ -52,6 +52,18 @@ describe('raw header', () => {
     )
   })
 
+  test('headers do not touch each other, also after one that failed', () => {
+    fc.assert(
+      fc.property(fc.array(rawHeader, { minLength: 2, maxLength: 40 }), (headers) => {
+        const packed = headers.map((header, i) => {
+          if (i % 3 === 0) expect(() => encodeRawHeader({ ...header, uuid: 'none' })).toThrow()
+          return encodeRawHeader(header)
+        })
+        expect(packed.map((bytes) => decodeRawHeader(bytes))).toEqual(headers)
+      }),
+    )
+  })
+
   test('a cut header is refused, never half read', () => {
     fc.assert(
       fc.property(rawHeader, fc.nat(), (header, at) => {

@@ -4,6 +4,12 @@
  */
 import { createHash, randomFillSync } from 'node:crypto'
 
+/** Value of a hex digit by its character code; 255 for all else. */
+const DIGIT = new Uint8Array(128).fill(255)
+for (const [value, digit] of [...'0123456789abcdef'].entries()) DIGIT[digit.charCodeAt(0)] = value
+for (const [value, digit] of [...'ABCDEF'].entries()) DIGIT[digit.charCodeAt(0)] = value + 10
+const DASH = 45
+
 /** Namespace of person ids; the same as PostHog's, so that data can be moved over (ingestion spec §5). */
 const PERSON_NAMESPACE = uuidBytes('932979b4-65c3-4424-8467-0b66ec27bc22')!
 /** Namespace of ids that we derive for events that came without one. */
@@ -11,30 +17,34 @@ const EVENT_NAMESPACE = uuidBytes('6b0a3e5c-2f0e-5d0b-9a51-8d5f0b7c4e19')!
 /** Namespace of ids that we derive from a client's own id of another form. */
 const MESSAGE_NAMESPACE = uuidBytes('a7c1d2f4-3b86-5e0d-8f29-51c4e9b07d63')!
 
+const scratch = new Uint8Array(16)
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
 
 /** 16 bytes of a UUID in canonical or bare-hex spelling, any case; undefined when it is not one. */
 export function uuidBytes(text: string): Uint8Array | undefined {
-  const length = text.length
-  if (length !== 36 && length !== 32) return undefined
   const bytes = new Uint8Array(16)
-  let at = 0
-  for (let i = 0; i < 16; i++) {
-    if (length === 36 && (i === 4 || i === 6 || i === 8 || i === 10)) {
-      if (text.charCodeAt(at++) !== 45) return undefined
-    }
-    const high = hexDigit(text.charCodeAt(at++))
-    const low = hexDigit(text.charCodeAt(at++))
-    if (high < 0 || low < 0) return undefined
-    bytes[i] = (high << 4) | low
-  }
-  return bytes
+  return writeUuid(text, bytes, 0) ? bytes : undefined
 }
 
-function hexDigit(code: number): number {
-  if (code >= 48 && code <= 57) return code - 48
-  const lower = code | 32
-  return lower >= 97 && lower <= 102 ? lower - 87 : -1
+/** Writes the 16 bytes at `at`. False, with some of them written, when `text` is not a UUID in one of the two spellings. */
+export function writeUuid(text: string, bytes: Uint8Array, at: number): boolean {
+  const length = text.length
+  if (length !== 36 && length !== 32) return false
+  let from = 0
+  for (let i = 0; i < 16; i++) {
+    if (length === 36 && (i === 4 || i === 6 || i === 8 || i === 10) && text.charCodeAt(from++) !== DASH)
+      return false
+    const high = digit(text.charCodeAt(from))
+    const low = digit(text.charCodeAt(from + 1))
+    if ((high | low) === 255) return false
+    bytes[at + i] = (high << 4) | low
+    from += 2
+  }
+  return true
+}
+
+function digit(code: number): number {
+  return code < 128 ? DIGIT[code]! : 255
 }
 
 /** Canonical lower-case spelling of the 16 bytes at `at`. */
@@ -45,8 +55,16 @@ export function uuidText(bytes: Uint8Array, at = 0): string {
 
 /** Canonical lower-case spelling of `text`, or undefined when it is not a UUID. */
 export function canonicalUuid(text: string): string | undefined {
-  const bytes = uuidBytes(text)
-  return bytes && uuidText(bytes)
+  if (!writeUuid(text, scratch, 0)) return undefined
+  return text.length === 36 && isLowerCase(text) ? text : uuidText(scratch)
+}
+
+function isLowerCase(hex: string): boolean {
+  for (let i = 0; i < hex.length; i++) {
+    const code = hex.charCodeAt(i)
+    if (code >= 65 && code <= 70) return false
+  }
+  return true
 }
 
 /** UUIDv7 whose time part is `timeMs` (epoch ms, clamped to 0 … 2^48 − 1). */
