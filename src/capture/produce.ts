@@ -18,6 +18,7 @@ import { captureError, errorDocs } from './errors.ts'
 import { type Group, GroupQueue } from './group.ts'
 import type { Detour } from './spool/index.ts'
 import { partitionKeyOf } from './validate.ts'
+import { endsBy, within } from './wait.ts'
 
 const ackSeconds = histogram(
   'headrace_capture_ack_seconds',
@@ -127,10 +128,9 @@ export class RawWriter {
 
   /** Waits for what was handed over, up to `untilMs` (performance.now). Gives how many requests are left. */
   async close(untilMs: number): Promise<number> {
-    while (this.running && performance.now() < untilMs)
-      await Promise.race([this.running, Bun.sleep(CLOSE_POLL_MS)])
-    // With something left, its send may take its whole time; the process ends before.
-    if (this.waiting === 0) await this.producer.close()
+    while (this.running && (await endsBy(this.running, untilMs)));
+    // A send that was given up may take its whole time; the process ends before.
+    await endsBy(this.producer.close(), untilMs)
     return this.waiting
   }
 
@@ -273,29 +273,10 @@ export class RawWriter {
   }
 }
 
-const CLOSE_POLL_MS = 20
-
 function isTooLarge(error: unknown): error is HeadraceError {
   return error instanceof HeadraceError && error.code === 'HR_LOG_RECORD_TOO_LARGE'
 }
 
 function tooLarge(what: string, cause?: unknown): HeadraceError {
   return captureError('HR_CAPTURE_EVENT_TOO_LARGE', what, cause)
-}
-
-/** `work`, or a rejection with `late` after `ms`; what becomes of `work` then is of no interest. */
-function within<T>(work: Promise<T>, ms: number, late: () => Error): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(late()), ms)
-    work.then(
-      (value) => {
-        clearTimeout(timer)
-        resolve(value)
-      },
-      (error) => {
-        clearTimeout(timer)
-        reject(error)
-      },
-    )
-  })
 }

@@ -21,6 +21,7 @@ import { HeadraceError } from '../../event/index.ts'
 import type { Log, LogRecord, Producer } from '../../log/index.ts'
 import type { Logger } from '../../observe/index.ts'
 import { backoffMs, pause, Signal } from '../../platform/index.ts'
+import { endsBy } from '../wait.ts'
 import { Adopter } from './adopter.ts'
 import { Calm } from './calm.ts'
 import { Drainer, type DrainStep, isUnreadable } from './drainer.ts'
@@ -157,7 +158,7 @@ export class Detour {
     const left = spool.backlog
     const ended = Promise.all([this.running, this.adopter.close()])
     // A send in flight may take its whole deadline; whether it lands or not, its records stay in the spool.
-    await Promise.race([ended, pause(Math.max(0, untilMs - performance.now()))])
+    await endsBy(ended, untilMs)
     if (spool.isEmpty && (await this.reporter.forget(spool))) {
       await spool.close()
       spool.folder.remove()
@@ -167,7 +168,7 @@ export class Detour {
       spool.folder.release()
     }
     await this.reporter.close()
-    if (left === 0) await this.producer.close()
+    await endsBy(this.producer.close(), untilMs)
     return left
   }
 
