@@ -235,7 +235,7 @@ describe('answers', () => {
     expect((await fetch(`${capture.url}/_liveness`)).status).toBe(200)
     const metrics = await (await fetch(`${capture.url}/metrics`)).text()
     expect(metrics).toContain('headrace_capture_requests_total{path="/batch",status="200"}')
-    expect(metrics).toContain('headrace_capture_events_rejected_total{reason="invalid_uuid"} 1')
+    expect(metrics).toContain('headrace_capture_events_rejected_total{project="1",reason="invalid_uuid"} 1')
     expect(metrics).toContain('headrace_capture_in_flight_bytes 0')
   })
 })

@@ -178,6 +178,14 @@ test('picks the same values as JSON.parse, however the event is written', () => 
 describe('tokens', () => {
   test('are trimmed', () => expect(checkToken(' phc_a\n')).toBe('phc_a'))
 
+  test.each([
+    ['phx_secret', 'a personal API key'],
+    ['phs_secret', 'a secret project key'],
+    ['sk_live_secret', 'a secret key'],
+  ])('the secret %s is refused by name, and not repeated', (token, name) => {
+    expect(() => checkToken(token)).toThrow(new RegExp(`^(?!.*${token}).*${name}`))
+  })
+
   test.each(['', ' ', 'x'.repeat(65), 'clé', 'a\0', 'phx_secret'])('%j is refused', (token) => {
     try {
       checkToken(token)

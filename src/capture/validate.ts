@@ -165,11 +165,25 @@ export function checkToken(sent: string): string {
     if (unit > 127) throw no('is not ASCII')
   }
   if (token.length > TOKEN_BYTES_MAX) throw no(`is longer than ${TOKEN_BYTES_MAX} characters`)
-  if (token.startsWith('phx_')) {
-    throw no('is a personal API key, which is secret; use the project token, which begins with phc_')
+  for (const prefix of SECRET_PREFIXES) {
+    if (!token.startsWith(prefix)) continue
+    throw no(
+      `is ${SECRET_KEYS[prefix]} (it begins with ${prefix}), which is secret: withdraw it if others could see it, and send the project token, which begins with phc_`,
+    )
   }
   return token
 }
+
+/** What people paste by mistake, by the prefix that names it. */
+const SECRET_KEYS: Readonly<Record<string, string>> = {
+  phx_: 'a personal API key',
+  phs_: 'a secret project key',
+  pha_: 'an access token of OAuth',
+  phr_: 'a refresh token of OAuth',
+  sk_: 'a secret key',
+  rk_: 'a restricted secret key',
+}
+const SECRET_PREFIXES = Object.keys(SECRET_KEYS)
 
 /** Root first, then properties; null and the empty string count as absent. Empty when there is none. */
 function distinctIdOf(bytes: Buffer, candidate: EventCandidate): string {

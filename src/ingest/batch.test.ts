@@ -63,6 +63,15 @@ describe('where an event ends that is not stored', () => {
     ['a value that is not JSON', record('{"event":'), 'deadLetter', 'unreadable_event'],
     ['a value that is not an object', record('[1]'), 'deadLetter', 'unreadable_event'],
     ['properties that are no object', record({ properties: 'x' }), 'deadLetter', 'unreadable_event'],
+    [
+      'a restricted event whose bytes are fine',
+      record({}, { disposition: 'deadLetter' }),
+      'deadLetter',
+      'restricted',
+    ],
+    ['a report', record({ type: 'events_changed' }, { disposition: 'report' }), 'drop', 'capture_report'],
+    ['a report that is none', record('null', { disposition: 'report' }), 'deadLetter', 'unreadable_event'],
+    ['a warning of an SDK', record({}, { event: '$$client_ingestion_warning' }), 'drop', 'client_warning'],
     ['a token of no project', record({}, { token: 'nobody' }), 'drop', 'unknown_token'],
     [
       'an identify without person processing',

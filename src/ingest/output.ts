@@ -280,7 +280,7 @@ function warningRow(slot: Slot, warning: { type: string; details: object }, lane
   const known = identification(slot, lane)
   return INGESTION_WARNINGS.encode({
     team_id: known.team_id,
-    source: 'ingest',
+    source: slot.header?.disposition === 'report' ? 'capture' : 'ingest',
     type: warning.type,
     details: detailsJson(warning.details),
     timestamp: known.timestamp,

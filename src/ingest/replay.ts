@@ -99,6 +99,8 @@ function takeOutcome(lane: LaneId, slot: Slot, outcome: OffsetOutcome): void {
   }
   const { state, reason } = describeOutcome(outcome.code)
   if (slot.decision && sameOutcome(slot.decision, state, reason)) return
+  // Nobody was there to be warned then.
+  if (reason === 'unknown_token') slot.warnings.length = 0
   slot.decision = decisionOf(state, reason)
 }
 

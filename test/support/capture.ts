@@ -2,9 +2,16 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Capture, type Projects, startCapture } from '../../src/capture/index.ts'
+import { type Account, type Capture, type Projects, startCapture } from '../../src/capture/index.ts'
 import { readSettings, type Settings } from '../../src/catalog/index.ts'
-import { decodeRawHeader, RAW_TOPICS, type RawHeader, type RawTopic } from '../../src/event/index.ts'
+import {
+  type CaptureReport,
+  decodeRawHeader,
+  parseReport,
+  RAW_TOPICS,
+  type RawHeader,
+  type RawTopic,
+} from '../../src/event/index.ts'
 import { type EmbeddedLogOptions, type Log, openEmbeddedLog } from '../../src/log/index.ts'
 import { createLogger } from '../../src/observe/index.ts'
 
@@ -32,8 +39,10 @@ export type TestCapture = {
   url: string
   /** Errors that would have stopped the process. */
   fatal: unknown[]
-  /** Everything stored so far, by topic, partition and offset. */
+  /** Every event stored so far, by topic, partition and offset. */
   stored(): Promise<StoredEvent[]>
+  /** What capture had to tell of refused and changed events so far. */
+  reports(): Promise<CaptureReport[]>
   post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>
   stop(): Promise<void>
 }
@@ -41,7 +50,12 @@ export type TestCapture = {
 /** `body` of `post` is sent as it is when it is text or bytes, else as JSON. */
 export async function startTestCapture(
   settings: Partial<Settings> = {},
-  options: { log?: Partial<EmbeddedLogOptions>; clock?: () => number; projects?: Projects } = {},
+  options: {
+    log?: Partial<EmbeddedLogOptions>
+    clock?: () => number
+    projects?: Projects
+    account?: Account
+  } = {},
 ): Promise<TestCapture> {
   const dir = await mkdtemp(join(tmpdir(), 'headrace-capture-'))
   const log = await openEmbeddedLog({ dir: join(dir, 'log'), ...options.log })
@@ -57,8 +71,9 @@ export async function startTestCapture(
     logger: createLogger('capture', 'silent'),
     onFatal: (error) => fatal.push(error),
     ...(options.clock ? { clock: options.clock } : {}),
+    ...(options.account ? { account: options.account } : {}),
   })
-  const stored = async () => {
+  const records = async () => {
     const events: StoredEvent[] = []
     for (const topic of RAW_TOPICS) {
       for (let partition = 0; partition < TEST_PARTITIONS; partition++) {
@@ -78,7 +93,11 @@ export async function startTestCapture(
     log,
     url: capture.url,
     fatal,
-    stored,
+    stored: async () => (await records()).filter(({ header }) => header.disposition !== 'report'),
+    reports: async () =>
+      (await records()).flatMap(({ header, value }) =>
+        header.disposition === 'report' ? [parseReport(value)] : [],
+      ),
     post: (path, body, headers = {}) =>
       fetch(capture.url + path, {
         method: 'POST',

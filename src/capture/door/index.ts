@@ -137,7 +137,7 @@ export class Door {
   refused(request: CaptureRequest, status: number, error: HeadraceError | undefined): void {
     if (error !== undefined && error.class !== 'rejected') return
     const token = guessToken(request)?.trim() ?? ''
-    const project = request.trail.project ?? this.deps.projects.known(token) ?? undefined
+    const project = request.trail.project ?? this.knownProject(token)
     if (error && project) {
       const { reports } = this.deps
       const of = { teamId: project.teamId, token }
@@ -148,6 +148,10 @@ export class Door {
     const { rejectedRequests } = this.deps
     if (!rejectedRequests.wants(teamId)) return
     rejectedRequests.keep(describeRequest(request, status, error, teamId, token))
+  }
+
+  private knownProject(token: string): KnownProject | undefined {
+    return token === '' ? undefined : (this.deps.projects.known(token) ?? undefined)
   }
 
   private report(
