@@ -31,6 +31,9 @@ export type ProducerShared = {
 /** The records of one send for one partition, with their places in the send. */
 type Lot = { topic: TopicHandle; partition: number; records: Content[]; places: number[]; bytes: number }
 
+/** The lots of one topic, by partition. */
+type TopicLots = { handle: TopicHandle; recordBytesMax: number; lots: (Lot | undefined)[] }
+
 export class EmbeddedProducer implements Producer {
   private opening: Promise<void> = Promise.resolve()
   private openings = 0
@@ -72,26 +75,42 @@ export class EmbeddedProducer implements Producer {
   /** One lot per topic and partition, in order of first appearance. Refuses what could not be stored. */
   private sort(records: LogRecord[]): Lot[] {
     const lots: Lot[] = []
-    let topic: TopicHandle | undefined
-    let lot: Lot | undefined
+    const byTopic = new Map<string, TopicLots>()
+    let topic: TopicLots | undefined
     for (let i = 0; i < records.length; i++) {
       const record = records[i]!
-      if (record.topic !== topic?.name) topic = this.shared.board.open(record.topic)
+      if (record.topic !== topic?.handle.name) topic = this.lotsOf(record.topic, byTopic)
+      const { handle, recordBytesMax } = topic
       const { partition } = record
-      if (!Number.isInteger(partition) || partition < 0 || partition >= topic.partitions)
-        throw logError('HR_LOG_WRONG_TOPIC', `topic ${topic.name} has no partition ${partition}`)
       const size = record.header.length + record.value.length
-      if (size > topic.settings.recordBytesMax)
+      if (size > recordBytesMax)
         throw logError(
           'HR_LOG_RECORD_TOO_LARGE',
-          `a record of ${size} bytes is larger than the ${topic.settings.recordBytesMax} that ${topic.name} allows`,
+          `a record of ${size} bytes is larger than the ${recordBytesMax} that ${handle.name} allows`,
         )
-      if (lot?.topic !== topic || lot.partition !== partition) lot = lotOf(lots, topic, partition)
+      let lot = topic.lots[partition]
+      if (lot === undefined) {
+        if (!Number.isInteger(partition) || partition < 0 || partition >= handle.partitions)
+          throw logError('HR_LOG_WRONG_TOPIC', `topic ${handle.name} has no partition ${partition}`)
+        lot = { topic: handle, partition, records: [], places: [], bytes: 0 }
+        topic.lots[partition] = lot
+        lots.push(lot)
+      }
       lot.records.push(record)
       lot.places.push(i)
       lot.bytes += RECORD_HEADER_BYTES + size
     }
     return lots
+  }
+
+  private lotsOf(name: string, byTopic: Map<string, TopicLots>): TopicLots {
+    let known = byTopic.get(name)
+    if (!known) {
+      const handle = this.shared.board.open(name)
+      known = { handle, recordBytesMax: handle.settings.recordBytesMax, lots: [] }
+      byTopic.set(name, known)
+    }
+    return known
   }
 
   private commitLots(records: LogRecord[], lots: Lot[]): Promise<Position[]> {
@@ -171,12 +190,4 @@ export class EmbeddedProducer implements Producer {
     if (this.inFlight > 0) await new Promise<void>((resolve) => (this.drained = resolve))
     await this.shared.writers.letGo(this.used)
   }
-}
-
-function lotOf(lots: Lot[], topic: TopicHandle, partition: number): Lot {
-  const known = lots.find((lot) => lot.topic === topic && lot.partition === partition)
-  if (known) return known
-  const lot: Lot = { topic, partition, records: [], places: [], bytes: 0 }
-  lots.push(lot)
-  return lot
 }
