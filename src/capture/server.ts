@@ -11,7 +11,7 @@
  */
 import type { Server } from 'bun'
 import type { HeadraceError } from '../event/index.ts'
-import { answerHealth, counter, gauge, type Health, histogram, type Logger } from '../observe/index.ts'
+import { answerHealth, gauge, type Health, type Logger } from '../observe/index.ts'
 import { type BodyLimits, BodyReader } from './body.ts'
 import { ClientIps } from './client-ip.ts'
 import { corsHeaders, preflightHeaders, typeHeaders, UsualAnswers } from './cors.ts'
@@ -20,6 +20,7 @@ import { Incoming, pathOf } from './incoming.ts'
 import type { InFlightBudget } from './limits.ts'
 import { Listener } from './listener.ts'
 import type { CaptureRequest, Route, Routes } from './request.ts'
+import { Traffic } from './traffic.ts'
 
 export type ServerOptions = {
   hostname: string
@@ -41,13 +42,7 @@ export type ServerOptions = {
   refused(request: CaptureRequest, status: number, error: HeadraceError | undefined): void
 }
 
-const requestsTotal = counter('headrace_capture_requests_total', 'Requests answered.', ['path', 'status'])
 const requestsGauge = gauge('headrace_capture_in_flight_requests', 'Requests that are not answered yet.')
-const requestSeconds = histogram(
-  'headrace_capture_request_seconds',
-  'From the end of the headers of a request to its answer.',
-  [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
-)
 
 const JSON_TYPE = 'application/json'
 const DRAIN_POLL_MS = 5
@@ -59,6 +54,7 @@ export class CaptureServer {
   private readonly bodies: BodyReader
   private readonly clientIps: ClientIps
   private readonly usual = new UsualAnswers()
+  private readonly traffic = new Traffic()
   private inFlight = 0
   private draining = false
 
@@ -116,7 +112,7 @@ export class CaptureServer {
     if (known === undefined && HEALTH_PATHS.has(path)) return this.answerHealth(path)
     const route = known ?? this.options.dynamicRoute(path)
     if (method === 'OPTIONS') {
-      requestsTotal.inc({ path: 'preflight', status: 200 })
+      this.traffic.count('preflight', 200)
       return this.respondPreflight(request.headers, route)
     }
     const peer = server.requestIP(request)?.address ?? ''
@@ -149,8 +145,8 @@ export class CaptureServer {
     }
     incoming.share.close()
     this.inFlight--
-    requestsTotal.inc({ path: label, status: answer.status })
-    requestSeconds.observe((performance.now() - from) / 1000)
+    this.traffic.count(label, answer.status)
+    this.traffic.took(performance.now() - from)
     return this.respond(incoming.request.headers, answer, incoming.closes)
   }
 
@@ -208,6 +204,7 @@ export class CaptureServer {
   private async answerHealth(path: string): Promise<Response> {
     this.options.budget.publish()
     this.listener.publish()
+    this.traffic.publish()
     requestsGauge.set(this.inFlight)
     const response = await answerHealth(path, this.options.health)
     if (!response) throw new Error(`${path} is no path of health`)
