@@ -148,6 +148,20 @@ function candidateOf(
   return candidate
 }
 
+/** The message as it was sent, for samples of what was refused. */
+export function sentCandidate({
+  start,
+  end,
+  userId,
+  anonymousId,
+  messageId,
+}: ScannedMessage): EventCandidate {
+  const candidate = new EventCandidate(start, end)
+  candidate.distinctId = userId ?? anonymousId
+  candidate.uuid = messageId
+  return candidate
+}
+
 /** The id by which the sender knows the message. */
 function sentId({ messageId }: ScannedMessage): { uuid?: string } {
   return typeof messageId === 'string' && messageId !== ''
