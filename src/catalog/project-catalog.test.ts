@@ -154,3 +154,64 @@ test('while Postgres is away, known tokens go on and others say that it is away'
     await own.stop()
   }
 })
+
+test('many who ask at once are one query, and those who come meanwhile one more', () =>
+  withCatalog({}, async (catalog, queries) => {
+    const a = await createProject(server.sql, { name: 'a', token: 'a' })
+    const first = catalog.find('a')
+    const rest = Array.from({ length: 500 }, (_, i) => catalog.find(i % 2 === 0 ? `unknown-${i}` : 'a'))
+    expect(await first).toEqual(a)
+    const found = await Promise.all(rest)
+    expect(found.filter((project) => project === null)).toHaveLength(250)
+    expect(found.filter((project) => project?.teamId === a.teamId)).toHaveLength(250)
+    expect(queries()).toBe(2)
+    expect(await catalog.find('unknown-0')).toBeNull()
+    expect(await catalog.find('not a token')).toBeNull()
+    expect(queries()).toBe(2)
+  }))
+
+test('as many wait as may, and the others are told at once that nobody can say', () =>
+  withCatalog({ findTokensMax: 3 }, async (catalog, queries) => {
+    const asked = Array.from({ length: 10 }, (_, i) => catalog.find(`t${i}`))
+    // One is in the query, three wait.
+    expect(await Promise.all(asked)).toEqual([...new Array(4).fill(null), ...new Array(6).fill(undefined)])
+    expect(queries()).toBe(2)
+  }))
+
+test('a project that did not change stays the same object; a change is another one', () =>
+  withCatalog({}, async (catalog) => {
+    await createProject(server.sql, { name: 'a', token: 'a' })
+    const before = await catalog.find('a')
+    await catalog.refresh()
+    expect(catalog.known('a')).toBe(before!)
+    await server.sql`UPDATE project SET settings = '{"x": 1}' WHERE token = 'a'`
+    await catalog.refresh()
+    expect(catalog.known('a')).not.toBe(before!)
+    expect(catalog.known('a')!.settings).toEqual({ x: 1 })
+    await catalog.refresh()
+    expect(catalog.known('a')!.settings).toEqual({ x: 1 })
+  }))
+
+test('a Postgres that does not answer is not waited for', async () => {
+  const [locked] = await Promise.all([
+    server.sql.reserve(),
+    createProject(server.sql, { name: 'a', token: 'a' }),
+  ])
+  const catalog = new ProjectCatalog(server.sql, { refreshMs: NEVER, findMs: 50 })
+  try {
+    await locked`BEGIN`
+    await locked`LOCK TABLE project`
+    const [one, same, other] = [catalog.find('a'), catalog.find('a'), catalog.find('b')]
+    expect(await Promise.all([one, same, other])).toEqual([undefined, undefined, undefined])
+    await locked`ROLLBACK`
+    const deadline = performance.now() + 10_000
+    while ((await catalog.find('a')) === undefined) {
+      if (performance.now() > deadline) throw new Error('the catalog did not come back')
+      await Bun.sleep(1)
+    }
+    expect((await catalog.find('a'))?.name).toBe('a')
+  } finally {
+    locked.release()
+    await catalog.close()
+  }
+})
