@@ -91,6 +91,22 @@ export const CAPTURE_ERRORS = {
     status: 413,
     meaning: 'Every event of the request is larger than `HEADRACE_CAPTURE_EVENT_BYTES_MAX`.',
   },
+  HR_CAPTURE_WRONG_COMPRESSION: {
+    class: 'rejected',
+    status: 400,
+    meaning: 'The body cannot be decompressed as what it begins like or is said to be: deflate, br or zstd.',
+  },
+  HR_CAPTURE_UNSUPPORTED_ENCODING: {
+    class: 'rejected',
+    status: 415,
+    meaning: 'The `Content-Encoding` is none of gzip, deflate, br, zstd.',
+  },
+  HR_CAPTURE_RATIO_TOO_HIGH: {
+    class: 'rejected',
+    status: 413,
+    meaning:
+      'The body decompresses to over 1 MiB and to more than `HEADRACE_CAPTURE_RATIO_MAX` times what came on the wire.',
+  },
   HR_CAPTURE_ADDRESS: {
     class: 'fatal',
     meaning:

@@ -2,7 +2,7 @@
  * Capture: HTTP requests of event SDKs come in, raw records go out to the log. An answer of success is a promise: the
  * events are durable (I1). Each body is looked at once; the log's record is a slice of it, byte for byte.
  *
- *   server.ts → protocols/ → decode.ts → (protocol's scan) → validate.ts → produce.ts → log
+ *   server.ts → protocols/ → decode/ → (protocol's scan) → validate.ts → produce.ts → log
  *
  * A protocol owns its paths, its body shapes and its answers; reading, judging single events, limits and producing
  * are shared by all.
@@ -64,8 +64,9 @@ export async function startCapture(deps: CaptureDeps): Promise<Capture> {
     intake: new Intake(door, writer, deps.partitions),
     clockTrustMs: settings.captureClockTrustMs,
     limits: {
-      bodyBytesMax: settings.captureBodyBytesMax,
       inflatedBytesMax: settings.captureInflatedBytesMax,
+      ratioMax: settings.captureRatioMax,
+      lz64BytesMax: settings.captureLz64BytesMax,
       batchEventsMax: settings.captureBatchEventsMax,
       eventBytesMax: settings.captureEventBytesMax,
     },

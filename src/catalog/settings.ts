@@ -250,6 +250,22 @@ export const SETTINGS = {
     'bytes',
     'Largest body after decompression.',
   ),
+  captureRatioMax: integer(
+    'HEADRACE_CAPTURE_RATIO_MAX',
+    1_000,
+    1,
+    1_000_000,
+    'to one',
+    'Most bytes that a body of over 1 MiB may decompress to per byte on the wire.',
+  ),
+  captureLz64BytesMax: integer(
+    'HEADRACE_CAPTURE_LZ64_BYTES_MAX',
+    1_048_576,
+    1024,
+    16_777_216,
+    'bytes',
+    'Largest body after lz64, which old browser SDKs send and which nothing decodes fast.',
+  ),
   captureEventBytesMax: integer(
     'HEADRACE_CAPTURE_EVENT_BYTES_MAX',
     1_000_000,

@@ -6,13 +6,13 @@
  *
  * Cost per message of 1 kB: one scan, JSON.parse, the mapping, JSON.stringify: about 20 µs (bench/README.md).
  */
-import { type DecodeLimits, decodeBody, readBody } from '../../decode.ts'
+import { type DecodeLimits, readPayload } from '../../decode/index.ts'
 import { type Answer, captureError, errorAnswer, type Rejection, rejectedMembers } from '../../errors.ts'
 import type { Intake, Submission } from '../../intake.ts'
 import { REQUEST_ID_UNITS_MAX, USER_AGENT_UNITS_MAX } from '../../limits.ts'
 import type { CaptureRequest, Route, Routes } from '../../request.ts'
 import { type RequestFacts, readSentAt } from '../../validate.ts'
-import { judgeMessage, sharedMembers } from './judge-message.ts'
+import { judgeMessage, sentCandidate, sharedMembers } from './judge-message.ts'
 import { CALL_TYPES, type CallType } from './mapping-tables.ts'
 import { type ScannedMessages, scanBatch, scanSingle } from './scan-messages.ts'
 import { QUIET_SEGMENT_ROUTES } from './settings.ts'
@@ -20,7 +20,7 @@ import { writeKeyOf } from './write-key.ts'
 
 export { segmentSettingsRoute } from './settings.ts'
 
-/** Both wire and inflated: eight times what Segment takes; a tree is made of every message, which costs 15 ns a byte. */
+/** Of JSON: eight times what Segment takes. A tree is made of every message, so this bounds the CPU of a request. */
 const BODY_BYTES_MAX = 4_096_000
 
 export type SegmentOptions = {
@@ -42,7 +42,6 @@ export function segmentRoutes(options: SegmentOptions): Routes {
     ...options,
     limits: {
       ...limits,
-      bodyBytesMax: Math.min(limits.bodyBytesMax, BODY_BYTES_MAX),
       inflatedBytesMax: Math.min(limits.inflatedBytesMax, BODY_BYTES_MAX),
     },
   }
@@ -69,11 +68,13 @@ async function answerSegment(
   { intake, limits, clockTrustMs }: SegmentOptions,
 ): Promise<Answer> {
   const { request, share, trail } = incoming
-  const wire = await readBody(request, limits, share)
-  trail.bodyBytes = wire.length
-  trail.body = wire
-  const body = await decodeBody(wire, limits, share)
-  trail.body = body
+  const body = await readPayload(incoming, limits)
+  if (body.length > BODY_BYTES_MAX) {
+    throw captureError(
+      'HR_CAPTURE_BODY_TOO_LARGE',
+      `the body has ${body.length} bytes; ${BODY_BYTES_MAX} are allowed for messages of Segment`,
+    )
+  }
   const isBatch = kind.call === undefined
   const scanned = isBatch ? scanBatch(body, limits.batchEventsMax) : scanSingle(body)
   if (scanned.messages.length === 0) {
@@ -129,6 +130,7 @@ function judge(
       submission.indexes.push(index)
     }
   }
+  if (submission.rejected.length > 0) trail.candidates = messages.map(sentCandidate)
   return submission
 }
 

@@ -3,9 +3,8 @@
  * shapes; what goes out: raw records. Valid events are stored though others of the request are not, and the answer
  * names those by index; it is an error only when nothing can be stored. The answer is sent after the log's ack.
  */
-import { counter } from '../../../observe/index.ts'
 import { type EventCandidate, tokenOf } from '../../candidate.ts'
-import { type DecodeLimits, decodeBody } from '../../decode.ts'
+import { type DecodeLimits, readPayload } from '../../decode/index.ts'
 import { type Answer, captureError, errorAnswer, type Rejection, rejectedMembers } from '../../errors.ts'
 import type { Intake, Submission } from '../../intake.ts'
 import { REQUEST_ID_UNITS_MAX, USER_AGENT_UNITS_MAX } from '../../limits.ts'
@@ -21,8 +20,6 @@ export type V0Options = {
   clockTrustMs: number
 }
 
-const bytesTotal = counter('headrace_capture_body_bytes_total', 'Bytes of bodies.', ['kind'])
-
 const OK: Answer = { status: 200, body: '{"status":"Ok"}' }
 const NO_CONTENT: Answer = { status: 204, body: '' }
 const QUOTA_LIMITED = ['events']
@@ -35,14 +32,7 @@ export function v0Routes(options: V0Options): Routes {
 
 async function answerV0(incoming: CaptureRequest, options: V0Options): Promise<Answer> {
   const { query, share, trail } = incoming
-  const wire = await incoming.body()
-  trail.bodyBytes = wire.length
-  trail.body = wire
-  const body = await decodeBody(wire, options.limits, share)
-  trail.body = body
-  bytesTotal.inc({ kind: 'wire' }, wire.length)
-  bytesTotal.inc({ kind: 'decoded' }, body.length)
-
+  const body = await readPayload(incoming, options.limits)
   const scanned = scanBody(body, options.limits.batchEventsMax)
   trail.candidates = scanned.events
   if (scanned.events.length === 0) {

@@ -1,14 +1,13 @@
 import { describe, expect, test } from 'bun:test'
 import { gzipSync } from 'node:zlib'
 import fc from 'fast-check'
-import { HeadraceError } from '../event/index.ts'
-import { decodeBody } from './decode.ts'
-import { InFlightBudget } from './limits.ts'
-
-const LIMITS = { bodyBytesMax: 1_000_000, inflatedBytesMax: 1_000_000 }
+import { HeadraceError } from '../../event/index.ts'
+import { InFlightBudget } from '../limits.ts'
+import { incomingOf, TEST_LIMITS } from './incoming.fixture.ts'
+import { readPayload } from './index.ts'
 
 function decode(body: Buffer, budgetBytes = 10_000_000): Promise<Buffer> {
-  return decodeBody(body, LIMITS, new InFlightBudget(budgetBytes).open())
+  return readPayload(incomingOf(body, { budgetBytes }), TEST_LIMITS)
 }
 
 const base64 = (bytes: Buffer) => bytes.toString('base64')
@@ -63,7 +62,7 @@ test('a large gzip body is inflated aside, to the same bytes and under the same 
   const packed = gzipSync(json, { level: 0 })
   expect(packed.length).toBeGreaterThan(131_072)
   expect((await decode(packed)).equals(json)).toBe(true)
-  const over = gzipSync(Buffer.alloc(LIMITS.inflatedBytesMax + 1, 32), { level: 0 })
+  const over = gzipSync(Buffer.alloc(TEST_LIMITS.inflatedBytesMax + 1, 32), { level: 0 })
   await expect(decode(over)).rejects.toMatchObject({ code: 'HR_CAPTURE_INFLATED_TOO_LARGE' })
   await expect(decode(packed.subarray(0, -5))).rejects.toMatchObject({ code: 'HR_CAPTURE_WRONG_GZIP' })
 })
