@@ -22,7 +22,8 @@ Examples:
   headrace audit
   headrace audit --json | jq .unaccounted
 
-Exit code 1 when something does not add up; docs/runbooks/ledger.md says what to do then.`,
+Exit code 1 when something does not add up (docs/runbooks/ledger.md), or events wait in a spool of capture
+(docs/runbooks/spool.md).`,
     )
     .action(async (flags: AuditFlags) => done(await runAudit(flags)))
 }
@@ -35,7 +36,7 @@ async function runAudit(flags: AuditFlags): Promise<ExitCode> {
     const deps = { sql: context.sql, log: await context.log(), warehouse: await context.warehouse() }
     const report = await audit(deps, { waitMs: flags.wait * 1_000 })
     process.stdout.write(`${flags.json === true ? JSON.stringify(report) : formatAudit(report)}\n`)
-    return report.exact ? EXIT.done : EXIT.finding
+    return report.exact && report.spoolFindings === 0 ? EXIT.done : EXIT.finding
   } finally {
     await context.close()
   }

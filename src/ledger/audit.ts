@@ -15,6 +15,7 @@ import { type CheckedReceipt, checkReceipt, checkTiling } from './check-receipt.
 import { compareOutcomes, compareRows, type Finding, offsetsOf, type PresentPlace } from './findings.ts'
 import { outcomesLoaded } from './outcomes-loaded.ts'
 import { type LaneProgress, readProgress } from './progress.ts'
+import { auditSpools, type SpoolAudit } from './spools.ts'
 
 export type AuditDeps = { sql: Sql; log: Log; warehouse: Warehouse }
 
@@ -63,6 +64,10 @@ export type PartitionAudit = {
 
 export type AuditReport = {
   partitions: PartitionAudit[]
+  /** Every spool of capture that is registered. */
+  spools: SpoolAudit[]
+  /** Spools with a finding: events may be on their way to the raw log that no partition shows yet. */
+  spoolFindings: number
   /** Offsets in findings. */
   unaccounted: number
   exact: boolean
@@ -85,7 +90,9 @@ export async function audit(deps: AuditDeps, options: AuditOptions = {}): Promis
     partitions.push(await auditLane(deps, lane, from, compareOutcomes, options.findingsMax ?? FINDINGS_MAX))
   }
   const unaccounted = partitions.reduce((sum, { findings }) => sum + offsetsOf(findings), 0)
-  return { partitions, unaccounted, exact: unaccounted === 0 }
+  const spools = await auditSpools(deps.sql)
+  const spoolFindings = spools.filter(({ finding }) => finding !== undefined).length
+  return { partitions, spools, spoolFindings, unaccounted, exact: unaccounted === 0 }
 }
 
 async function auditLane(

@@ -1,6 +1,7 @@
 /** The audit and the trace as text for a terminal and as data for scripts. Pure. */
 import type { AuditReport, PartitionAudit } from './audit.ts'
 import { FINDING_KINDS } from './findings.ts'
+import { SPOOL_FINDINGS, type SpoolAudit } from './spools.ts'
 import type { Trace, TraceEntry } from './trace.ts'
 
 /** Findings that are printed; JSON has them all. */
@@ -32,6 +33,7 @@ export function formatAudit(report: AuditReport): string {
   )
   if (findings.length > 0) lines.push('', ...findings.slice(0, FINDINGS_SHOWN))
   if (findings.length > FINDINGS_SHOWN) lines.push(`… and ${findings.length - FINDINGS_SHOWN} more (--json)`)
+  lines.push(...spoolLines(report.spools))
   const cut = report.partitions.some((partition) => partition.cut) ? ' or more' : ''
   lines.push(
     '',
@@ -40,6 +42,23 @@ export function formatAudit(report: AuditReport): string {
       : `${report.unaccounted}${cut} offsets do not add up`,
   )
   return lines.join('\n')
+}
+
+/** The spools that are of interest, then what is wrong with each; nothing when all are empty and heard of. */
+function spoolLines(spools: readonly SpoolAudit[]): string[] {
+  const found = spools.filter(({ finding }) => finding !== undefined)
+  if (found.length === 0) return []
+  const head = ['spool', 'host', 'state', 'accepted', 'drained', 'held', 'bytes', 'heard of', 'folder']
+  const rows = found.map((spool) => [
+    spool.id,
+    spool.host,
+    spool.state,
+    ...[spool.accepted, spool.drained, spool.held, spool.bytes].map(String),
+    `${Math.round(spool.silentS)} s ago`,
+    spool.folder,
+  ])
+  const sentences = found.map(({ id, finding }) => `spool ${id}  ${finding}: ${SPOOL_FINDINGS[finding!]}`)
+  return ['', ...table([head, ...rows]), '', ...sentences]
 }
 
 function auditLine(audit: PartitionAudit): string[] {

@@ -1,7 +1,8 @@
 /**
  * The ledger: proof that every event that was accepted is accounted for (I4), and the life of a single one. Reads
  * receipts and fences in Postgres, the log and ClickHouse; writes nothing. `audit` compares, `trace` tells,
- * `UnaccountedWatch` repeats the audit for a metric; `format.ts` prints.
+ * `spools.ts` judges what waits before the raw log, `UnaccountedWatch` repeats the audit for a metric; `format.ts`
+ * prints.
  */
 export { type AuditDeps, type AuditOptions, type AuditReport, audit, type PartitionAudit } from './audit.ts'
 export { FINDING_KINDS, type Finding, type FindingKind } from './findings.ts'
