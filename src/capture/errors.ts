@@ -33,6 +33,26 @@ export const CAPTURE_ERRORS = {
     meaning:
       'The body is JSON, and neither an event, an array of events nor an object with a `batch` of them.',
   },
+  HR_CAPTURE_MISSING_HEADERS: {
+    class: 'rejected',
+    status: 400,
+    meaning: 'Headers that v1 asks for are missing; the sentence names all of them.',
+  },
+  HR_CAPTURE_INVALID_HEADER: {
+    class: 'rejected',
+    status: 400,
+    meaning: 'Headers of v1 have values that cannot be read; the sentence names all of them.',
+  },
+  HR_CAPTURE_WRONG_CONTENT_TYPE: {
+    class: 'rejected',
+    status: 415,
+    meaning: 'v1 takes `application/json` only.',
+  },
+  HR_CAPTURE_WRONG_CREATED_AT: {
+    class: 'rejected',
+    status: 400,
+    meaning: '`created_at` of a batch of v1 is not a time as in RFC 3339.',
+  },
   HR_CAPTURE_NO_EVENTS: { class: 'rejected', status: 400, meaning: 'The batch is empty.' },
   HR_CAPTURE_NOTHING_STORED: {
     class: 'rejected',
@@ -166,12 +186,25 @@ export const REJECT_REASONS = {
   invalid_event: '`event` is not a string.',
   missing_distinct_id:
     'Neither `distinct_id` nor `properties.distinct_id` says who did it, or it is an empty string.',
+  invalid_distinct_id: '`distinct_id` is not a string, which v1 asks for.',
+  distinct_id_too_long: '`distinct_id` is longer than 200 characters, which v1 does not take.',
+  event_name_too_long: '`event`, the name, is longer than 200 characters, which v1 does not take.',
+  cookieless_mode_required:
+    'The `distinct_id` is the placeholder of cookieless events, and `options.cookieless_mode` is not true.',
   invalid_uuid: '`uuid` is not a UUID.',
-  invalid_timestamp: '`timestamp` is not a string.',
+  duplicate_uuid: 'An event before it in the same request has its `uuid`, and is stored; in v1 only.',
+  invalid_timestamp:
+    '`timestamp` is not a string; in v1 also one that is missing or cannot be read as a time.',
   invalid_offset: '`offset` is not a whole number of milliseconds.',
   invalid_properties: '`properties` is not an object.',
   invalid_set: '`$set` or `$set_once` is not an object.',
   invalid_cookieless_mode: '`properties.$cookieless_mode` is neither true nor false.',
+  invalid_options: '`options` is not an object, or one of those that v1 knows cannot be read.',
+  invalid_session: '`session_id` or `window_id` is not a string.',
+  other_token:
+    'The event names another project token than the first event that names one, and the request as a whole names none: it belongs into a request of its own.',
+  performance_event:
+    'Events named `$performance_event` are not kept; only old versions of posthog-js send them.',
   event_too_large: 'The event is larger than `HEADRACE_CAPTURE_EVENT_BYTES_MAX`.',
   event_too_deep: 'The event nests deeper than 128 levels.',
   unknown_type: '`type` of a Segment message is none of track, identify, page, screen, group and alias.',
@@ -199,6 +232,13 @@ export type Rejection = {
 export const NOTE_REASONS = {
   distinct_id_cut:
     '`distinct_id` is longer than 200 characters: it was cut, with a hash of the whole at its end, so that two people stay two.',
+  event_name_cut: '`event`, the name, is longer than 200 characters: it was cut.',
+  timestamp_unreadable: '`timestamp` cannot be read as a time: the event got the time of its arrival.',
+  timestamp_in_future:
+    'The time of the event is more than 23 hours after its arrival: it got the time of its arrival.',
+  timestamp_out_of_range: 'The time of the event is before 1900: it got 1970-01-01.',
+  illegal_distinct_id:
+    '`distinct_id` is a word that many clients send by mistake, such as `null` or `undefined`: v1 stores the event without a person.',
 } as const
 export type NoteReason = keyof typeof NOTE_REASONS
 
