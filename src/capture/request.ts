@@ -1,5 +1,6 @@
 /** What a route gets to know about a request, and what the routes of a protocol look like to the server. */
 
+import type { HeadraceError } from '../event/index.ts'
 import type { EventCandidate } from './candidate.ts'
 import type { KnownProject } from './door/projects.ts'
 import type { Answer, Rejection } from './errors.ts'
@@ -53,6 +54,8 @@ export type Route = {
   label?: string
   /** Refuses by throwing an error with a status. */
   answer(request: CaptureRequest): Promise<Answer> | Answer
+  /** How a refusal is put, where the SDKs of the route expect another form than that of `errorAnswer`. */
+  refusal?(error: HeadraceError, request: CaptureRequest): Answer
 }
 
 /** Routes by path, without a slash at the end. */

@@ -141,7 +141,7 @@ export class CaptureServer {
       answer = await this.route(incoming, method, route).answer(incoming)
       if (incoming.trail.rejected.length > 0) this.options.refused(incoming, answer.status, undefined)
     } catch (error) {
-      answer = this.refuse(incoming, error)
+      answer = this.refuse(incoming, route, error)
     }
     incoming.share.close()
     this.inFlight--
@@ -160,22 +160,27 @@ export class CaptureServer {
     }
     if (!route.methods.includes(method)) {
       if (method === 'CONNECT') incoming.closes = true
-      return { methods: [], answer: () => wrongMethod(method, incoming.path, route) }
+      return { methods: [], answer: () => wrongMethod(method, incoming, route) }
     }
     return route
   }
 
-  private refuse(incoming: Incoming, error: unknown): Answer {
+  private refuse(incoming: Incoming, route: Route | undefined, error: unknown): Answer {
     const known = asCaptureError(error)
-    const answer = known.class === 'fatal' ? this.internalError(error) : errorAnswer(known)
+    if (known.class === 'fatal') this.logDefect(error)
+    const answer = put(known, incoming, route)
     this.options.refused(incoming, answer.status, known)
     return answer
   }
 
   private internalError(error: unknown): Answer {
+    this.logDefect(error)
+    return errorAnswer(asCaptureError(error))
+  }
+
+  private logDefect(error: unknown): void {
     const docs = errorDocs('HR_CAPTURE_INTERNAL')
     this.options.logger.error({ err: error, docs }, 'a request failed by a fault of ours')
-    return errorAnswer(asCaptureError(error))
   }
 
   private respond(requestHeaders: Headers, answer: Answer, closes: boolean): Response {
@@ -215,8 +220,14 @@ export class CaptureServer {
 
 const CLOSE = { connection: 'close' }
 
-function wrongMethod(method: string, path: string, route: Route): Answer {
+/** A refusal in the form of its route. */
+function put(error: HeadraceError, incoming: Incoming, route: Route | undefined): Answer {
+  return route?.refusal ? route.refusal(error, incoming) : errorAnswer(error)
+}
+
+function wrongMethod(method: string, incoming: Incoming, route: Route): Answer {
   const allow = [...route.methods, 'OPTIONS'].join(', ')
-  const error = captureError('HR_CAPTURE_WRONG_METHOD', `${path} takes ${allow}, not ${method}`)
-  return { ...errorAnswer(error), headers: { allow } }
+  const error = captureError('HR_CAPTURE_WRONG_METHOD', `${incoming.path} takes ${allow}, not ${method}`)
+  const answer = put(error, incoming, route)
+  return { ...answer, headers: { ...answer.headers, allow } }
 }
