@@ -9,6 +9,7 @@ import { addIngest } from './ingest.ts'
 import { addKafka } from './kafka.ts'
 import { addLoad } from './load.ts'
 import { addProject } from './project.ts'
+import { addRejected } from './rejected.ts'
 import { addSql } from './sql.ts'
 import { addTrace } from './trace.ts'
 import { addUp } from './up.ts'
@@ -25,6 +26,7 @@ const VERBS = [
   addTrace,
   addAudit,
   addProject,
+  addRejected,
   addKafka,
 ]
 

@@ -1,21 +1,34 @@
-/** `headrace project list|create`: projects and their tokens. */
-import type { Command } from 'commander'
-import { createProject, listProjects, type Project } from '../catalog/index.ts'
-import { Context } from './context.ts'
+/** `headrace project list|create|policy|usage`: projects, their tokens, what they let in and what they used. */
+import { readFile } from 'node:fs/promises'
+import { type Command, Option } from 'commander'
+import {
+  createProject,
+  listProjects,
+  listUsage,
+  type Project,
+  policyIn,
+  readPolicy,
+  readProject,
+  setPolicy,
+} from '../catalog/index.ts'
+import { cliError } from './errors.ts'
 import { EXIT, type ExitCode } from './exit.ts'
-import { type DeploymentFlags, settingsOf, withDeployment } from './options.ts'
+import { type DeploymentFlags, withDeployment } from './options.ts'
+import { withState } from './state.ts'
 import { formatTable } from './table.ts'
 
 type ProjectFlags = DeploymentFlags & { json?: boolean; token?: string }
+type PolicyFlags = DeploymentFlags & { set?: string; clear?: boolean }
 
 export function addProject(program: Command, done: (code: ExitCode) => void): void {
-  const project = program.command('project').description('list and create projects')
+  const project = program.command('project').description('list and create projects, set what they let in')
   withDeployment(project.command('list'))
     .description('all projects with their tokens')
     .option('--json', 'one JSON array')
-    .action(async (flags: ProjectFlags) =>
-      done(await withState(flags, (context) => listProjects(context.sql))),
-    )
+    .action(async (flags: ProjectFlags) => {
+      print(await withState(flags, 'project', ({ sql }) => listProjects(sql)), flags)
+      done(EXIT.done)
+    })
   withDeployment(project.command('create'))
     .argument('<name>')
     .description('create a project')
@@ -24,29 +37,77 @@ export function addProject(program: Command, done: (code: ExitCode) => void): vo
     .addHelpText('after', '\nExample:\n  headrace project create shop --token phc_shop')
     .action(async (name: string, flags: ProjectFlags) => {
       const token = flags.token === undefined ? {} : { token: flags.token }
-      done(await withState(flags, async (context) => [await createProject(context.sql, { name, ...token })]))
+      const created = await withState(flags, 'project', ({ sql }) => createProject(sql, { name, ...token }))
+      print([created], flags)
+      done(EXIT.done)
+    })
+  withDeployment(project.command('policy'))
+    .argument('<name>')
+    .description("show a project's policy as JSON, replace it, or remove it; capture obeys within 5 seconds")
+    .addOption(new Option('--set <file>', 'replace it by the JSON of this file; - is standard input'))
+    .addOption(new Option('--clear', 'remove it').conflicts('set'))
+    .addHelpText(
+      'after',
+      `
+Examples:
+  headrace project policy shop
+  echo '{"events_per_month": 1000000}' | headrace project policy shop --set -
+  headrace project policy shop --clear
+
+docs/guides/policies.md says what a policy may hold.`,
+    )
+    .action(async (name: string, flags: PolicyFlags) => {
+      const wanted = flags.set === undefined ? undefined : readPolicy(await readJson(flags.set))
+      const policy = await withState(flags, 'project', async ({ sql }) => {
+        if (wanted || flags.clear) await setPolicy(sql, name, wanted)
+        return policyIn((await readProject(sql, name)).settings)
+      })
+      process.stdout.write(`${JSON.stringify(policy ?? {}, null, 2)}\n`)
+      done(EXIT.done)
+    })
+  withDeployment(project.command('usage'))
+    .description('events of each project by month (UTC): stored, and refused singly')
+    .option('--json', 'one JSON array')
+    .action(async (flags: ProjectFlags) => {
+      const rows = await withState(flags, 'project', ({ sql }) => listUsage(sql))
+      const text = flags.json
+        ? JSON.stringify(rows.map(({ teamId, ...row }) => ({ team_id: teamId, ...row })))
+        : formatTable(
+            ['MONTH', 'TEAM', 'NAME', 'STORED', 'REFUSED'],
+            rows.map((row) => [
+              row.month,
+              String(row.teamId),
+              row.name,
+              String(row.stored),
+              String(row.refused),
+            ]),
+          )
+      process.stdout.write(`${text}\n`)
+      done(EXIT.done)
     })
 }
 
-async function withState(
-  flags: ProjectFlags,
-  work: (context: Context) => Promise<Project[]>,
-): Promise<ExitCode> {
-  const context = new Context(settingsOf(flags), 'project', 1)
+function print(projects: Project[], flags: ProjectFlags): void {
+  const text =
+    flags.json === true
+      ? JSON.stringify(projects.map(({ teamId, name, token }) => ({ team_id: teamId, name, token })))
+      : formatTable(
+          ['TEAM', 'NAME', 'TOKEN'],
+          projects.map(({ teamId, name, token }) => [String(teamId), name, token]),
+        )
+  process.stdout.write(`${text}\n`)
+}
+
+async function readJson(file: string): Promise<unknown> {
+  let text: string
   try {
-    context.requireRunning()
-    await context.prepareState()
-    const projects = await work(context)
-    const text =
-      flags.json === true
-        ? JSON.stringify(projects.map(({ teamId, name, token }) => ({ team_id: teamId, name, token })))
-        : formatTable(
-            ['TEAM', 'NAME', 'TOKEN'],
-            projects.map(({ teamId, name, token }) => [String(teamId), name, token]),
-          )
-    process.stdout.write(`${text}\n`)
-    return EXIT.done
-  } finally {
-    await context.close()
+    text = file === '-' ? await Bun.stdin.text() : await readFile(file, 'utf8')
+  } catch (error) {
+    throw cliError('HR_CLI_ARGUMENT', `--set names "${file}", which cannot be read`, error)
+  }
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw cliError('HR_CLI_ARGUMENT', `--set: not JSON: ${(error as Error).message}`, error)
   }
 }
