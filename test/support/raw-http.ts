@@ -8,6 +8,7 @@ export class RawConnection {
   /** True when the other side has ended it. */
   closed = false
   private text = ''
+  private readonly sending = new Set<() => void>()
 
   private constructor(private readonly socket: Socket) {
     socket.setEncoding('latin1')
@@ -18,6 +19,7 @@ export class RawConnection {
     socket.on('error', () => undefined)
     socket.on('close', () => {
       this.closed = true
+      for (const resolve of this.sending) resolve()
     })
   }
 
@@ -37,8 +39,12 @@ export class RawConnection {
     const data = typeof bytes === 'string' ? Buffer.from(bytes, 'latin1') : bytes
     return new Promise((resolve) => {
       if (this.closed) return resolve()
-      this.socket.once('close', () => resolve())
-      this.socket.write(data, () => resolve())
+      this.sending.add(resolve)
+      this.socket.write(data, () => {
+        this.sending.delete(resolve)
+        // A turn of the loop, so that whoever sends without end hears when the connection has ended.
+        setImmediate(resolve)
+      })
     })
   }
 
