@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test'
-import { existsSync, readdirSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { waitFor } from '../../../test/support/wait-for.ts'
 import { logError } from '../../log/index.ts'
@@ -316,10 +316,57 @@ describe('spools of earlier processes', () => {
 
   test('what a crash left of a folder without events is cleared away', async () => {
     const writer = await open()
-    const { mkdirSync } = await import('node:fs')
     const left = join(dir.path, 'spool', Bun.randomUUIDv7())
     mkdirSync(join(left, 'log'), { recursive: true })
     await waitFor('its end', () => !existsSync(left), 5_000)
     expect(writer.fatal).toEqual([])
+  })
+
+  test('one that is damaged is left as it is, and a new one takes its place', async () => {
+    const writer = await open()
+    await direct()
+    target.disk.holding = true
+    const before = await write(writer, 0, 20)
+    const [folder] = spoolFolders()
+    // After the group that was taken directly has failed, each request is an append of its own.
+    for (let n = 20; n < 40; n++) before.push(...(await write(writer, n, n + 1)))
+    const [segment] = [
+      ...new Bun.Glob(`${folder}/log/topics/spool/0/*.seg`).scanSync(join(dir.path, 'spool')),
+    ]
+    const path = join(dir.path, 'spool', segment!)
+    const bytes = readFileSync(path)
+    const at = bytes.indexOf('a:30')
+    expect(at).toBeGreaterThan(0)
+    const fd = openSync(path, 'r+')
+    writeSync(fd, Buffer.from('?'), 0, 1, at)
+    closeSync(fd)
+    target.disk.release()
+    await waitFor(
+      'a note of the damage',
+      () => existsSync(join(dir.path, 'spool', folder!, 'damaged.json')),
+      20_000,
+    )
+    await direct()
+    const after = await write(writer, 100, 120)
+    expect(after).toHaveLength(20)
+    const readable = before.filter((text) => Number(text.slice(2)) < 30)
+    expect(await judge(target.log, [...readable, ...after])).toEqual(CLEAN)
+    await waitFor('the metric', async () => (await metric('headrace_capture_spool_damaged')) === 1, 5_000)
+    expect(writer.fatal).toEqual([])
+    // Nobody takes it over, and nothing of it is removed.
+    const next = await open()
+    await direct()
+    expect(readFileSync(path).length).toBe(bytes.length)
+    await next.close(performance.now() + 5_000)
+    expect(spoolFolders()).toContain(folder!)
+  })
+
+  test('when the log is still away a stop does not wait for it for long', async () => {
+    target.disk.holding = true
+    const writer = await open()
+    expect(await write(writer, 0, 5)).toHaveLength(5)
+    const from = performance.now()
+    expect(await writer.close(from + 60_000)).toEqual({ unanswered: 0, spooled: 5 })
+    expect(performance.now() - from).toBeLessThan(20_000)
   })
 })

@@ -33,8 +33,10 @@ import {
   HANDOVER_RECORDS,
   HOLD_AGAIN_MS,
   HOLD_MS,
+  LAST_REPORT_MS,
   PACE_MS_MAX,
   PROBE_EVERY_MS,
+  STOP_AWAY_MS,
 } from './limits.ts'
 import { spooledTotal } from './metrics.ts'
 import { Reporter } from './reporter.ts'
@@ -72,7 +74,6 @@ export class Detour {
   private readonly woken = new Signal()
   /** A send of the drainer ended. */
   private readonly stepped = new Signal()
-  private readonly becameEmpty = new Signal()
   private drainer: Drainer
   private handOverFrom = Number.NEGATIVE_INFINITY
   private running: Promise<void>
@@ -152,13 +153,19 @@ export class Detour {
   async close(untilMs: number): Promise<number> {
     const { signal } = this.stopping
     const { spool } = this
-    while (!spool.isEmpty && performance.now() < untilMs)
-      await this.becameEmpty.wait(signal, untilMs - performance.now())
+    const awayUntilMs = Math.min(untilMs, performance.now() + STOP_AWAY_MS)
+    for (;;) {
+      // While the log is away there is little to wait for.
+      const leftMs = (this.state === 'spooling' ? awayUntilMs : untilMs) - performance.now()
+      if (spool.isEmpty || leftMs <= 0) break
+      await this.stepped.wait(signal, leftMs)
+    }
     this.stopping.abort()
     const left = spool.backlog
     const ended = Promise.all([this.running, this.adopter.close()])
-    // A send in flight may take its whole deadline; whether it lands or not, its records stay in the spool.
-    await endsBy(ended, untilMs)
+    // A send in flight may take its whole deadline, which nobody waits for; whether it lands or not, its records stay in the spool.
+    const endMs = Math.min(untilMs, performance.now() + LAST_REPORT_MS)
+    await endsBy(ended, endMs)
     if (spool.isEmpty && (await this.reporter.forget(spool))) {
       await spool.close()
       spool.folder.remove()
@@ -168,7 +175,7 @@ export class Detour {
       spool.folder.release()
     }
     await this.reporter.close()
-    await endsBy(this.producer.close(), untilMs)
+    await endsBy(this.producer.close(), endMs)
     return left
   }
 
@@ -231,7 +238,6 @@ export class Detour {
       this.deps.onFatal(step.error)
     }
     this.stepped.notify()
-    if (this.spool.isEmpty) this.becameEmpty.notify()
     return step
   }
 

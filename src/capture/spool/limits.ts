@@ -45,5 +45,7 @@ export const ADOPT_EVERY_MS = 5_000
 export const REPORT_EVERY_MS = 5_000
 /** While a spool holds anything its metrics are set this often. */
 export const PUBLISH_EVERY_MS = 1_000
-/** At the end: for the last words to Postgres. */
+/** A stop waits so long for a log that is away; for one that takes events it waits as long as it may. */
+export const STOP_AWAY_MS = 3_000
+/** At the end: for the last words to Postgres, and for sends in flight. */
 export const LAST_REPORT_MS = 1_000
