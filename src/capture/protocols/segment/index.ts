@@ -20,8 +20,12 @@ import { writeKeyOf } from './write-key.ts'
 
 export { segmentSettingsRoute } from './settings.ts'
 
-/** Of JSON: eight times what Segment takes. A tree is made of every message, so this bounds the CPU of a request. */
-const BODY_BYTES_MAX = 4_096_000
+/**
+ * Bytes of JSON and messages in one request: twice the bytes that Segment takes, and as many messages. A tree is made of
+ * every message, so these bound the CPU of a request.
+ */
+const BODY_BYTES_MAX = 1_024_000
+const MESSAGES_MAX = 2_500
 
 export type SegmentOptions = {
   intake: Intake
@@ -43,6 +47,7 @@ export function segmentRoutes(options: SegmentOptions): Routes {
     limits: {
       ...limits,
       inflatedBytesMax: Math.min(limits.inflatedBytesMax, BODY_BYTES_MAX),
+      batchEventsMax: Math.min(limits.batchEventsMax, MESSAGES_MAX),
     },
   }
   const route = (kind: Kind): Route => ({

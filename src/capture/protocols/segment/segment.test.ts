@@ -6,7 +6,7 @@ import { messageUuid } from '../../../event/index.ts'
 import { CALL_TYPES } from './mapping-tables.ts'
 
 const NOW_MS = Date.UTC(2026, 10, 23, 12)
-const LIMITS = { captureEventBytesMax: 100_000, captureBatchEventsMax: 1000 }
+const LIMITS = { captureEventBytesMax: 100_000 }
 let capture: TestCapture
 
 beforeAll(async () => {
@@ -299,7 +299,13 @@ const BOTH: Row[] = [
   ['a list', `[${GOOD}]`, 400, ['HR_CAPTURE_WRONG_SHAPE']],
   ['100,000 levels without end', '['.repeat(100_000), 400, ['HR_CAPTURE_NOT_JSON']],
   ['100,000 levels', nested(100_000), 400, ['HR_CAPTURE_WRONG_SHAPE']],
-  ['a body over the limit', `{"writeKey":"t"${' '.repeat(4_096_000)}}`, 413, ['HR_CAPTURE_BODY_TOO_LARGE']],
+  ['a body over the limit', `{"writeKey":"t"${' '.repeat(1_024_000)}}`, 413, ['HR_CAPTURE_BODY_TOO_LARGE']],
+  [
+    'a body of the limit',
+    '{"writeKey":"t","batch":1'.padEnd(1_023_999).concat('x'),
+    400,
+    ['HR_CAPTURE_NOT_JSON'],
+  ],
   ['a bomb', gzipSync(Buffer.alloc(100_000_000, 0x20)), 413, ['HR_CAPTURE_INFLATED_TOO_LARGE']],
 ]
 
@@ -332,8 +338,8 @@ const IN_BATCH: Row[] = [
     ['HR_CAPTURE_WRONG_SHAPE'],
   ],
   ['batch twice, the last counts', `{"writeKey":"t","batch":[1],"batch":[${GOOD}]}`, 200, []],
-  ['the most messages', batch(...Array<string>(1000).fill(GOOD)), 200, []],
-  ['one message more', batch(...Array<string>(1001).fill(GOOD)), 413, ['HR_CAPTURE_TOO_MANY_EVENTS']],
+  ['the most messages', batch(...Array<string>(2500).fill(GOOD)), 200, []],
+  ['one message more', batch(...Array<string>(2501).fill(GOOD)), 413, ['HR_CAPTURE_TOO_MANY_EVENTS']],
   ['not an object', batch(GOOD, '[]'), 200, ['not_an_object']],
   ['no type', batch(GOOD, '{"event":"e","userId":"u"}'), 200, ['unknown_type']],
   [
