@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test'
+import { join } from 'node:path'
 import { startTestPostgres, type TestPostgres } from '../../test/support/postgres.ts'
 import { policyIn, readPolicy, setPolicy } from './policies.ts'
 import { createProject, readProject } from './projects.ts'
@@ -30,6 +31,13 @@ describe('a policy that is read', () => {
       restrictions: [{ ...first, uuids: [UUID] }, second],
     } as never)
     expect(readPolicy({})).toEqual({})
+  })
+
+  test('is every example of the guide', async () => {
+    const guide = await Bun.file(join(import.meta.dir, '../../docs/guides/policies.md')).text()
+    const examples = [...guide.matchAll(/```json\n([\s\S]*?)```/g)].map(([, json]) => JSON.parse(json!))
+    expect(examples.length).toBe(3)
+    for (const example of examples) expect(readPolicy(example)).toEqual(example)
   })
 
   const wrong: [policy: unknown, says: string][] = [

@@ -77,6 +77,20 @@ test('months begin at midnight UTC, and the one before is still added', async ()
   ])
 })
 
+test('what is stored while the month changes is counted for the month in which it came', async () => {
+  const usage = new ProjectUsage(server.sql, NEVER)
+  const meter = usage.meter(team, NOVEMBER)
+  meter.hold(2)
+  count(usage, 1, 0, DECEMBER)
+  await usage.step()
+  meter.settle(2, 2, 0)
+  await usage.close()
+  expect((await rows()).map(({ month, stored }) => [month, stored])).toEqual([
+    ['2026-12', 1],
+    ['2026-11', 2],
+  ])
+})
+
 test('a step whose answer was lost is added once', async () => {
   const usage = new ProjectUsage(server.sql, NEVER)
   count(usage, 3)

@@ -89,7 +89,12 @@ export class Door {
     if (!project) return { ruled: unruled(submission), meter: undefined, held: 0, rated: 0 }
     const meter = this.deps.usage.meter(project.teamId, submission.sender.nowMs)
     const rules = this.rulesOf(project)
-    if (!rules) return { ruled: unruled(submission), meter, held: 0, rated: 0 }
+    // Held also without a quota: a meter that nobody holds may be forgotten, and with it what is counted later.
+    if (!rules) {
+      const held = submission.headers.length
+      meter.hold(held)
+      return { ruled: unruled(submission), meter, held, rated: 0 }
+    }
     let rated = 0
     const ruled = applyRules(rules, submission, (events): Allowance => {
       const quotaFrom = Math.min(
@@ -179,7 +184,7 @@ export class Door {
       return compileRules(policyIn(settings))
     } catch (error) {
       policiesUnread.inc()
-      const docs = 'docs/guides/policies.md'
+      const docs = 'docs/runbooks/policies.md'
       this.deps.logger.error({ teamId, docs }, `a policy is not obeyed: ${(error as Error).message}`)
       return undefined
     }
