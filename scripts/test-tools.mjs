@@ -19,6 +19,11 @@ import {
 import { delimiter, join } from 'node:path'
 
 const POSTHOG_PYTHON = '7.91.1'
+/** What the Python SDK compresses zstd with. */
+const ZSTANDARD_PYTHON = '0.25.0'
+/** posthog-go and everything that it is built with. */
+const GO_MODULE = ['test', 'e2e', 'sdks', 'go']
+const GO_MINOR_MIN = 18
 const JAVA_MIN = 17
 const CHROMIUM_NAMES = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'chrome']
 const CHROMIUM_PLACES = [
@@ -39,7 +44,7 @@ export function prepareTestTools(root, say) {
     ),
     mvn: withApt(apt, () => onPath('mvn'), ['maven'], 'install Maven (Debian: apt-get install maven)'),
     python: findPython(apt, cache, say),
-    go: answer(onPath('go'), 'install Go (Debian: apt-get install golang-go)'),
+    go: findGo(root, apt, say),
     chromium: withApt(
       apt,
       findChromium,
@@ -106,9 +111,14 @@ function findPython(apt, cache, say) {
   const venv = join(cache, 'python')
   const python = join(venv, 'bin', 'python')
   const isReady = () =>
-    spawnSync(python, ['-c', `import posthog.version as v; assert v.VERSION == "${POSTHOG_PYTHON}"`], {
-      stdio: 'ignore',
-    }).status === 0
+    spawnSync(
+      python,
+      [
+        '-c',
+        `import posthog.version as v, zstandard as z; assert (v.VERSION, z.__version__) == ("${POSTHOG_PYTHON}", "${ZSTANDARD_PYTHON}")`,
+      ],
+      { stdio: 'ignore' },
+    ).status === 0
   if (isReady()) return { path: python }
   const how = 'install Python 3 with venv and pip (Debian: apt-get install python3 python3-venv)'
   const usable = () => {
@@ -122,12 +132,43 @@ function findPython(apt, cache, say) {
   say(`fetching posthog ${POSTHOG_PYTHON} for Python into .cache/python …`)
   for (const command of [
     [system.path, '-m', 'venv', '--clear', venv],
-    [python, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', `posthog==${POSTHOG_PYTHON}`],
+    [
+      python,
+      ...['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check'],
+      `posthog==${POSTHOG_PYTHON}`,
+      `zstandard==${ZSTANDARD_PYTHON}`,
+    ],
   ]) {
     const done = spawnSync(command[0], command.slice(1), { encoding: 'utf8' })
     if (done.status !== 0) return { missing: `the Python SDK could not be fetched: ${lastLine(done)}` }
   }
   return isReady() ? { path: python } : { missing: 'the Python SDK was fetched but cannot be imported' }
+}
+
+/**
+ * A Go that builds the driver of posthog-go; building it fetches the SDK, as go.sum pins it, and fills Go's cache, so
+ * that the test itself starts at once. The SDK asks for Go 1.18, which every Debian since 12 has.
+ */
+function findGo(root, apt, say) {
+  const how = `install Go 1.${GO_MINOR_MIN} or newer (Debian: apt-get install golang-go)`
+  const usable = () => {
+    const go = onPath('go')
+    const said = go && spawnSync(go, ['env', 'GOVERSION'], { encoding: 'utf8' })
+    const minor = Number(/^go1\.(\d+)/.exec(said?.stdout ?? '')?.[1])
+    return minor >= GO_MINOR_MIN ? go : undefined
+  }
+  const found = withApt(apt, usable, ['golang-go'], how)
+  if (found.missing) return found
+  const driver = join(root, 'node_modules', '.cache', 'posthog-go')
+  say('building the driver of posthog-go (the first time takes a minute) …')
+  const built = spawnSync(found.path, ['build', '-o', driver, '.'], {
+    cwd: join(root, ...GO_MODULE),
+    encoding: 'utf8',
+    env: { ...process.env, CGO_ENABLED: '0' },
+  })
+  return built.status === 0
+    ? found
+    : { missing: `posthog-go could not be fetched or built: ${lastLine(built)}` }
 }
 
 /** Installs system packages; undefined when done, else one line why not. The lists are brought up to date once. */

@@ -1,93 +1,83 @@
 /**
- * Drives the unmodified public SDKs against a capture address: posthog-node and posthog for Python as processes,
- * posthog-js in a real Chromium. Each returns what its SDK reported as an error.
+ * Drives unmodified public SDKs as processes of their own against a capture address. Each prints, as its last line,
+ * what the SDK reported as an error and every event that the SDK took: `{ failures, sent }`. What an SDK writes to
+ * standard error is a failure too.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { chromium } from 'playwright-core'
 import { tool } from '../../support/tools.ts'
+import type { SentEvent } from './wire.ts'
 
-export type Drive = { host: string; token: string; events: number; users: number }
+export type Drive = {
+  /** Of capture, or of a recording proxy before it. */
+  host: string
+  token: string
+  /** How many events named `<name> event` are sent, spread over `users`. */
+  events: number
+  users: number
+  /** Stands in the events' names and in the users' ids, so that runs can be told apart. */
+  name: string
+}
+
+export type Report = { failures: string[]; sent: SentEvent[] }
 
 const HERE = import.meta.dirname
-const PAGE_DEADLINE_MS = 60_000
 
-async function run(command: string[]): Promise<string[]> {
-  const child = Bun.spawn(command, { stdout: 'pipe', stderr: 'pipe' })
+export function argumentsOf({ host, token, events, users, name }: Drive): string[] {
+  return [host, token, String(events), String(users), name]
+}
+
+/** Runs `command` and reads its report. */
+export async function runSdk(
+  command: string[],
+  options: { env?: Record<string, string>; cwd?: string } = {},
+): Promise<Report> {
+  const child = Bun.spawn(command, {
+    stdin: 'ignore',
+    stdout: 'pipe',
+    stderr: 'pipe',
+    env: { ...process.env, ...options.env },
+    ...(options.cwd ? { cwd: options.cwd } : {}),
+  })
   const [out, err, code] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),
     child.exited,
   ])
   if (code !== 0) throw new Error(`${command[0]} ended with ${code}: ${err}`)
-  const { failures } = JSON.parse(out.trim().split('\n').at(-1)!) as { failures: string[] }
-  return err.trim() === '' ? failures : [...failures, err.trim()]
+  const report = JSON.parse(out.trim().split('\n').at(-1)!) as Report
+  if (err.trim() !== '') report.failures.push(err.trim())
+  return report
 }
 
-export function driveNode({ host, token, events, users }: Drive): Promise<string[]> {
-  return run([process.execPath, join(HERE, 'posthog-node.ts'), host, token, String(events), String(users)])
-}
-
-export function drivePython({ host, token, events, users }: Drive): Promise<string[]> {
-  return run([tool('python'), join(HERE, 'posthog_python.py'), host, token, String(events), String(users)])
-}
-
-/** One page per user; each sends its share. Errors are what the page logs as an error, and failed requests. */
-export async function driveBrowser({ host, token, events, users }: Drive): Promise<string[]> {
-  const built = await Bun.build({ entrypoints: [join(HERE, 'posthog-js.page.ts')], target: 'browser' })
-  const script = await built.outputs[0]!.text()
-  const pages = Bun.serve({
-    hostname: '127.0.0.1',
-    port: 0,
-    fetch: (request) =>
-      new URL(request.url).pathname === '/page.js'
-        ? new Response(script, { headers: { 'content-type': 'text/javascript' } })
-        : new Response('<!doctype html><title>page</title><script src="/page.js"></script>', {
-            headers: { 'content-type': 'text/html' },
-          }),
+/** posthog-node; in mode v1 by its own environment variable. Asks for flags too when `secretKey` is given. */
+export function driveNode(drive: Drive, mode: 'v0' | 'v1' = 'v0', secretKey = ''): Promise<Report> {
+  const script = join(HERE, 'posthog-node.ts')
+  return runSdk([process.execPath, script, ...argumentsOf(drive), secretKey], {
+    env: { POSTHOG_CAPTURE_MODE: mode },
   })
-  const profile = mkdtempSync(join(tmpdir(), 'headrace-chromium-'))
-  const browser = await chromium.launchPersistentContext(profile, {
-    executablePath: tool('chromium'),
-    headless: true,
-    args: [
-      '--no-sandbox',
-      '--disable-gpu',
-      '--disable-quic',
-      '--no-first-run',
-      '--disable-background-networking',
-      '--disable-component-update',
-      '--disable-sync',
-    ],
+}
+
+/** posthog-js-lite outside of a browser. */
+export function driveLite(drive: Drive): Promise<Report> {
+  return runSdk([process.execPath, join(HERE, 'posthog-js-lite.ts'), ...argumentsOf(drive)])
+}
+
+export type PythonMode = { mode: 'v0' | 'v1'; compression: 'none' | 'gzip' | 'deflate' | 'zstd' }
+
+/** posthog for Python. Asks for flags too when `secretKey` is given. */
+export function drivePython(
+  drive: Drive,
+  { mode, compression }: PythonMode,
+  secretKey = '',
+): Promise<Report> {
+  const script = join(HERE, 'posthog_python.py')
+  return runSdk([tool('python'), script, ...argumentsOf(drive), mode, compression, secretKey])
+}
+
+/** posthog-go, with `secretKey` for the flags; built by the Go of this machine, without a C compiler. */
+export function driveGo(drive: Drive, secretKey: string): Promise<Report> {
+  return runSdk([tool('go'), 'run', '.', ...argumentsOf(drive), secretKey], {
+    cwd: join(HERE, 'go'),
+    env: { CGO_ENABLED: '0' },
   })
-  const failures: string[] = []
-  try {
-    for (let user = 0; user < users; user++) {
-      const share = Math.floor(events / users) + (user < events % users ? 1 : 0)
-      const page = await browser.newPage()
-      page.on('console', (message) => {
-        if (message.type() === 'error') failures.push(`${message.text()} ${message.location().url}`)
-      })
-      page.on('requestfailed', (request) =>
-        failures.push(`${request.url()}: ${request.failure()?.errorText}`),
-      )
-      const query = new URLSearchParams({ host, token, user: String(user), events: String(share) })
-      await page.goto(`http://127.0.0.1:${pages.port}/?${query}`)
-      await page.waitForFunction('globalThis.sent === true', undefined, { timeout: PAGE_DEADLINE_MS })
-      // Leaving the page makes posthog-js send what it still holds.
-      await page.close({ runBeforeUnload: true })
-    }
-    while (browser.pages().length > 1)
-      await browser
-        .pages()
-        .at(-1)!
-        .waitForEvent('close', { timeout: 5_000 })
-        .catch(() => {})
-  } finally {
-    await browser.close()
-    await pages.stop(true)
-    rmSync(profile, { recursive: true, force: true })
-  }
-  return failures
 }

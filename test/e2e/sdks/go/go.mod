@@ -1,0 +1,5 @@
+module headrace.test/posthog-go
+
+go 1.18
+
+require github.com/posthog/posthog-go v1.5.2
