@@ -8,6 +8,8 @@ import type { JsonPick } from '../event/index.ts'
 export class EventCandidate {
   /** Levels of nesting, the event itself counting as 1. */
   depth = 1
+  /** Members of the event and of all objects in it. */
+  keys = 0
   isObject = true
   event: JsonPick | undefined = undefined
   /** First of `api_key`, `token`, `$token` in the order of `tokenOf`. */

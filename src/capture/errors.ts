@@ -106,6 +106,11 @@ export const CAPTURE_ERRORS = {
     status: 413,
     meaning: 'The request holds more events than `HEADRACE_CAPTURE_BATCH_EVENTS_MAX`.',
   },
+  HR_CAPTURE_TOO_MANY_VALUES: {
+    class: 'rejected',
+    status: 413,
+    meaning: 'The request holds more JSON values than `HEADRACE_CAPTURE_BATCH_VALUES_MAX`.',
+  },
   HR_CAPTURE_EVENT_TOO_LARGE: {
     class: 'rejected',
     status: 413,
@@ -206,7 +211,8 @@ export const REJECT_REASONS = {
   performance_event:
     'Events named `$performance_event` are not kept; only old versions of posthog-js send them.',
   event_too_large: 'The event is larger than `HEADRACE_CAPTURE_EVENT_BYTES_MAX`.',
-  event_too_deep: 'The event nests deeper than 128 levels.',
+  event_too_deep: 'The event nests deeper than `HEADRACE_CAPTURE_EVENT_DEPTH_MAX`.',
+  too_many_keys: 'The event and all objects in it have more keys than `HEADRACE_CAPTURE_EVENT_KEYS_MAX`.',
   unknown_type: '`type` of a Segment message is none of track, identify, page, screen, group and alias.',
   missing_group_id: 'A group message has no `groupId`.',
   missing_previous_id: 'An alias message has no `previousId`.',
@@ -273,10 +279,15 @@ export function rejectedMembers(rejected: readonly Rejection[]): Record<string, 
 
 const refusedTotal = counter('headrace_capture_refused_total', 'Requests refused, by error code.', ['code'])
 
+/** Counts a refusal; its status. */
+export function countRefusal(error: HeadraceError): number {
+  refusedTotal.inc({ code: error.code })
+  return error.status ?? 500
+}
+
 /** Counts a refusal and puts it as SDKs understand it: `detail` is what posthog-python shows. */
 export function errorAnswer(error: HeadraceError, rejected: readonly Rejection[] = []): Answer {
-  refusedTotal.inc({ code: error.code })
-  const status = error.status ?? 500
+  const status = countRefusal(error)
   const body = {
     type: errorType(status),
     code: error.code,

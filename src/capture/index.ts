@@ -16,6 +16,7 @@ import { InFlightBudget } from './limits.ts'
 import { QUIET_ROUTES, quietRoute } from './protocols/quiet/index.ts'
 import { segmentRoutes, segmentSettingsRoute } from './protocols/segment/index.ts'
 import { v0Routes } from './protocols/v0/index.ts'
+import { v1Routes } from './protocols/v1/index.ts'
 import { CaptureServer, type ServerOptions } from './server.ts'
 
 export type { Account, KnownProject, Projects } from './door/index.ts'
@@ -68,7 +69,10 @@ export async function startCapture(deps: CaptureDeps): Promise<Capture> {
       ratioMax: settings.captureRatioMax,
       lz64BytesMax: settings.captureLz64BytesMax,
       batchEventsMax: settings.captureBatchEventsMax,
+      batchValuesMax: settings.captureBatchValuesMax,
       eventBytesMax: settings.captureEventBytesMax,
+      eventDepthMax: settings.captureEventDepthMax,
+      eventKeysMax: settings.captureEventKeysMax,
     },
   }
   const undo = async () => {
@@ -76,7 +80,12 @@ export async function startCapture(deps: CaptureDeps): Promise<Capture> {
     await durable.close(performance.now())
   }
   const server = await openServer(settings.captureAddress, undo, {
-    routes: new Map([...v0Routes(protocolOptions), ...segmentRoutes(protocolOptions), ...QUIET_ROUTES]),
+    routes: new Map([
+      ...v0Routes(protocolOptions),
+      ...v1Routes(protocolOptions),
+      ...segmentRoutes(protocolOptions),
+      ...QUIET_ROUTES,
+    ]),
     dynamicRoute: (path) => quietRoute(path) ?? segmentSettingsRoute(path),
     health: { notReady },
     budget: new InFlightBudget(settings.captureInFlightBytesMax),

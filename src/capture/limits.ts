@@ -5,8 +5,10 @@
 import { gauge } from '../observe/index.ts'
 import { captureError } from './errors.ts'
 
-/** Levels of objects and arrays in one event. */
+/** Levels of objects and arrays in one event, unless it is set. */
 export const EVENT_DEPTH_MAX = 128
+/** Members of all objects in one event, unless it is set. */
+export const EVENT_KEYS_MAX = 10_000
 /** UTF-16 units of an event's name in the header; the value keeps the whole. */
 export const EVENT_NAME_UNITS_MAX = 200
 /** UTF-16 units of the user agent, and of the SDK's name or version, in the header. */

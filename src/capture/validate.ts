@@ -6,17 +6,33 @@ import {
   boundDistinctId,
   canonicalUuid,
   correctTime,
+  DISTINCT_ID_CHARS_MAX,
   derivedEventUuid,
   type JsonPick,
   JsonSlice,
   type PartitionKey,
   parseTimestamp,
   type RawHeader,
+  type TimeRule,
   uuidV7,
 } from '../event/index.ts'
 import type { EventCandidate } from './candidate.ts'
-import { captureError, REJECT_REASONS, type Rejection, type RejectReason } from './errors.ts'
-import { EVENT_DEPTH_MAX, EVENT_NAME_UNITS_MAX, SDK_UNITS_MAX, TOKEN_BYTES_MAX } from './limits.ts'
+import {
+  captureError,
+  NOTE_REASONS,
+  type Note,
+  type NoteReason,
+  REJECT_REASONS,
+  type Rejection,
+  type RejectReason,
+} from './errors.ts'
+import {
+  EVENT_DEPTH_MAX,
+  EVENT_KEYS_MAX,
+  EVENT_NAME_UNITS_MAX,
+  SDK_UNITS_MAX,
+  TOKEN_BYTES_MAX,
+} from './limits.ts'
 
 /** What all events of a request have in common. */
 export type RequestFacts = {
@@ -31,6 +47,9 @@ export type RequestFacts = {
   requestId: string
   clockTrustMs: number
   eventBytesMax: number
+  /** EVENT_DEPTH_MAX and EVENT_KEYS_MAX where they are not set. */
+  eventDepthMax?: number
+  eventKeysMax?: number
 }
 
 /** Events that change persons or groups even when they ask for no person processing, so their order matters. */
@@ -56,11 +75,19 @@ export function validateEvent(
   if (size > facts.eventBytesMax) {
     return no('', 'event_too_large', `The event has ${size} bytes; ${facts.eventBytesMax} are allowed.`)
   }
-  if (candidate.depth > EVENT_DEPTH_MAX) {
+  const { eventDepthMax = EVENT_DEPTH_MAX, eventKeysMax = EVENT_KEYS_MAX } = facts
+  if (candidate.depth > eventDepthMax) {
     return no(
       '',
       'event_too_deep',
-      `The event nests ${candidate.depth} levels deep; ${EVENT_DEPTH_MAX} are allowed.`,
+      `The event nests ${candidate.depth} levels deep; ${eventDepthMax} are allowed.`,
+    )
+  }
+  if (candidate.keys > eventKeysMax) {
+    return no(
+      '',
+      'too_many_keys',
+      `The event has ${candidate.keys} keys in all its objects; ${eventKeysMax} are allowed.`,
     )
   }
   const { event } = candidate
@@ -124,17 +151,50 @@ export function validateEvent(
   }
 }
 
+/** Adds to `notes` in what the event of `header` is stored otherwise than it was sent; nothing for nearly all. */
+export function noteChanges(
+  bytes: Buffer,
+  candidate: EventCandidate,
+  header: RawHeader,
+  index: number,
+  notes: Note[],
+): void {
+  if (header.distinctId.length >= DISTINCT_ID_CHARS_MAX) {
+    const sent =
+      sentIdText(bytes, candidate.distinctId) ||
+      sentIdText(bytes, candidate.dollarDistinctId) ||
+      sentIdText(bytes, candidate.ownDistinctId)
+    if (isLonger(sent, DISTINCT_ID_CHARS_MAX)) notes.push(noteOn(index, 'distinct_id', 'distinct_id_cut'))
+  }
+  const { event } = candidate
+  if (typeof event === 'string' && event.length > header.event.length) {
+    notes.push(noteOn(index, 'event', 'event_name_cut'))
+  }
+  const reason = NOTED_TIMES[header.timeRule]
+  if (reason !== undefined) notes.push(noteOn(index, 'timestamp', reason))
+}
+
+const NOTED_TIMES: { readonly [rule in TimeRule]?: NoteReason } = {
+  unreadable: 'timestamp_unreadable',
+  futureClamped: 'timestamp_in_future',
+  outOfRange: 'timestamp_out_of_range',
+}
+
+export function noteOn(index: number, field: string, reason: NoteReason): Note {
+  return { index, field, reason, message: NOTE_REASONS[reason] }
+}
+
 /** True for the second of the two things that `validateEvent` returns. */
 export function isRejection(judged: RawHeader | Rejection): judged is Rejection {
   return 'reason' in judged
 }
 
-function rejection(
+export function rejection(
   index: number,
   candidate: EventCandidate,
   field: string,
   reason: RejectReason,
-  message: string,
+  message: string = REJECT_REASONS[reason],
 ): Rejection {
   const uuid = typeof candidate.uuid === 'string' ? { uuid: candidate.uuid.slice(0, 64) } : {}
   return { index, ...uuid, field, reason, message }
@@ -199,11 +259,21 @@ function distinctIdOf(bytes: Buffer, candidate: EventCandidate): string {
  * are two people; everything else as compact JSON.
  */
 export function idText(bytes: Buffer, value: JsonPick | undefined): string {
-  if (typeof value === 'string') return boundDistinctId(value)
+  return boundDistinctId(sentIdText(bytes, value))
+}
+
+function sentIdText(bytes: Buffer, value: JsonPick | undefined): string {
+  if (typeof value === 'string') return value
   if (value === undefined || value === null) return ''
   if (!(value instanceof JsonSlice)) return String(value)
   const text = bytes.toString('utf8', value.start, value.end)
-  return boundDistinctId(value.kind === 'number' ? text : JSON.stringify(JSON.parse(text)))
+  return value.kind === 'number' ? text : JSON.stringify(JSON.parse(text))
+}
+
+/** True when `text` has more than `charsMax` characters (code points). */
+export function isLonger(text: string, charsMax: number): boolean {
+  if (text.length <= charsMax) return false
+  return text.length > 2 * charsMax || Array.from(text).length > charsMax
 }
 
 function offsetOf(bytes: Buffer, value: JsonPick | undefined): number | undefined | 'invalid' {

@@ -16,7 +16,13 @@ const V0_PATHS = ['/batch', '/e', '/i/v0/e', '/capture'] as const
 
 export type V0Options = {
   intake: Intake
-  limits: DecodeLimits & { batchEventsMax: number; eventBytesMax: number }
+  limits: DecodeLimits & {
+    batchEventsMax: number
+    batchValuesMax: number
+    eventBytesMax: number
+    eventDepthMax: number
+    eventKeysMax: number
+  }
   clockTrustMs: number
 }
 
@@ -33,7 +39,7 @@ export function v0Routes(options: V0Options): Routes {
 async function answerV0(incoming: CaptureRequest, options: V0Options): Promise<Answer> {
   const { query, share, trail } = incoming
   const body = await readPayload(incoming, options.limits)
-  const scanned = scanBody(body, options.limits.batchEventsMax)
+  const scanned = scanBody(body, options.limits.batchEventsMax, options.limits.batchValuesMax)
   trail.candidates = scanned.events
   if (scanned.events.length === 0) {
     throw captureError('HR_CAPTURE_NO_EVENTS', 'the request holds no event: its list is empty')
@@ -116,6 +122,8 @@ function factsOf(
     requestId: requestId || Bun.randomUUIDv7(),
     clockTrustMs: options.clockTrustMs,
     eventBytesMax: options.limits.eventBytesMax,
+    eventDepthMax: options.limits.eventDepthMax,
+    eventKeysMax: options.limits.eventKeysMax,
   }
 }
 
