@@ -8,6 +8,7 @@ import {
   type CallType,
   CONTEXT_PROPERTIES,
   DROPPED_MEMBERS,
+  MESSAGE_MEMBERS,
   SERVER_LIBRARIES,
 } from './mapping-tables.ts'
 
@@ -364,6 +365,22 @@ describe('mapMessage', () => {
     const context = member === undefined ? { [group]: 'v' } : { [group]: { [member]: 'v' } }
     expect(mapped('track', { event: 'e', userId: 'u', context }).properties).toMatchObject({ [to]: 'v' })
     expect(mapped('track', { event: 'e', userId: 'u', context }).properties).not.toHaveProperty('$context')
+  })
+
+  const MEMBERS = CALL_TYPES.flatMap((type) => [
+    ...CALLS[type].members.map(([from, to]) => [type, from, to] as const),
+    ...(type === 'track' ? MESSAGE_MEMBERS.map(([from, to]) => [type, from, to] as const) : []),
+  ])
+  test.each(MEMBERS)('%s: %s → %s', (type, from, to) => {
+    const [group, member] = from.split('.') as [string, string | undefined]
+    const value: Json = from.endsWith('traits') ? { marked: 'v' } : 'v'
+    const context: JsonObject = { groupId: 'g' }
+    const message: JsonObject = { event: 'e', userId: 'u', groupId: 'g', previousId: 'p', context }
+    if (member === undefined) message[group] = value
+    else message[group] = { ...(message[group] as JsonObject | undefined), [member]: value }
+    const { event, set, properties } = mapped(type, message)
+    expect(event).toBe(type === 'track' ? 'e' : CALLS[type].event)
+    expect(JSON.stringify(to === '$set' ? set : properties[to])).toContain('"v"')
   })
 
   test('no property of ours has two sources that would fight', () => {
