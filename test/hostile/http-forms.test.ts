@@ -116,11 +116,11 @@ const HEADERS: Row[] = [
   ['a header without a name', `${START}: v\r\n${BODY}`, [400], 'closed'],
   ['a space in a name', `${START}X A: v\r\n${BODY}`, [400], 'closed'],
   ['bytes above 127 in a value', `${START}X-A: \xe9\xff\r\nOrigin: \xe9\r\n${BODY}`, [200], 'open'],
-  ['150 headers', `${START}${manyHeaders(150)}${BODY}`, [200], 'open'],
+  ['198 headers', `${START}${manyHeaders(196)}${BODY}`, [200], 'open'],
   ['10,000 headers', `${START}${manyHeaders(10_000)}${BODY}`, [431], 'closed'],
-  ['250 headers', `${START}${manyHeaders(250)}${BODY}`, [431], 'closed'],
-  ['a header of 15,000 bytes', `${START}X-A: ${'a'.repeat(15_000)}\r\n${BODY}`, [200], 'open'],
-  ['a header of 17,000 bytes', `${START}X-A: ${'a'.repeat(17_000)}\r\n${BODY}`, [431], 'closed'],
+  ['199 headers', `${START}${manyHeaders(197)}${BODY}`, [431], 'closed'],
+  ['a head of 16,384 bytes', `${headOf(16_384)}${EVENT}`, [200], 'open'],
+  ['a head of 16,400 bytes', `${headOf(16_400)}${EVENT}`, [431], 'closed'],
   ['a header of 1 MB', `${START}X-A: ${'a'.repeat(1_000_000)}\r\n${BODY}`, [431], 'closed'],
 ]
 
@@ -182,6 +182,12 @@ const LINES: Row[] = [
   ['TLS', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03', [400], 'closed'],
   ['all bytes', String.fromCharCode(...Array(256).keys()).repeat(10), [400], 'closed'],
 ]
+
+/** Request line and headers of exactly `bytes` bytes. */
+function headOf(bytes: number): string {
+  const head = (value: string) => `${START}X-A: ${value}\r\nContent-Length: ${LENGTH}\r\n\r\n`
+  return head('a'.repeat(bytes - head('').length))
+}
 
 function manyHeaders(count: number): string {
   return Array.from({ length: count }, (_, i) => `X-${i}: 1\r\n`).join('')
