@@ -6,7 +6,7 @@ import type { HeadraceError } from '../event/index.ts'
 import type { LogRecord } from '../log/index.ts'
 
 /** A group takes no more requests beyond these; a single request may be larger. */
-export const GROUP_BYTES_MAX = 4 << 20
+export const GROUP_BYTES_MAX = 8 << 20
 export const GROUP_RECORDS_MAX = 20_000
 
 /** The records of some requests, which become durable together. */

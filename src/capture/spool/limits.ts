@@ -15,15 +15,15 @@ export const APPEND_MS_MAX = 24 * 3_600_000
 /** The sizes of the files are looked at this often; in between, what was appended is added. */
 export const DISK_LOOK_EVERY_MS = 1_000
 
-/** One send of the drainer: large, so that draining is faster than any arrival. */
-export const DRAIN_BATCH_BYTES = 8 << 20
-export const DRAIN_BATCH_RECORDS = 20_000
+/** One send of the drainer: twice a group (group.ts), so that draining is faster than any arrival. */
+export const DRAIN_BATCH_BYTES = 16 << 20
+export const DRAIN_BATCH_RECORDS = 40_000
 /** A send of the drainer that is not acknowledged after this is given up and made again. */
 export const DRAIN_SEND_MS = 30_000
 export const DRAIN_BACKOFF: Backoff = { firstMs: 100, maxMs: 2_000 }
 
 /** What may be left in the spool when the way back to the log is tried: one send, well within the hold. */
-export const HANDOVER_RECORDS = DRAIN_BATCH_RECORDS
+export const HANDOVER_RECORDS = 20_000
 /** For so long new groups may wait in memory for the spool to become empty. */
 export const HOLD_MS = 500
 /** After a hold that was not long enough. */
