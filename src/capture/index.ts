@@ -13,10 +13,7 @@ import { type Leftovers, openWriter, type WriterDeps } from './durable-writer.ts
 import { captureError } from './errors.ts'
 import { Intake } from './intake.ts'
 import { InFlightBudget } from './limits.ts'
-import { QUIET_ROUTES, quietRoute } from './protocols/quiet/index.ts'
-import { segmentRoutes, segmentSettingsRoute } from './protocols/segment/index.ts'
-import { v0Routes } from './protocols/v0/index.ts'
-import { v1Routes } from './protocols/v1/index.ts'
+import { captureRoutes, dynamicRoute } from './routes.ts'
 import { CaptureServer, type ServerOptions } from './server.ts'
 
 export type { Account, KnownProject, Projects } from './door/index.ts'
@@ -80,13 +77,8 @@ export async function startCapture(deps: CaptureDeps): Promise<Capture> {
     await durable.close(performance.now())
   }
   const server = await openServer(settings.captureAddress, undo, {
-    routes: new Map([
-      ...v0Routes(protocolOptions),
-      ...v1Routes(protocolOptions),
-      ...segmentRoutes(protocolOptions),
-      ...QUIET_ROUTES,
-    ]),
-    dynamicRoute: (path) => quietRoute(path) ?? segmentSettingsRoute(path),
+    routes: captureRoutes(protocolOptions),
+    dynamicRoute,
     health: { notReady },
     budget: new InFlightBudget(settings.captureInFlightBytesMax),
     clock,

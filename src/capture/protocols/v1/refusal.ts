@@ -39,13 +39,18 @@ const TAKEN = { accept: 'application/json', 'accept-encoding': 'gzip, deflate, b
 export function v1Refusal(error: HeadraceError, { request }: CaptureRequest): Answer {
   const status = countRefusal(error)
   const body = {
-    error: TAGS[error.code] ?? TAGS_BY_STATUS[status] ?? INTERNAL,
+    error: errorTag(error.code, status),
     error_description: error.message,
     error_uri: errorDocs(error.code),
   }
   const headers: Record<string, string> = { ...TAKEN, ...requestIdEcho(request.headers) }
   if (RETRIED.has(status)) headers['retry-after'] = RETRY_AFTER_S
   return { status, body: JSON.stringify(body), headers }
+}
+
+/** The tag of an error, by which SDKs decide what to do. */
+export function errorTag(code: string, status: number): string {
+  return TAGS[code] ?? TAGS_BY_STATUS[status] ?? INTERNAL
 }
 
 /** The header that gives the request's id back. */
