@@ -1,5 +1,9 @@
-/** What the scans of all protocols share: names of members as numbers, and values that count into an event's depth. */
-import type { JsonPick, JsonScanner } from '../event/index.ts'
+/**
+ * What the scans of all protocols share: names of members as numbers, values that count into an event's depth, and the
+ * refusal of what cannot be scanned.
+ */
+import { type JsonPick, JsonScanError, type JsonScanner, JsonValuesError } from '../event/index.ts'
+import { captureError } from './errors.ts'
 
 const OPEN_BRACE = 0x7b
 const LETTER_N = 0x6e
@@ -30,4 +34,21 @@ export function skipMember(scanner: JsonScanner, into: { depth: number }, level:
   scanner.deepest = 0
   scanner.skip()
   if (level + scanner.deepest > into.depth) into.depth = level + scanner.deepest
+}
+
+/** HR_CAPTURE_NOT_JSON or HR_CAPTURE_TOO_MANY_VALUES when the scanner of a body of `bodyBytes` threw `error`, else `error`. */
+export function scanRefusal(error: unknown, bodyBytes: number): unknown {
+  if (error instanceof JsonValuesError) {
+    return captureError(
+      'HR_CAPTURE_TOO_MANY_VALUES',
+      `the request holds more than ${error.valuesMax} JSON values, which is what is allowed; send it in parts`,
+      error,
+    )
+  }
+  if (!(error instanceof JsonScanError)) return error
+  return captureError(
+    'HR_CAPTURE_NOT_JSON',
+    `the body is not JSON: ${error.message}, at byte ${error.at} of ${bodyBytes}`,
+    error,
+  )
 }

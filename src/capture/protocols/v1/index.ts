@@ -32,7 +32,13 @@ const INTERNAL_IP = '127.0.0.1'
 
 export type V1Options = {
   intake: Intake
-  limits: DecodeLimits & { batchEventsMax: number; eventBytesMax: number }
+  limits: DecodeLimits & {
+    batchEventsMax: number
+    batchValuesMax: number
+    eventBytesMax: number
+    eventDepthMax: number
+    eventKeysMax: number
+  }
   clockTrustMs: number
 }
 
@@ -62,9 +68,10 @@ async function answerV1(incoming: CaptureRequest, options: V1Options): Promise<A
   const pending = options.intake.admit(sender.token, trail)
   const admission = pending instanceof Promise ? await pending : pending
 
-  const body = await readStrictPayload(incoming, options.limits)
+  const { limits } = options
+  const body = await readStrictPayload(incoming, limits)
   if (body.length === 0) throw captureError('HR_CAPTURE_NO_BODY', 'the body is empty once it is decompressed')
-  const scanned = scanBatch(body, options.limits.batchEventsMax)
+  const scanned = scanBatch(body, limits.batchEventsMax, limits.batchValuesMax)
   trail.candidates = scanned.events
   const facts = factsOf(incoming, sender, admission.token, scanned, options)
   const judged = judge(body, scanned, facts, sender, incoming)
@@ -77,7 +84,7 @@ function factsOf(
   sender: V1Headers,
   token: string,
   scanned: ScannedBatch,
-  options: V1Options,
+  { clockTrustMs, limits }: V1Options,
 ): RequestFacts {
   return {
     token,
@@ -87,8 +94,10 @@ function factsOf(
     userAgent: sender.userAgent,
     userAgentSdk: trail.sdk ?? '',
     requestId: sender.requestId,
-    clockTrustMs: options.clockTrustMs,
-    eventBytesMax: options.limits.eventBytesMax,
+    clockTrustMs,
+    eventBytesMax: limits.eventBytesMax,
+    eventDepthMax: limits.eventDepthMax,
+    eventKeysMax: limits.eventKeysMax,
   }
 }
 

@@ -1,18 +1,13 @@
 /**
  * The body of v1 in one pass over its bytes: an envelope with a `batch` of events (capture spec §6.2). What comes out:
  * the envelope's members, and a candidate per event. Throws HR_CAPTURE_NOT_JSON, HR_CAPTURE_WRONG_SHAPE,
- * HR_CAPTURE_WRONG_CREATED_AT, HR_CAPTURE_NO_EVENTS, HR_CAPTURE_TOO_MANY_EVENTS. As with JSON.parse, the last of repeated members counts.
+ * HR_CAPTURE_WRONG_CREATED_AT, HR_CAPTURE_NO_EVENTS, HR_CAPTURE_TOO_MANY_EVENTS, HR_CAPTURE_TOO_MANY_VALUES. As with JSON.parse, the
+ * last of repeated members counts.
  * Cost: as that of v0, 1 to 2 µs per event of 1.2 kB.
  */
-import {
-  JsonFields,
-  type JsonPick,
-  JsonScanError,
-  JsonScanner,
-  parseTimestamp,
-} from '../../../event/index.ts'
+import { JsonFields, type JsonPick, JsonScanner, parseTimestamp } from '../../../event/index.ts'
 import { captureError } from '../../errors.ts'
-import { fieldNumbers } from '../../scan-members.ts'
+import { fieldNumbers, scanRefusal } from '../../scan-members.ts'
 import { lenientBoolean } from './lenient-boolean.ts'
 import { scanEvent, V1Candidate } from './scan-event.ts'
 
@@ -30,10 +25,10 @@ const ENVELOPE = fieldNumbers(ENVELOPE_FIELDS)
 const OPEN_BRACE = 0x7b
 const OPEN_BRACKET = 0x5b
 
-/** Scans `bytes`, which hold at most `eventsMax` events. */
-export function scanBatch(bytes: Buffer, eventsMax: number): ScannedBatch {
+/** Scans `bytes`, which hold at most `eventsMax` events and `valuesMax` values. */
+export function scanBatch(bytes: Buffer, eventsMax: number, valuesMax?: number): ScannedBatch {
   try {
-    const scanner = new JsonScanner(bytes)
+    const scanner = new JsonScanner(bytes, valuesMax)
     if (scanner.peek() !== OPEN_BRACE) {
       scanner.skip()
       scanner.finish()
@@ -41,12 +36,7 @@ export function scanBatch(bytes: Buffer, eventsMax: number): ScannedBatch {
     }
     return scanEnvelope(scanner, eventsMax)
   } catch (error) {
-    if (!(error instanceof JsonScanError)) throw error
-    throw captureError(
-      'HR_CAPTURE_NOT_JSON',
-      `the body is not JSON: ${error.message}, at byte ${error.at} of ${bytes.length}`,
-      error,
-    )
+    throw scanRefusal(error, bytes.length)
   }
 }
 
@@ -120,9 +110,11 @@ function scanEvents(scanner: JsonScanner, events: V1Candidate[], eventsMax: numb
     const isObject = scanner.peek() === OPEN_BRACE
     const candidate = new V1Candidate(scanner.at)
     candidate.isObject = isObject
+    scanner.keys = 0
     if (isObject) scanEvent(scanner, candidate)
     else scanner.skip()
     candidate.end = scanner.at
+    candidate.keys = scanner.keys
     events.push(candidate)
   } while (scanner.nextElement())
 }
