@@ -10,6 +10,7 @@
  */
 import type { HeadraceError } from '../event/index.ts'
 import { counter } from '../observe/index.ts'
+import { failpoint } from '../platform/index.ts'
 import { captureError } from './errors.ts'
 import type { InFlightShare } from './limits.ts'
 
@@ -73,6 +74,7 @@ export class BodyReader {
         length !== undefined && length <= BODY_WHOLE_BYTES_MAX
           ? await this.readWhole(request, length, share, connection)
           : await this.readPieces(request, share, connection)
+      failpoint('after_read')
       if (body.length > 0) return body
     } catch (error) {
       if ((error as { code?: unknown }).code === 'HR_CAPTURE_BUSY') this.makeRoom(error as HeadraceError)

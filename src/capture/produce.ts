@@ -14,6 +14,7 @@
 import { encodeRawHeader, HeadraceError, partitionOf, type RawHeader, TOPICS } from '../event/index.ts'
 import { type Log, type LogRecord, logError, type Producer } from '../log/index.ts'
 import { histogram, type Logger } from '../observe/index.ts'
+import { failpoint } from '../platform/index.ts'
 import { captureError, errorDocs } from './errors.ts'
 import { type Group, GroupQueue } from './group.ts'
 import type { Detour } from './spool/index.ts'
@@ -189,9 +190,11 @@ export class RawWriter {
     try {
       if (leftMs <= 0) throw logError('HR_LOG_DEADLINE', 'the log is so slow that no time is left for a send')
       sending = this.sendDirect(group)
+      failpoint('produce_sent')
       await within(sending, leftMs, () =>
         logError('HR_LOG_DEADLINE', `no acknowledgement within ${Math.round(leftMs)} ms`),
       )
+      failpoint('acked')
       return true
     } catch (error) {
       if (!(error instanceof HeadraceError) || error.class !== 'retriable') throw this.refusal(error)

@@ -12,6 +12,7 @@
 import type { Server } from 'bun'
 import type { HeadraceError } from '../event/index.ts'
 import { answerHealth, gauge, type Health, type Logger } from '../observe/index.ts'
+import { failpoint } from '../platform/index.ts'
 import { type BodyLimits, BodyReader } from './body.ts'
 import { ClientIps } from './client-ip.ts'
 import { corsHeaders, preflightHeaders, typeHeaders, UsualAnswers } from './cors.ts'
@@ -143,6 +144,7 @@ export class CaptureServer {
     } catch (error) {
       answer = this.refuse(incoming, route, error)
     }
+    failpoint('before_answer')
     incoming.share.close()
     this.inFlight--
     this.traffic.count(label, answer.status)

@@ -20,7 +20,7 @@ import type { Sql } from '../../catalog/index.ts'
 import { HeadraceError } from '../../event/index.ts'
 import type { Log, LogRecord, Producer } from '../../log/index.ts'
 import type { Logger } from '../../observe/index.ts'
-import { backoffMs, pause, Signal } from '../../platform/index.ts'
+import { backoffMs, failpoint, pause, Signal } from '../../platform/index.ts'
 import { endsBy } from '../wait.ts'
 import { Adopter } from './adopter.ts'
 import { Calm } from './calm.ts'
@@ -145,6 +145,7 @@ export class Detour {
     if (this.state === 'draining' && this.spool.backlog > 0)
       await this.stepped.wait(this.stopping.signal, PACE_MS_MAX)
     await this.spool.append(records)
+    failpoint('spool_appended')
     spooledTotal.inc(records.length)
     this.woken.notify()
   }

@@ -13,7 +13,7 @@
  */
 import { HeadraceError } from '../../event/index.ts'
 import type { LogRecord, Producer } from '../../log/index.ts'
-import { backoffMs, pause } from '../../platform/index.ts'
+import { backoffMs, failpoint, pause } from '../../platform/index.ts'
 import { DRAIN_BACKOFF, DRAIN_BATCH_BYTES, DRAIN_BATCH_RECORDS } from './limits.ts'
 import { drainedTotal, drainFailures } from './metrics.ts'
 import { fromSpool } from './record.ts'
@@ -61,6 +61,7 @@ export class Drainer {
     try {
       await this.producer.send(records)
       const tookMs = performance.now() - from
+      failpoint('drained_before_position')
       await this.spool.advance(through)
       this.batch = undefined
       this.failures = 0
