@@ -53,11 +53,6 @@ export function errorTag(code: string, status: number): string {
   return TAGS[code] ?? TAGS_BY_STATUS[status] ?? INTERNAL
 }
 
-/** The tag of an error of capture. */
-export function errorTag(code: string, status: number): string {
-  return TAGS[code] ?? TAGS_BY_STATUS[status] ?? INTERNAL
-}
-
 /** The header that gives the request's id back. */
 export function requestIdEcho(headers: Headers): Record<string, string> {
   const sent = headers.get(REQUEST_ID_HEADER)?.trim()
