@@ -12,6 +12,7 @@
 import type { RawHeader } from '../event/index.ts'
 import type { LogRecord } from '../log/index.ts'
 import { counter } from '../observe/index.ts'
+import { failpoint } from '../platform/index.ts'
 import type { Admission, Door } from './door/index.ts'
 import type { Note, Rejection } from './errors.ts'
 import type { InFlightShare } from './limits.ts'
@@ -81,6 +82,7 @@ export class Intake {
 
   /** Resolves when all that is to be stored is durable. Throws what the writer throws; nothing is known stored then. */
   async store(admission: Admission, submission: Submission, _share: InFlightShare): Promise<Stored> {
+    failpoint('parsed')
     const ruling = this.door.rule(admission, submission)
     const records: LogRecord[] = []
     const { headers, values, lanes, rejected, refusedByPolicy, quotaLimited } = ruling.ruled
