@@ -9,42 +9,18 @@
  * Must hold: nothing is told as stored before the writer resolved; every event handed in is either stored or in
  * `rejected`. Costs per request, not per event, as long as the project has no policies.
  */
-import type { RawHeader } from '../event/index.ts'
 import type { LogRecord } from '../log/index.ts'
 import { counter } from '../observe/index.ts'
 import { failpoint } from '../platform/index.ts'
 import type { Admission, Door } from './door/index.ts'
-import type { Note, Rejection } from './errors.ts'
+import type { Rejection } from './errors.ts'
 import type { InFlightShare } from './limits.ts'
 import { type RawWriter, rawRecord } from './produce.ts'
 import type { Trail } from './request.ts'
+import type { Submission } from './submission.ts'
 import { checkToken } from './validate.ts'
 
-/** Who sent a request, for reports and for support. */
-export type Sender = {
-  path: string
-  ip: string
-  userAgent: string
-  requestId: string
-  nowMs: number
-}
-
-/** The events of one request, all of one project. `headers`, `values` and `indexes` belong together by position. */
-export type Submission = {
-  sender: Sender
-  headers: RawHeader[]
-  /** What the log keeps of each. */
-  values: Uint8Array[]
-  /** Their places in the request. */
-  indexes: number[]
-  rejected: Rejection[]
-  /** Events among `headers` that are not quite as they were sent. */
-  notes: Note[]
-  /** True when the request asks for the lane of imports. */
-  historical: boolean
-  /** That of the request. */
-  trail: Trail
-}
+export type { Sender, Submission } from './submission.ts'
 
 export type Stored = {
   /** Events that are durable now. */

@@ -6,7 +6,7 @@
  */
 import type { RawHeader } from '../../event/index.ts'
 import { REJECT_REASONS, type Rejection, type RejectReason } from '../errors.ts'
-import type { Submission } from '../intake.ts'
+import type { Submission } from '../submission.ts'
 import {
   RULED_DEAD_LETTER,
   RULED_DROP,

@@ -7,9 +7,9 @@ import type { RejectedRequest } from '../../catalog/index.ts'
 import type { HeadraceError, ReportSample } from '../../event/index.ts'
 import type { EventCandidate } from '../candidate.ts'
 import type { Note, Rejection } from '../errors.ts'
-import type { Submission } from '../intake.ts'
 import { REQUEST_ID_UNITS_MAX, TOKEN_BYTES_MAX, USER_AGENT_UNITS_MAX } from '../limits.ts'
 import type { CaptureRequest } from '../request.ts'
+import type { Submission } from '../submission.ts'
 
 const SAMPLE_BYTES_MAX = 2_048
 const MESSAGE_UNITS_MAX = 500

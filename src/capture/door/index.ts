@@ -4,18 +4,13 @@
  * `admit` → `rule` → (the write) → `account`, once per request each; `refused` for a request with refusals. Nothing here
  * waits for Postgres but a token that is not known, for half a second at most.
  */
-import {
-  type Meter,
-  NO_PROJECT,
-  type ProjectUsage,
-  policyIn,
-  type RejectedRequests,
-} from '../../catalog/index.ts'
+import { type Meter, NO_PROJECT, policyIn } from '../../catalog/index.ts'
 import type { HeadraceError } from '../../event/index.ts'
 import { counter, type Logger } from '../../observe/index.ts'
 import { captureError, type Note, type Rejection } from '../errors.ts'
-import type { Submission } from '../intake.ts'
 import type { CaptureRequest } from '../request.ts'
+import type { Submission } from '../submission.ts'
+import type { Account } from './account.ts'
 import { type Allowance, applyRules, type Ruled, unruled } from './apply-rules.ts'
 import { describeRequest, eventSample, guessToken, requestSample } from './describe.ts'
 import type { KnownProject, Projects } from './projects.ts'
@@ -23,8 +18,8 @@ import { Rates } from './rate.ts'
 import type { Reports } from './reports.ts'
 import { compileRules, type Rules } from './rules.ts'
 
+export { type Account, ownAccount } from './account.ts'
 export type { Ruled } from './apply-rules.ts'
-export { ownAccount } from './own-account.ts'
 export type { KnownProject, Projects } from './projects.ts'
 export { Reports } from './reports.ts'
 
@@ -37,12 +32,6 @@ export type Admission = {
 
 /** A ruling, and what of the project's quota it holds until it is known whether the events are durable. */
 export type Ruling = { ruled: Ruled; meter: Meter | undefined; held: number; rated: number }
-
-/** What the door writes to the catalogue, in the background. */
-export type Account = {
-  usage: Pick<ProjectUsage, 'meter'>
-  rejectedRequests: Pick<RejectedRequests, 'wants' | 'keep'>
-}
 
 export type DoorDeps = Account & {
   projects: Projects
@@ -130,7 +119,7 @@ export class Door {
       if (project) this.report({ teamId: project.teamId, token }, 'events_rejected', count, first, submission)
     }
     if (!project) return
-    for (const { count, first } of countByReason(submission.notes).values()) {
+    for (const { count, first } of countByReason(notesOfStored(submission, ruled)).values()) {
       this.report({ teamId: project.teamId, token }, 'events_changed', count, first, submission)
     }
   }
@@ -199,6 +188,13 @@ export class Door {
     }
     return String(teamId)
   }
+}
+
+/** What a policy refused is not stored in any shape. */
+function notesOfStored({ notes }: Submission, { refusedByPolicy, indexes }: Ruled): readonly Note[] {
+  if (refusedByPolicy === 0 || notes.length === 0) return notes
+  const stored = new Set(indexes)
+  return notes.filter(({ index }) => stored.has(index))
 }
 
 function countByReason<T extends { reason: string }>(

@@ -1,11 +1,20 @@
 /** What policies do with a submission: pure, by tables. */
 import { describe, expect, test } from 'bun:test'
 import type { ProjectPolicy, Restriction } from '../../catalog/index.ts'
-import { boundDistinctId, partitionOf, type RawHeader } from '../../event/index.ts'
-import type { Submission } from '../intake.ts'
+import {
+  boundDistinctId,
+  type CaptureReport,
+  parseReport,
+  partitionOf,
+  type RawHeader,
+} from '../../event/index.ts'
+import { createLogger } from '../../observe/index.ts'
+import type { Note } from '../errors.ts'
 import { Trail } from '../request.ts'
+import type { Submission } from '../submission.ts'
 import { partitionKeyOf } from '../validate.ts'
 import { type Allowance, applyRules } from './apply-rules.ts'
+import { Door, ownAccount, Reports } from './index.ts'
 import { Rates } from './rate.ts'
 import { compileRules } from './rules.ts'
 
@@ -159,6 +168,40 @@ describe('quota and rate', () => {
     expect(left.rejected.map(({ index }) => index)).toEqual([0, 1, 2])
     expect([left.refusedByPolicy, left.quotaLimited]).toEqual([2, false])
   })
+})
+
+test('an event that is stored otherwise than it was sent is told, unless a policy refused it', async () => {
+  const project = {
+    teamId: 1,
+    settings: { policy: { restrictions: [{ action: 'drop', events: ['unwanted'] }] } },
+  }
+  const told: CaptureReport[] = []
+  const reports = new Reports({
+    writer: {
+      write: async (records) =>
+        void told.push(...records.map(({ value }) => parseReport(Buffer.from(value).toString()))),
+    },
+    partitions: 1,
+    clock: () => 1_000,
+  })
+  const projects = { known: () => project, find: async () => project }
+  const door = new Door({ ...ownAccount(), projects, reports, logger: createLogger('capture', 'silent') })
+  const note = (index: number): Note => ({
+    index,
+    field: 'distinct_id',
+    reason: 'distinct_id_cut',
+    message: 'cut',
+  })
+  const submission = submissionOf([header({ event: 'unwanted' }), header({ event: 'kept' })], {
+    notes: [note(0), note(1)],
+  })
+  const admission = { token: 't', project }
+  door.account(admission, submission, door.rule(admission, submission))
+  await reports.close()
+  expect(told.map(({ type, reason, count, sample }) => [type, reason, count, sample.event])).toEqual([
+    ['events_rejected', 'restricted', 1, 'unwanted'],
+    ['events_changed', 'distinct_id_cut', 1, 'kept'],
+  ])
 })
 
 describe('a rate', () => {
