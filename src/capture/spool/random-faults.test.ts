@@ -2,6 +2,9 @@
 import { expect, setDefaultTimeout, test } from 'bun:test'
 import { join } from 'node:path'
 import fc from 'fast-check'
+import { waitFor } from '../../../test/support/wait-for.ts'
+import type { LogRecord } from '../../log/index.ts'
+import { metricsText } from '../../observe/index.ts'
 import { pause } from '../../platform/index.ts'
 import {
   CLEAN,
@@ -42,6 +45,12 @@ const fault: fc.Arbitrary<Fault> = fc.oneof(
 
 const SETTINGS = { captureLogMs: 60, captureAnswerMs: 2_000 }
 
+/** Reached while requests keep coming. */
+async function waitForDirect(): Promise<void> {
+  const isDirect = async () => (await metricsText()).includes('\nheadrace_capture_spool_state 0\n')
+  await waitFor('the direct way', isDirect, 30_000)
+}
+
 async function runScript(script: readonly Fault[]): Promise<void> {
   const dir = tempDir()
   const target = await openTarget(join(dir.path, 'log'))
@@ -57,6 +66,23 @@ async function runScript(script: readonly Fault[]): Promise<void> {
   const acknowledged: string[] = []
   const requests: Promise<void>[] = []
   let n = 0
+  const send = (records: LogRecord[]) => {
+    const names = records.map(({ header }) => Buffer.from(header).toString())
+    return writer.writer.write(records).then(
+      () => void acknowledged.push(...names),
+      () => {},
+    )
+  }
+  // Some requests come all the time, so that the way back to the log is taken under load.
+  let restarting: Promise<unknown> | undefined
+  let loading = true
+  const load = async () => {
+    while (loading) {
+      if (restarting) await restarting
+      else await Promise.all([send([event(n++)]), pause(1)])
+    }
+  }
+  const steady = Promise.all([load(), load(), load()])
   try {
     for (const step of script) {
       if (step.kind === 'requests') {
@@ -64,13 +90,7 @@ async function runScript(script: readonly Fault[]): Promise<void> {
           const number = n++
           // Some requests hold more than one event.
           const records = number % 5 === 0 ? [event(number), event(n++)] : [event(number)]
-          const names = records.map(({ header }) => Buffer.from(header).toString())
-          requests.push(
-            writer.writer.write(records).then(
-              () => void acknowledged.push(...names),
-              () => {},
-            ),
-          )
+          requests.push(send(records))
         }
         await pause(5)
       } else if (step.kind === 'wait') await pause(step.ms)
@@ -81,20 +101,29 @@ async function runScript(script: readonly Fault[]): Promise<void> {
       else if (step.kind === 'spoolFull') spoolDisk.usedRatio = 0.99
       else if (step.kind === 'spoolRoom') spoolDisk.usedRatio = 0.1
       else {
+        let over = () => {}
+        restarting = new Promise<void>((resolve) => {
+          over = resolve
+        })
         await Promise.all(requests.splice(0))
-        await writer.close(performance.now() + 50)
+        await writer.close(performance.now() + 3_000)
         spoolDisk.usedRatio = 0.1
         writer = await open()
+        restarting = undefined
+        over()
       }
     }
     target.disk.slowMs = 0
     spoolDisk.usedRatio = 0.1
     target.disk.release()
-    await Promise.all(requests)
+    await waitForDirect()
+    loading = false
+    await Promise.all([steady, ...requests])
     expect(await writer.close(performance.now() + 30_000)).toEqual({ unanswered: 0, spooled: 0 })
     expect(await judge(target.log, acknowledged)).toEqual(CLEAN)
     expect(writer.fatal).toEqual([])
   } finally {
+    loading = false
     await target.close()
     dir.remove()
   }
