@@ -4,4 +4,4 @@
  * `detour.ts` decides when events go there and when they go to the log again; `spool.ts` is one spool, `folder.ts` its
  * place, `record.ts` its bytes; `drainer.ts` empties one, `adopter.ts` those that nobody holds; `reporter.ts` tells.
  */
-export { Detour, type DetourDeps } from './detour.ts'
+export { Detour } from './detour.ts'

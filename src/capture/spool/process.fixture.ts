@@ -9,7 +9,9 @@ import { openEmbeddedLog } from '../../log/index.ts'
 import { createLogger } from '../../observe/index.ts'
 import { startCapture } from '../index.ts'
 
-const [logDir, dataDir] = process.argv.slice(2) as [string, string]
+export type ProcessArguments = [logDir: string, dataDir: string]
+
+const [logDir, dataDir] = process.argv.slice(2) as ProcessArguments
 const down = join(dataDir, 'DOWN')
 
 /** Down: what was begun hangs until the log is back, and what was written then lands late. */

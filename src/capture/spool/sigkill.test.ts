@@ -7,6 +7,7 @@ import { decodeRawHeader, RAW_TOPICS, uuidV7 } from '../../event/index.ts'
 import { openEmbeddedLog } from '../../log/index.ts'
 import { pause } from '../../platform/index.ts'
 import { tempDir } from './detour.fixture.ts'
+import type { ProcessArguments } from './process.fixture.ts'
 
 setDefaultTimeout(120_000)
 
@@ -31,7 +32,8 @@ afterEach(async () => {
 
 async function start(): Promise<void> {
   const program = join(import.meta.dir, 'process.fixture.ts')
-  child = Bun.spawn([process.execPath, program, join(dir.path, 'log'), dir.path], {
+  const paths: ProcessArguments = [join(dir.path, 'log'), dir.path]
+  child = Bun.spawn([process.execPath, program, ...paths], {
     stdin: 'ignore',
     stdout: 'pipe',
     stderr: 'inherit',
