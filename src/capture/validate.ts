@@ -258,11 +258,12 @@ function distinctIdOf(bytes: Buffer, candidate: EventCandidate): string {
  * Strings as they are; numbers as they are written, because two large ones may be the same number to JavaScript and
  * are two people; everything else as compact JSON.
  */
-export function idText(bytes: Buffer, value: JsonPick | undefined): string {
+function idText(bytes: Buffer, value: JsonPick | undefined): string {
   return boundDistinctId(sentIdText(bytes, value))
 }
 
-function sentIdText(bytes: Buffer, value: JsonPick | undefined): string {
+/** The same, whole. */
+export function sentIdText(bytes: Buffer, value: JsonPick | undefined): string {
   if (typeof value === 'string') return value
   if (value === undefined || value === null) return ''
   if (!(value instanceof JsonSlice)) return String(value)
