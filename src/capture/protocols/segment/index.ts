@@ -11,8 +11,8 @@ import { type Answer, captureError, errorAnswer, type Rejection, rejectedMembers
 import type { Intake, Submission } from '../../intake.ts'
 import { REQUEST_ID_UNITS_MAX, USER_AGENT_UNITS_MAX } from '../../limits.ts'
 import type { CaptureRequest, Route, Routes } from '../../request.ts'
-import { type RequestFacts, readSentAt } from '../../validate.ts'
-import { judgeMessage, sentCandidate, sharedMembers } from './judge-message.ts'
+import { readSentAt } from '../../validate.ts'
+import { judgeMessage, type MessageFacts, sentCandidate, sharedMembers } from './judge-message.ts'
 import { CALL_TYPES, type CallType } from './mapping-tables.ts'
 import { type ScannedMessages, scanBatch, scanSingle } from './scan-messages.ts'
 import { QUIET_SEGMENT_ROUTES } from './settings.ts'
@@ -21,15 +21,22 @@ import { writeKeyOf } from './write-key.ts'
 export { segmentSettingsRoute } from './settings.ts'
 
 /**
- * Bytes of JSON and messages in one request: twice the bytes that Segment takes, and as many messages. A tree is made of
- * every message, so these bound the CPU of a request.
+ * Bytes of JSON, messages and JSON values in one request: twice the bytes that Segment takes, and as many messages. A
+ * tree is made of every message, so these bound the CPU of a request.
  */
 const BODY_BYTES_MAX = 1_024_000
 const MESSAGES_MAX = 2_500
+const VALUES_MAX = 100_000
 
 export type SegmentOptions = {
   intake: Intake
-  limits: DecodeLimits & { batchEventsMax: number; eventBytesMax: number }
+  limits: DecodeLimits & {
+    batchEventsMax: number
+    batchValuesMax: number
+    eventBytesMax: number
+    eventDepthMax: number
+    eventKeysMax: number
+  }
   clockTrustMs: number
 }
 
@@ -48,6 +55,7 @@ export function segmentRoutes(options: SegmentOptions): Routes {
       ...limits,
       inflatedBytesMax: Math.min(limits.inflatedBytesMax, BODY_BYTES_MAX),
       batchEventsMax: Math.min(limits.batchEventsMax, MESSAGES_MAX),
+      batchValuesMax: Math.min(limits.batchValuesMax, VALUES_MAX),
     },
   }
   const route = (kind: Kind): Route => ({
@@ -81,7 +89,8 @@ async function answerSegment(
     )
   }
   const isBatch = kind.call === undefined
-  const scanned = isBatch ? scanBatch(body, limits.batchEventsMax) : scanSingle(body)
+  const { batchEventsMax, batchValuesMax } = limits
+  const scanned = isBatch ? scanBatch(body, batchEventsMax, batchValuesMax) : scanSingle(body, batchValuesMax)
   if (scanned.messages.length === 0) {
     throw captureError('HR_CAPTURE_NO_EVENTS', 'the request holds no event: its `batch` is empty')
   }
@@ -89,7 +98,7 @@ async function answerSegment(
   const pending = intake.admit(writeKey, trail)
   const admission = pending instanceof Promise ? await pending : pending
 
-  const facts = factsOf(incoming, admission.token, scanned, clockTrustMs, limits.eventBytesMax)
+  const facts = factsOf(incoming, admission.token, scanned, clockTrustMs, limits)
   const submission = judge(body, scanned, kind, facts, incoming, limits.inflatedBytesMax)
   const result = await intake.store(admission, submission, share)
   const { stored, rejected, refusedByPolicy, quotaLimited } = result
@@ -104,7 +113,7 @@ function judge(
   body: Buffer,
   scanned: ScannedMessages,
   kind: Kind,
-  facts: RequestFacts,
+  facts: MessageFacts,
   { path, trail, share }: CaptureRequest,
   bytesMax: number,
 ): Submission {
@@ -119,13 +128,13 @@ function judge(
     historical: kind.historical,
     trail,
   }
-  const shared = sharedMembers(body, scanned, bytesMax)
+  const shared = sharedMembers(body, scanned, bytesMax, facts.eventDepthMax)
   const { messages } = scanned
   for (let index = 0; index < messages.length; index++) {
     const message = messages[index]!
     // SDKs that keep batches for later write a new time only on the batch.
     facts.sentAtMs = sentAtMs ?? readSentAt(message.sentAt, null)
-    const judged = judgeMessage(body, message, index, kind.call, shared, facts)
+    const judged = judgeMessage(body, message, index, kind.call, shared, facts, submission.notes)
     if ('reason' in judged) {
       submission.rejected.push(judged)
     } else {
@@ -154,8 +163,8 @@ function factsOf(
   token: string,
   scanned: ScannedMessages,
   clockTrustMs: number,
-  eventBytesMax: number,
-): RequestFacts {
+  { eventBytesMax, eventDepthMax, eventKeysMax }: SegmentOptions['limits'],
+): MessageFacts {
   return {
     token,
     nowMs,
@@ -166,5 +175,7 @@ function factsOf(
     requestId: request.headers.get('x-request-id')?.slice(0, REQUEST_ID_UNITS_MAX) || Bun.randomUUIDv7(),
     clockTrustMs,
     eventBytesMax,
+    eventDepthMax,
+    eventKeysMax,
   }
 }

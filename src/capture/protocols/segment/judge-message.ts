@@ -4,13 +4,15 @@
  */
 import { JsonSlice, messageUuid, type RawHeader } from '../../../event/index.ts'
 import { EventCandidate } from '../../candidate.ts'
-import { captureError, REJECT_REASONS, type Rejection, type RejectReason } from '../../errors.ts'
-import { EVENT_DEPTH_MAX } from '../../limits.ts'
-import { idText, isRejection, type RequestFacts, validateEvent } from '../../validate.ts'
+import { captureError, type Note, REJECT_REASONS, type Rejection, type RejectReason } from '../../errors.ts'
+import { isRejection, noteChanges, type RequestFacts, sentIdText, validateEvent } from '../../validate.ts'
 import type { Json, JsonObject } from './json.ts'
 import { isCallType, isUnmappable, type MappedEvent, type MessageIds, mapMessage } from './map-message.ts'
 import type { CallType } from './mapping-tables.ts'
 import type { ScannedMessage, ScannedMessages } from './scan-messages.ts'
+
+/** With the limits that are judged before a tree is made. */
+export type MessageFacts = RequestFacts & { eventDepthMax: number; eventKeysMax: number }
 
 export type JudgedMessage = { header: RawHeader; value: Buffer }
 
@@ -30,7 +32,12 @@ const NOTHING_SHARED: SharedMembers = {
 }
 
 /** Throws HR_CAPTURE_BODY_TOO_LARGE when the batch with these in each of its messages would be over `bytesMax`. */
-export function sharedMembers(body: Buffer, scanned: ScannedMessages, bytesMax: number): SharedMembers {
+export function sharedMembers(
+  body: Buffer,
+  scanned: ScannedMessages,
+  bytesMax: number,
+  depthMax: number,
+): SharedMembers {
   const { context, integrations, messages, sharedDepth: depth } = scanned
   const bytes = objectBytes(context) + objectBytes(integrations)
   if (bytes === 0) return NOTHING_SHARED
@@ -41,7 +48,7 @@ export function sharedMembers(body: Buffer, scanned: ScannedMessages, bytesMax: 
     )
   }
   // Each message is refused for its depth then.
-  if (depth >= EVENT_DEPTH_MAX) return { ...NOTHING_SHARED, depth }
+  if (depth >= depthMax) return { ...NOTHING_SHARED, depth }
   const sharedContext = parseObject(body, context)
   const group = sharedContext?.groupId
   return {
@@ -59,7 +66,8 @@ export function judgeMessage(
   index: number,
   call: CallType | undefined,
   shared: SharedMembers,
-  facts: RequestFacts,
+  facts: MessageFacts,
+  notes: Note[],
 ): JudgedMessage | Rejection {
   const no = (field: string, reason: RejectReason, message: string = REJECT_REASONS[reason]): Rejection => ({
     index,
@@ -74,8 +82,19 @@ export function judgeMessage(
     return no('', 'event_too_large', `The message has ${size} bytes; ${facts.eventBytesMax} are allowed.`)
   }
   const depth = Math.max(scanned.depth, shared.depth === 0 ? 0 : shared.depth + 1)
-  if (depth > EVENT_DEPTH_MAX) {
-    return no('', 'event_too_deep', `The message nests ${depth} levels deep; ${EVENT_DEPTH_MAX} are allowed.`)
+  if (depth > facts.eventDepthMax) {
+    return no(
+      '',
+      'event_too_deep',
+      `The message nests ${depth} levels deep; ${facts.eventDepthMax} are allowed.`,
+    )
+  }
+  if (scanned.keys > facts.eventKeysMax) {
+    return no(
+      '',
+      'too_many_keys',
+      `The message has ${scanned.keys} keys in all its objects; ${facts.eventKeysMax} are allowed.`,
+    )
   }
   const type = call ?? scanned.type
   if (!isCallType(type)) return no('type', 'unknown_type')
@@ -89,7 +108,7 @@ export function judgeMessage(
     return no('userId', 'missing_distinct_id', 'Neither `userId` nor `anonymousId` says who did it.')
   }
 
-  const messageId = idText(body, scanned.messageId)
+  const messageId = sentIdText(body, scanned.messageId)
   const uuid = messageId === '' ? undefined : messageUuid(facts.token, messageId)
   const timestamp = timeOf(mapped.timestamp)
   const value = Buffer.from(
@@ -102,17 +121,20 @@ export function judgeMessage(
       $set: mapped.set,
     }),
   )
-  const header = validateEvent(value, candidateOf(mapped, uuid, timestamp, value.length, depth), index, facts)
-  return isRejection(header) ? { ...header, ...sentId(scanned) } : { header, value }
+  const candidate = candidateOf(mapped, uuid, timestamp, value.length, depth)
+  const header = validateEvent(value, candidate, index, facts)
+  if (isRejection(header)) return { ...header, ...sentId(scanned) }
+  noteChanges(value, candidate, header, index, notes)
+  return { header, value }
 }
 
 function idsOf(body: Buffer, scanned: ScannedMessage, shared: SharedMembers): MessageIds {
   return {
-    userId: idText(body, scanned.userId),
-    anonymousId: idText(body, scanned.anonymousId),
-    previousId: idText(body, scanned.previousId),
-    groupId: idText(body, scanned.groupId),
-    contextGroupId: idText(body, scanned.contextGroupId) || shared.contextGroupId,
+    userId: sentIdText(body, scanned.userId),
+    anonymousId: sentIdText(body, scanned.anonymousId),
+    previousId: sentIdText(body, scanned.previousId),
+    groupId: sentIdText(body, scanned.groupId),
+    contextGroupId: sentIdText(body, scanned.contextGroupId) || shared.contextGroupId,
   }
 }
 

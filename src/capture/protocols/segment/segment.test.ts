@@ -3,7 +3,10 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'bun:test
 import { gzipSync } from 'node:zlib'
 import { startTestCapture, type TestCapture } from '../../../../test/support/capture.ts'
 import { messageUuid } from '../../../event/index.ts'
+import type { Note } from '../../errors.ts'
+import { judgeMessage, sharedMembers } from './judge-message.ts'
 import { CALL_TYPES } from './mapping-tables.ts'
+import { scanSingle } from './scan-messages.ts'
 
 const NOW_MS = Date.UTC(2026, 10, 23, 12)
 const LIMITS = { captureEventBytesMax: 100_000 }
@@ -191,7 +194,36 @@ describe('what is stored', () => {
     expect(new Set(stored.map(({ header }) => header.distinctId))).toEqual(
       new Set(['12345678901234567890', '12345678901234567891', '1.0', 'true', '{"a":1}', 'a\ufffdb']),
     )
-    for (const { header, value } of stored) expect(JSON.parse(value).distinct_id).toBe(header.distinctId)
+    const inValues = stored.map(({ value }) => JSON.parse(value).distinct_id)
+    expect(new Set(inValues)).toEqual(
+      new Set(['12345678901234567890', '12345678901234567891', '1.0', 'true', '{"a":1}', 'a\0b']),
+    )
+  })
+
+  test('a long id is kept whole in the event, and the owner of the project is told that it was cut', () => {
+    const long = 'x'.repeat(201)
+    const body = Buffer.from(JSON.stringify({ event: 'e', userId: long }))
+    const notes: Note[] = []
+    const facts = {
+      token: 't',
+      nowMs: NOW_MS,
+      sentAtMs: undefined,
+      ip: '',
+      userAgent: '',
+      userAgentSdk: '',
+      requestId: '',
+      clockTrustMs: 30_000,
+      eventBytesMax: 10_000,
+      eventDepthMax: 128,
+      eventKeysMax: 100,
+    }
+    const { messages } = scanSingle(body, 1000)
+    const shared = sharedMembers(body, scanSingle(body, 1000), 10_000, 128)
+    const judged = judgeMessage(body, messages[0]!, 3, 'track', shared, facts, notes)
+    if ('reason' in judged) throw new Error(judged.reason)
+    expect(judged.header.distinctId.length).toBe(200)
+    expect(JSON.parse(judged.value.toString()).distinct_id).toBe(long)
+    expect(notes).toMatchObject([{ index: 3, reason: 'distinct_id_cut' }])
   })
 
   test('context and integrations of a batch are those of each message, whose own members win', async () => {
@@ -278,6 +310,10 @@ function nested(levels: number): string {
   return '['.repeat(levels) + ']'.repeat(levels)
 }
 
+function members(count: number): string {
+  return Array.from({ length: count }, (_, i) => `"${i}":0`).join(',')
+}
+
 /** A message of exactly `bytes` bytes. */
 function trackOf(bytes: number): string {
   return track(`"x":"${'x'.repeat(bytes - track('"x":""').length)}"`)
@@ -288,6 +324,8 @@ const GOOD = track('')
 type Row = [name: string, body: string | Uint8Array, status: number, codes: string[]]
 
 const BOTH: Row[] = [
+  ['levels beyond the values', nested(101_000), 413, ['HR_CAPTURE_TOO_MANY_VALUES']],
+  ['too many values', `{"x":[${'0,'.repeat(100_000)}0]}`, 413, ['HR_CAPTURE_TOO_MANY_VALUES']],
   ['nothing', '', 400, ['HR_CAPTURE_NO_BODY']],
   ['words', 'hello', 400, ['HR_CAPTURE_NOT_JSON']],
   ['NaN', '{"event":NaN}', 400, ['HR_CAPTURE_NOT_JSON']],
@@ -297,8 +335,8 @@ const BOTH: Row[] = [
   ['UTF-16', Buffer.from('\ufeff{"batch":[]}', 'utf16le'), 400, ['HR_CAPTURE_NOT_JSON']],
   ['null', 'null', 400, ['HR_CAPTURE_WRONG_SHAPE']],
   ['a list', `[${GOOD}]`, 400, ['HR_CAPTURE_WRONG_SHAPE']],
-  ['100,000 levels without end', '['.repeat(100_000), 400, ['HR_CAPTURE_NOT_JSON']],
-  ['100,000 levels', nested(100_000), 400, ['HR_CAPTURE_WRONG_SHAPE']],
+  ['90,000 levels without end', '['.repeat(90_000), 400, ['HR_CAPTURE_NOT_JSON']],
+  ['90,000 levels', nested(90_000), 400, ['HR_CAPTURE_WRONG_SHAPE']],
   ['a body over the limit', `{"writeKey":"t"${' '.repeat(1_024_000)}}`, 413, ['HR_CAPTURE_BODY_TOO_LARGE']],
   [
     'a body of the limit',
@@ -311,7 +349,7 @@ const BOTH: Row[] = [
 
 const ALONE: Row[] = [
   [
-    '100,000 levels',
+    '49,000 levels',
     `{"writeKey":"t","userId":"u","event":"e","x":${nested(49_000)}}`,
     400,
     ['HR_CAPTURE_NOTHING_STORED', 'event_too_deep'],
@@ -388,11 +426,13 @@ const IN_BATCH: Row[] = [
     200,
     ['event_too_deep'],
   ],
-  ['100,000 levels', batch(GOOD, track(`"x":${nested(49_000)}`)), 200, ['event_too_deep']],
-  ['100,000 levels beside the batch', `{"x":${nested(100_000)},${batch(GOOD).slice(1)}`, 200, []],
+  ['10,000 keys', batch(GOOD, track(`"properties":{${members(9_996)}}`)), 200, []],
+  ['10,001 keys', batch(GOOD, track(`"properties":{${members(9_997)}}`)), 200, ['too_many_keys']],
+  ['49,000 levels', batch(GOOD, track(`"x":${nested(49_000)}`)), 200, ['event_too_deep']],
+  ['90,000 levels beside the batch', `{"x":${nested(90_000)},${batch(GOOD).slice(1)}`, 200, []],
   [
-    '100,000 levels around the batch',
-    `{"context":{"x":${nested(100_000)}},${batch(GOOD).slice(1)}`,
+    '90,000 levels around the batch',
+    `{"context":{"x":${nested(90_000)}},${batch(GOOD).slice(1)}`,
     400,
     ['HR_CAPTURE_NOTHING_STORED', 'event_too_deep'],
   ],
