@@ -236,7 +236,7 @@ export const SETTINGS = {
   ),
   captureBodyBytesMax: integer(
     'HEADRACE_CAPTURE_BODY_BYTES_MAX',
-    20_971_520,
+    8_388_608,
     1024,
     268_435_456,
     'bytes',
@@ -244,7 +244,7 @@ export const SETTINGS = {
   ),
   captureInflatedBytesMax: integer(
     'HEADRACE_CAPTURE_INFLATED_BYTES_MAX',
-    52_428_800,
+    5_767_168,
     1024,
     1_073_741_824,
     'bytes',
@@ -260,7 +260,7 @@ export const SETTINGS = {
   ),
   captureLz64BytesMax: integer(
     'HEADRACE_CAPTURE_LZ64_BYTES_MAX',
-    1_048_576,
+    524_288,
     1024,
     16_777_216,
     'bytes',
@@ -300,7 +300,7 @@ export const SETTINGS = {
   ),
   captureBatchEventsMax: integer(
     'HEADRACE_CAPTURE_BATCH_EVENTS_MAX',
-    20_000,
+    10_000,
     1,
     1_000_000,
     'events',

@@ -15,7 +15,7 @@
  * wraps cost no more than one of each.
  * Cost: nothing for JSON; else that of the step, see there.
  */
-import { counter } from '../../observe/index.ts'
+import { tallies } from '../../observe/index.ts'
 import { captureError } from '../errors.ts'
 import type { InFlightShare } from '../limits.ts'
 import type { CaptureRequest } from '../request.ts'
@@ -34,7 +34,9 @@ const OPEN_BRACE = 0x7b
 const OPEN_BRACKET = 0x5b
 const SPACE = 0x20
 
-const bytesTotal = counter('headrace_capture_body_bytes_total', 'Bytes of bodies.', ['kind'])
+const bodyBytes = tallies('headrace_capture_body_bytes_total', 'Bytes of bodies.', ['kind'])
+const wireBytes = bodyBytes.of({ kind: 'wire' })
+const decodedBytes = bodyBytes.of({ kind: 'decoded' })
 
 /**
  * The JSON of a request in any of the forms that SDKs have ever sent. A `data` parameter in the query that is not empty
@@ -78,12 +80,12 @@ function strictEncoding(sent: string | null): Encoding | undefined {
 function notePayload({ trail }: CaptureRequest, payload: Buffer): void {
   trail.bodyBytes = payload.length
   trail.body = payload
-  bytesTotal.inc({ kind: 'wire' }, payload.length)
+  wireBytes.add(payload.length)
 }
 
 function noteJson({ trail }: CaptureRequest, json: Buffer): Buffer {
   trail.body = json
-  bytesTotal.inc({ kind: 'decoded' }, json.length)
+  decodedBytes.add(json.length)
   return json
 }
 
