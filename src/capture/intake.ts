@@ -10,7 +10,7 @@
  * `rejected`. Costs per request, not per event, as long as the project has no policies.
  */
 import type { LogRecord } from '../log/index.ts'
-import { counter } from '../observe/index.ts'
+import { tallies } from '../observe/index.ts'
 import { failpoint } from '../platform/index.ts'
 import type { Admission, Door } from './door/index.ts'
 import type { Rejection } from './errors.ts'
@@ -20,7 +20,7 @@ import type { Trail } from './request.ts'
 import type { Submission } from './submission.ts'
 import { checkToken } from './validate.ts'
 
-export type { Sender, Submission } from './submission.ts'
+export type { Submission } from './submission.ts'
 
 export type Stored = {
   /** Events that are durable now. */
@@ -36,7 +36,9 @@ export type Stored = {
   quotaLimited: boolean
 }
 
-const acceptedTotal = counter('headrace_capture_events_accepted_total', 'Events stored in the log.', ['lane'])
+const accepted = tallies('headrace_capture_events_accepted_total', 'Events stored in the log.', ['lane'])
+const acceptedMain = accepted.of({ lane: 'main' })
+const acceptedHistorical = accepted.of({ lane: 'historical' })
 
 export class Intake {
   constructor(
@@ -81,8 +83,8 @@ export class Intake {
       }
       const historical =
         lanes === undefined ? (submission.historical ? records.length : 0) : lanes.filter(Boolean).length
-      if (historical > 0) acceptedTotal.inc({ lane: 'historical' }, historical)
-      if (historical < records.length) acceptedTotal.inc({ lane: 'main' }, records.length - historical)
+      acceptedHistorical.add(historical)
+      acceptedMain.add(records.length - historical)
     }
     this.door.account(admission, submission, ruling)
     return { stored: records.length, rejected, refusedByPolicy, quotaLimited }
