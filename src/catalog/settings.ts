@@ -292,7 +292,7 @@ export const SETTINGS = {
   ),
   captureBatchValuesMax: integer(
     'HEADRACE_CAPTURE_BATCH_VALUES_MAX',
-    1_000_000,
+    1_200_000,
     1_000,
     100_000_000,
     'values',
