@@ -132,7 +132,7 @@ function metricsPage(): string {
   const rows = new Map<string, string[]>()
   for (const { file, text } of sources) {
     if (file.startsWith('src/observe/')) continue
-    for (const match of text.matchAll(/\b(counter|gauge|histogram)\(\s*(?=['"`])/g)) {
+    for (const match of text.matchAll(/\b(counter|tallies|gauge|histogram)\(\s*(?=['"`])/g)) {
       const [kind, name, help, labels] = readMetric(
         match[1]!,
         text.slice(match.index + match[0].length),
@@ -161,7 +161,7 @@ function readMetric(kind: string, call: string, file: string): [string, string, 
   if (kind === 'histogram') rest = rest.replace(/^(\[[^\]]*\]|[\w.]+)\s*,?\s*/, '')
   const labels = /^\[([^\]]*)\]/.exec(rest)?.[1] ?? ''
   const words = [...labels.matchAll(/'([^']+)'/g)].map(([, label]) => `\`${label}\``)
-  return [kind, name[2]!, help[2]!.replace(/\\(.)/g, '$1'), words.join(', ')]
+  return [kind === 'tallies' ? 'counter' : kind, name[2]!, help[2]!.replace(/\\(.)/g, '$1'), words.join(', ')]
 }
 
 function page(title: string, lines: string[]): string {

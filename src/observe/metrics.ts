@@ -12,6 +12,42 @@ export function counter<L extends string = never>(
   return (register.getSingleMetric(name) as Counter<L> | undefined) ?? new Counter({ name, help, labelNames })
 }
 
+/** One series of a counter on a hot path: adding is an addition. */
+export class Tally {
+  value = 0
+
+  add(count: number): void {
+    this.value += count
+  }
+}
+
+/** A counter whose series are kept as plain numbers; the library is told when metrics are read. Once per name. */
+export function tallies<L extends string>(
+  name: string,
+  help: string,
+  labelNames: readonly L[],
+): { of(labels: Record<L, string>): Tally } {
+  const series: { labels: Record<L, string>; tally: Tally }[] = []
+  new Counter({
+    name,
+    help,
+    labelNames,
+    collect() {
+      for (const { labels, tally } of series) {
+        this.inc(labels, tally.value)
+        tally.value = 0
+      }
+    },
+  })
+  return {
+    of(labels) {
+      const tally = new Tally()
+      series.push({ labels, tally })
+      return tally
+    },
+  }
+}
+
 export function gauge<L extends string = never>(
   name: string,
   help: string,
