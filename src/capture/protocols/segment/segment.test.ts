@@ -496,6 +496,38 @@ test('a refused message is named as its sender knows it', async () => {
   })
 })
 
+test('what a rate or a restriction of the project keeps out is told with 200, so that no SDK gives up', async () => {
+  const policy = {
+    events_per_second: 1,
+    burst: 2,
+    restrictions: [{ action: 'drop', events: ['unwanted'] }],
+  }
+  const project = { teamId: 1, settings: { policy } }
+  const limited = await startTestCapture(
+    {},
+    { clock: () => NOW_MS, projects: { known: () => project, find: async () => project } },
+  )
+  const send = async (...names: string[]) => {
+    const batch = names.map((event) => ({ type: 'track', event, userId: 'u' }))
+    const response = await limited.post('/v1/b', { writeKey: 't', batch })
+    const answer = (await response.json()) as { rejected?: { reason: string }[] }
+    return { status: response.status, ...answer, rejected: answer.rejected?.map(({ reason }) => reason) }
+  }
+  try {
+    expect(await send('unwanted')).toMatchObject({ status: 200, success: true, rejected: ['restricted'] })
+    expect(await send('a', 'b', 'c')).toMatchObject({
+      status: 200,
+      success: true,
+      quota_limited: ['events'],
+      rejected: ['rate_limited'],
+    })
+    expect(await send('d')).toMatchObject({ status: 200, success: true, quota_limited: ['events'] })
+    expect((await limited.stored()).filter(({ header }) => header.event.length === 1).length).toBe(2)
+  } finally {
+    await limited.stop()
+  }
+})
+
 describe('quiet', () => {
   const settings = async (headers: Record<string, string> = {}) => {
     const response = await fetch(`${capture.url}/v1/projects/phc_a/settings`, { headers })
