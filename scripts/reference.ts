@@ -1,11 +1,11 @@
 /**
- * Writes docs/reference from the code: settings, errors, outcomes and warnings, metrics. `--check` writes nothing and
- * fails when a page is not what the code says.
+ * Writes docs/reference from the code: settings, errors, outcomes and warnings, metrics, and the OpenAPI document of
+ * capture. `--check` writes nothing and fails when a page is not what the code says.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { REJECT_REASONS } from '../src/capture/index.ts'
-import { settingsReference } from '../src/catalog/index.ts'
+import { captureOpenapi, REJECT_REASONS } from '../src/capture/index.ts'
+import { readSettings, settingsReference } from '../src/catalog/index.ts'
 import {
   DEAD_LETTER_REASONS,
   type DeadLetterReason,
@@ -30,6 +30,7 @@ const pages: Record<string, string> = {
   'errors.md': await errorsPage(),
   'outcomes.md': outcomesPage(),
   'metrics.md': metricsPage(),
+  'capture-openapi.json': openapiPage(),
 }
 
 const stale = Object.entries(pages).filter(([name, text]) => readPage(name) !== text)
@@ -48,6 +49,12 @@ function readPage(name: string): string {
   } catch {
     return ''
   }
+}
+
+/** With the limits that capture has when nothing is set. */
+function openapiPage(): string {
+  const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string }
+  return `${JSON.stringify(captureOpenapi(readSettings({}), version), undefined, 2)}\n`
 }
 
 /** Every exported table `<AREA>_ERRORS`, under the folder that throws it. */

@@ -19,6 +19,7 @@ import { CaptureServer, type ServerOptions } from './server.ts'
 export type { Account, KnownProject, Projects } from './door/index.ts'
 export type { Leftovers, SpoolDeps } from './durable-writer.ts'
 export { CAPTURE_ERRORS, NOTE_REASONS, REJECT_REASONS } from './errors.ts'
+export { captureOpenapi } from './openapi/index.ts'
 
 /** `partitions` are those of the raw topics, `onFatal` is called with an error after which the process must stop. */
 export type CaptureDeps = WriterDeps & {
