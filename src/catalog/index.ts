@@ -36,6 +36,7 @@ export {
   PROJECT_ERRORS,
   type Project,
   readProject,
+  secretKeyKind,
 } from './projects.ts'
 export {
   listRejectedRequests,

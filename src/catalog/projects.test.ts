@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, expect, setDefaultTimeout, test } from 'bun:test'
 import { startTestPostgres, type TestPostgres } from '../../test/support/postgres.ts'
-import { createProject, ensureDefaultProject, listProjects } from './projects.ts'
+import { createProject, ensureDefaultProject, listProjects, secretKeyKind } from './projects.ts'
 
 setDefaultTimeout(60_000)
 
@@ -66,3 +66,13 @@ test("project default cannot take another project's token", async () => {
     'choose another one with HEADRACE_PROJECT_TOKEN',
   )
 })
+
+test.each(['phx_secret', 'phs_secret', 'sk_live_1'])(
+  'a token that looks like a secret is refused: %s',
+  async (token) => {
+    await expect(createProject(server.sql, { name: `project ${token}`, token })).rejects.toMatchObject({
+      code: 'HR_PROJECT_INVALID',
+      message: expect.stringContaining(secretKeyKind(token)!.kind),
+    })
+  },
+)

@@ -58,6 +58,24 @@ export function isToken(token: string): boolean {
   return TOKEN.test(token)
 }
 
+/** What people paste by mistake where a project's token belongs, by the prefix that names it. */
+const SECRET_KEYS: Readonly<Record<string, string>> = {
+  phx_: 'a personal API key',
+  phs_: 'a secret project key',
+  pha_: 'an access token of OAuth',
+  phr_: 'a refresh token of OAuth',
+  sk_: 'a secret key',
+  rk_: 'a restricted secret key',
+}
+
+/** What kind of secret `token` is, when its prefix says that it is one: it must never be a project's token. */
+export function secretKeyKind(token: string): { prefix: string; kind: string } | undefined {
+  for (const prefix in SECRET_KEYS) {
+    if (token.startsWith(prefix)) return { prefix, kind: SECRET_KEYS[prefix]! }
+  }
+  return undefined
+}
+
 /** Throws HR_PROJECT_INVALID or HR_PROJECT_EXISTS. Without a token it gets a random one. */
 export async function createProject(
   sql: Sql,
@@ -102,6 +120,13 @@ async function insertProject(sql: Sql, name: string, token: string): Promise<Pro
   }
   if (!TOKEN.test(token)) {
     throw projectError('HR_PROJECT_INVALID', "a project's token is 1 to 64 of A-Z a-z 0-9 _ -")
+  }
+  const secret = secretKeyKind(token)
+  if (secret) {
+    throw projectError(
+      'HR_PROJECT_INVALID',
+      `a token that begins with ${secret.prefix} is taken for ${secret.kind} and refused by capture; begin it with phc_`,
+    )
   }
   return guardState(
     'creating a project',

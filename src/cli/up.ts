@@ -146,8 +146,14 @@ class Deployment {
     this.child('warehouse')?.start()
     const prepared = await this.prepare()
     if (!prepared || this.stopping.signal.aborted) return undefined
-    for (const role of ['capture', 'ingest', 'load'] as const) this.child(role)?.start()
+    this.startOnce('capture')
+    for (const role of ['ingest', 'load'] as const) this.child(role)?.start()
     return prepared
+  }
+
+  private startOnce(role: Role): void {
+    const child = this.child(role)
+    if (child?.state === 'stopped') child.start()
   }
 
   /** State and topics. Waits for servers that are away; throws what only a human can mend. */
@@ -164,6 +170,8 @@ class Deployment {
         if (!isRetriable(error)) throw error
         this.busy = `supervisor: ${sentence(error, 'info')}`
         this.logger.warn(`waits for a dependency: ${sentence(error, 'info')}`)
+        // It has a spool: what is sent while Kafka is away must not be refused.
+        if (this.settings.log !== 'embedded') this.startOnce('capture')
         await delay(RETRY_MS, undefined, { signal }).catch(() => {})
       } finally {
         await context.close()
