@@ -21,6 +21,8 @@ export class EventCandidate {
   uuid: JsonPick | undefined = undefined
   timestamp: JsonPick | undefined = undefined
   offset: JsonPick | undefined = undefined
+  /** The client's clock when it sent, in the event itself. */
+  sentAt: JsonPick | undefined = undefined
   /** What `properties` is; its members of interest are the `own…` fields. */
   properties: 'absent' | 'object' | 'other' = 'absent'
   set: 'absent' | 'object' | 'null' | 'other' = 'absent'
@@ -32,6 +34,8 @@ export class EventCandidate {
   ownIgnoreSentAt: JsonPick | undefined = undefined
   ownLib: JsonPick | undefined = undefined
   ownLibVersion: JsonPick | undefined = undefined
+  /** True when there is a `capture_internal` of any value: the client's address says nothing. */
+  ownCaptureInternal = false
 
   /** The event's bytes are `start … end` of the body. */
   constructor(
@@ -48,13 +52,14 @@ export class EventCandidate {
     this.ownIgnoreSentAt = undefined
     this.ownLib = undefined
     this.ownLibVersion = undefined
+    this.ownCaptureInternal = false
   }
 }
 
 /** The token that the event names itself, if it is a string. */
-export function tokenOf(candidate: EventCandidate): string | undefined {
-  for (const token of [candidate.apiKey, candidate.token, candidate.dollarToken, candidate.ownToken]) {
-    if (typeof token === 'string') return token
-  }
-  return undefined
+export function tokenOf({ apiKey, token, dollarToken, ownToken }: EventCandidate): string | undefined {
+  if (typeof apiKey === 'string') return apiKey
+  if (typeof token === 'string') return token
+  if (typeof dollarToken === 'string') return dollarToken
+  return typeof ownToken === 'string' ? ownToken : undefined
 }

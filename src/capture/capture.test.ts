@@ -251,15 +251,6 @@ describe('tokens', () => {
     ['NUL', { api_key: 'a\0b', batch: [EVENT] }, 401, 'HR_CAPTURE_INVALID_TOKEN'],
     ['a personal key', { api_key: 'phx_secret', batch: [EVENT] }, 401, 'HR_CAPTURE_INVALID_TOKEN'],
     ['pasted with a line break', { api_key: 'phc_test\n', batch: [EVENT] }, 200, ''],
-    [
-      'two in one request',
-      [
-        { ...EVENT, token: 'a' },
-        { ...EVENT, token: 'b' },
-      ],
-      401,
-      'HR_CAPTURE_TOKENS_DIFFER',
-    ],
     ['some events without one', [{ ...EVENT, token: 'a' }, EVENT], 200, ''],
   ]
   test.each(rows)('%s', async (_, body, status, code) => {

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test'
+import { describe, expect, setDefaultTimeout, test } from 'bun:test'
 import fc from 'fast-check'
 import type { HeadraceError, RawHeader } from '../event/index.ts'
 import { scanBody } from './protocols/v0/scan-body.ts'
@@ -11,6 +11,8 @@ import {
   sdkOfUserAgent,
   validateEvent,
 } from './validate.ts'
+
+setDefaultTimeout(60_000)
 
 const NOW = Date.parse('2026-11-22T12:00:00Z')
 const UUID = '0193a7c4-5b1e-7c3a-9d2f-1a2b3c4d5e6f'

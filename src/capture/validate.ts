@@ -2,6 +2,7 @@
  * Judges one event: what comes in is a candidate and what is known about its request, what goes out is a raw header
  * (the event is stored) or a rejection (it is not, and its neighbours are). Pure but for minted ids.
  */
+import { secretKeyKind } from '../catalog/index.ts'
 import {
   boundDistinctId,
   canonicalUuid,
@@ -51,6 +52,9 @@ export type RequestFacts = {
   eventDepthMax?: number
   eventKeysMax?: number
 }
+
+/** Stands for the address of events that come from the sender's own servers. */
+export const INTERNAL_IP = '127.0.0.1'
 
 /** Events that change persons or groups even when they ask for no person processing, so their order matters. */
 const STATE_EVENTS: ReadonlySet<string> = new Set([
@@ -107,11 +111,13 @@ export function validateEvent(
   if (timestamp !== undefined && typeof timestamp !== 'string') return no('timestamp', 'invalid_timestamp')
   const offsetMs = offsetOf(bytes, candidate.offset)
   if (offsetMs === 'invalid') return no('offset', 'invalid_offset')
+  // What speaks for the whole request was written when it was sent; an event of its own may have waited since.
+  const sentAtMs = facts.sentAtMs ?? readSentAt(candidate.sentAt, null)
   const { timestampMs, timeRule, clientTimeMs } = correctTime(
     {
       timestamp,
       offsetMs,
-      sentAtMs: facts.sentAtMs,
+      sentAtMs,
       ignoreSentAt: candidate.ownIgnoreSentAt === true,
     },
     facts.nowMs,
@@ -139,8 +145,8 @@ export function validateEvent(
     timeRule,
     clientTimeMs,
     nowMs: facts.nowMs,
-    sentAtMs: facts.sentAtMs,
-    ip: facts.ip,
+    sentAtMs,
+    ip: candidate.ownCaptureInternal ? INTERNAL_IP : facts.ip,
     userAgent: facts.userAgent,
     sdk: sdkOf(candidate, facts),
     personProcessing: candidate.ownProcessPersonProfile === false ? 'off' : 'on',
@@ -225,25 +231,14 @@ export function checkToken(sent: string): string {
     if (unit > 127) throw no('is not ASCII')
   }
   if (token.length > TOKEN_BYTES_MAX) throw no(`is longer than ${TOKEN_BYTES_MAX} characters`)
-  for (const prefix of SECRET_PREFIXES) {
-    if (!token.startsWith(prefix)) continue
+  const secret = secretKeyKind(token)
+  if (secret) {
     throw no(
-      `is ${SECRET_KEYS[prefix]} (it begins with ${prefix}), which is secret: withdraw it if others could see it, and send the project token, which begins with phc_`,
+      `is ${secret.kind} (it begins with ${secret.prefix}), which is secret: withdraw it if others could see it, and send the project token, which begins with phc_`,
     )
   }
   return token
 }
-
-/** What people paste by mistake, by the prefix that names it. */
-const SECRET_KEYS: Readonly<Record<string, string>> = {
-  phx_: 'a personal API key',
-  phs_: 'a secret project key',
-  pha_: 'an access token of OAuth',
-  phr_: 'a refresh token of OAuth',
-  sk_: 'a secret key',
-  rk_: 'a restricted secret key',
-}
-const SECRET_PREFIXES = Object.keys(SECRET_KEYS)
 
 /** Root first, then properties; null and the empty string count as absent. Empty when there is none. */
 function distinctIdOf(bytes: Buffer, candidate: EventCandidate): string {

@@ -3,16 +3,31 @@
  * shapes; what goes out: raw records. Valid events are stored though others of the request are not, and the answer
  * names those by index; it is an error only when nothing can be stored. The answer is sent after the log's ack.
  */
+import type { RawHeader } from '../../../event/index.ts'
 import { type EventCandidate, tokenOf } from '../../candidate.ts'
 import { type DecodeLimits, readPayload } from '../../decode/index.ts'
 import { type Answer, captureError, errorAnswer, type Rejection, rejectedMembers } from '../../errors.ts'
 import type { Intake, Submission } from '../../intake.ts'
-import { REQUEST_ID_UNITS_MAX, USER_AGENT_UNITS_MAX } from '../../limits.ts'
+import { type InFlightShare, REQUEST_ID_UNITS_MAX, USER_AGENT_UNITS_MAX } from '../../limits.ts'
 import type { CaptureRequest, Route, Routes } from '../../request.ts'
-import { isRejection, type RequestFacts, readSentAt, sdkOfUserAgent, validateEvent } from '../../validate.ts'
+import {
+  isRejection,
+  noteChanges,
+  type RequestFacts,
+  readSentAt,
+  rejection,
+  sdkOfUserAgent,
+  validateEvent,
+} from '../../validate.ts'
 import { type ScannedBody, scanBody } from './scan-body.ts'
 
-const V0_PATHS = ['/batch', '/e', '/i/v0/e', '/capture'] as const
+const V0_PATHS = ['/batch', '/e', '/i/v0/e', '/capture', '/track'] as const
+/** Where an event without a name is what it says of a person. */
+const ENGAGE_PATH = '/engage'
+const ENGAGE_EVENT = '$identify'
+const ENGAGE_MEMBER = Buffer.from(`,"event":"${ENGAGE_EVENT}"}`)
+/** What posthog-js of 2021 sends of the browser's timings. */
+const PERFORMANCE_EVENT = '$performance_event'
 
 export type V0Options = {
   intake: Intake
@@ -33,18 +48,20 @@ const QUOTA_LIMITED = ['events']
 /** All paths of v0. */
 export function v0Routes(options: V0Options): Routes {
   const route: Route = { methods: ['POST'], answer: (request) => answerV0(request, options) }
-  return new Map(V0_PATHS.map((path) => [path, route]))
+  return new Map([...V0_PATHS, ENGAGE_PATH].map((path) => [path, route]))
 }
 
 async function answerV0(incoming: CaptureRequest, options: V0Options): Promise<Answer> {
   const { query, share, trail } = incoming
   const body = await readPayload(incoming, options.limits)
-  const scanned = scanBody(body, options.limits.batchEventsMax, options.limits.batchValuesMax)
+  const { batchEventsMax, batchValuesMax } = options.limits
+  const scanned = scanBody(body, batchEventsMax, batchValuesMax, incoming.path === ENGAGE_PATH)
   trail.candidates = scanned.events
   if (scanned.events.length === 0) {
     throw captureError('HR_CAPTURE_NO_EVENTS', 'the request holds no event: its list is empty')
   }
-  const pending = options.intake.admit(requestToken(scanned), trail)
+  const token = requestToken(scanned)
+  const pending = options.intake.admit(token, trail)
   const admission = pending instanceof Promise ? await pending : pending
   const submission = judge(body, scanned, factsOf(incoming, admission.token, scanned, options), incoming)
   const { stored, rejected, refusedByPolicy, quotaLimited } = await options.intake.store(
@@ -53,7 +70,7 @@ async function answerV0(incoming: CaptureRequest, options: V0Options): Promise<A
     share,
   )
 
-  if (stored === 0 && refusedByPolicy === 0 && rejected.length > 0) return nothingStored(rejected)
+  if (stored === 0 && refusedByPolicy === 0 && rejected.some(isFault)) return nothingStored(rejected)
   if (query.get('beacon') === '1') return NO_CONTENT
   if (rejected.length === 0) return OK
   const limited = quotaLimited ? { quota_limited: QUOTA_LIMITED } : {}
@@ -65,7 +82,7 @@ function judge(
   body: Buffer,
   scanned: ScannedBody,
   facts: RequestFacts,
-  { path, trail }: CaptureRequest,
+  { path, share, trail }: CaptureRequest,
 ): Submission {
   const { ip, userAgent, requestId, nowMs } = facts
   const submission: Submission = {
@@ -79,18 +96,52 @@ function judge(
     trail,
   }
   const { events } = scanned
+  const engages = path === ENGAGE_PATH
+  const ownTokens = hasOwnTokens(scanned)
   for (let index = 0; index < events.length; index++) {
     const candidate = events[index]!
-    const judged = validateEvent(body, candidate, index, facts)
-    if (isRejection(judged)) {
-      submission.rejected.push(judged)
-    } else {
-      submission.headers.push(judged)
-      submission.values.push(body.subarray(candidate.start, candidate.end))
-      submission.indexes.push(index)
+    const named = engages && nameEngage(candidate)
+    const judged = ownTokens ? judgeToken(candidate, index, facts.token) : undefined
+    const header = judged ?? judgeEvent(body, candidate, index, facts)
+    if (isRejection(header)) {
+      submission.rejected.push(header)
+      continue
     }
+    const bytes = body.subarray(candidate.start, candidate.end)
+    submission.headers.push(header)
+    submission.values.push(named ? namedEngage(bytes, share) : bytes)
+    submission.indexes.push(index)
+    noteChanges(body, candidate, header, index, submission.notes)
   }
   return submission
+}
+
+function judgeEvent(
+  body: Buffer,
+  candidate: EventCandidate,
+  index: number,
+  facts: RequestFacts,
+): RawHeader | Rejection {
+  if (candidate.event === PERFORMANCE_EVENT) return rejection(index, candidate, 'event', 'performance_event')
+  return validateEvent(body, candidate, index, facts)
+}
+
+/** Says what the event is when it has no name; true when it had none. */
+function nameEngage(candidate: EventCandidate): boolean {
+  if (!candidate.isObject || (candidate.event !== undefined && candidate.event !== null)) return false
+  candidate.event = ENGAGE_EVENT
+  return true
+}
+
+/** The event with its name, as its last member, which is the one that counts. */
+function namedEngage(event: Buffer, share: InFlightShare): Buffer {
+  share.take(event.length + ENGAGE_MEMBER.length - 1)
+  return Buffer.concat([event.subarray(0, -1), ENGAGE_MEMBER])
+}
+
+/** Old versions of posthog-js send events that nobody keeps, which is no fault of theirs. */
+function isFault({ reason }: Rejection): boolean {
+  return reason !== 'performance_event'
 }
 
 function nothingStored(rejected: Rejection[]): Answer {
@@ -127,7 +178,7 @@ function factsOf(
   }
 }
 
-/** The token of a whole request, as sent: that of the batch, else the one that its events agree on. */
+/** The token of a whole request, as sent: that of the batch, else the first that an event names. */
 function requestToken({ token, events }: ScannedBody): string {
   if (token !== undefined && token !== null) {
     if (typeof token === 'string') return token
@@ -136,27 +187,32 @@ function requestToken({ token, events }: ScannedBody): string {
       'the project token (`api_key`) of the batch is not a string',
     )
   }
-  let agreed: string | undefined
-  for (const [index, candidate] of events.entries()) {
-    const own = tokenOfEvent(candidate)
-    if (own === undefined || own === agreed) continue
-    if (agreed !== undefined) {
-      throw captureError(
-        'HR_CAPTURE_TOKENS_DIFFER',
-        `event ${index} names another project token than the events before it; one request is for one project`,
-      )
-    }
-    agreed = own
+  for (let index = 0; index < events.length; index++) {
+    const own = tokenOf(events[index]!)
+    if (own !== undefined) return own
   }
-  if (agreed === undefined) {
-    throw captureError(
-      'HR_CAPTURE_NO_TOKEN',
-      'the request names no project token: put it in `api_key` of the batch or of the event',
-    )
-  }
-  return agreed
+  throw captureError(
+    'HR_CAPTURE_NO_TOKEN',
+    'the request names no project token: put it in `api_key` of the batch or of the event',
+  )
 }
 
-function tokenOfEvent(candidate: EventCandidate): string | undefined {
-  return candidate.isObject ? tokenOf(candidate) : undefined
+/** Whether the events speak for themselves: what a batch names counts for all of it, whatever they were sent with once. */
+function hasOwnTokens({ token, events }: ScannedBody): boolean {
+  return (token === undefined || token === null) && events.length > 1
+}
+
+/** An event without a token belongs to the others; one of another project must not be stored among theirs. */
+function judgeToken(candidate: EventCandidate, index: number, token: string): Rejection | undefined {
+  const own = tokenOf(candidate)
+  if (own === undefined || own.trim() === token) return undefined
+  const field =
+    typeof candidate.apiKey === 'string'
+      ? 'api_key'
+      : typeof candidate.token === 'string'
+        ? 'token'
+        : typeof candidate.dollarToken === 'string'
+          ? '$token'
+          : 'properties.token'
+  return rejection(index, candidate, field, 'other_token')
 }

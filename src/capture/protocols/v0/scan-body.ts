@@ -1,18 +1,14 @@
 /**
  * The v0 body in one pass over its bytes: an array of events, an object with a `batch` of them, or one event. What
  * comes out: the envelope's members, and a candidate per event with the place of its bytes. Throws HR_CAPTURE_NOT_JSON,
- * HR_CAPTURE_WRONG_SHAPE, HR_CAPTURE_TOO_MANY_EVENTS, HR_CAPTURE_TOO_MANY_VALUES. As with JSON.parse, the last of repeated members counts.
+ * HR_CAPTURE_WRONG_SHAPE, HR_CAPTURE_TOO_MANY_EVENTS, HR_CAPTURE_TOO_MANY_VALUES. As with JSON.parse, the last of
+ * repeated members counts.
  * Cost: 1 to 2 µs per event of 1.2 kB, about that of a bare JSON.parse, and no tree.
  */
-import {
-  JsonFields,
-  type JsonPick,
-  JsonScanError,
-  JsonScanner,
-  JsonValuesError,
-} from '../../../event/index.ts'
+import { JsonFields, type JsonPick, JsonScanner } from '../../../event/index.ts'
 import { EventCandidate } from '../../candidate.ts'
 import { captureError } from '../../errors.ts'
+import { fieldNumbers, kindOf, pickMember, scanRefusal, skipMember } from '../../scan-members.ts'
 
 export type ScannedBody = {
   /** From the batch's envelope; undefined for the other two shapes. */
@@ -40,7 +36,7 @@ const ROOT_FIELDS = [
   'historical_migration',
 ] as const
 const rootFields = new JsonFields(ROOT_FIELDS)
-const ROOT = numbersOf(ROOT_FIELDS)
+const ROOT = fieldNumbers(ROOT_FIELDS)
 
 const PROPERTY_FIELDS = [
   'distinct_id',
@@ -50,20 +46,24 @@ const PROPERTY_FIELDS = [
   '$ignore_sent_at',
   '$lib',
   '$lib_version',
+  'capture_internal',
 ] as const
 const propertyFields = new JsonFields(PROPERTY_FIELDS)
-const PROPERTY = numbersOf(PROPERTY_FIELDS)
-
-function numbersOf<const N extends readonly string[]>(names: N): { readonly [K in N[number]]: number } {
-  return Object.fromEntries(names.map((name, number) => [name, number])) as { [K in N[number]]: number }
-}
+const PROPERTY = fieldNumbers(PROPERTY_FIELDS)
 
 const OPEN_BRACE = 0x7b
 const OPEN_BRACKET = 0x5b
-const LETTER_N = 0x6e
 
-/** Scans `bytes`, which hold at most `eventsMax` events and `valuesMax` values. */
-export function scanBody(bytes: Buffer, eventsMax: number, valuesMax?: number): ScannedBody {
+/**
+ * Scans `bytes`, which hold at most `eventsMax` events and `valuesMax` values. A body that is an object without a name
+ * and without a batch is an event all the same when `nameless` ones are taken.
+ */
+export function scanBody(
+  bytes: Buffer,
+  eventsMax: number,
+  valuesMax?: number,
+  nameless = false,
+): ScannedBody {
   const body: ScannedBody = { token: undefined, sentAt: undefined, historical: false, events: [] }
   try {
     const scanner = new JsonScanner(bytes, valuesMax)
@@ -71,7 +71,7 @@ export function scanBody(bytes: Buffer, eventsMax: number, valuesMax?: number): 
     if (first === OPEN_BRACKET) {
       scanEvents(scanner, body.events, eventsMax)
     } else if (first === OPEN_BRACE) {
-      scanRoot(scanner, body, eventsMax)
+      scanRoot(scanner, body, eventsMax, nameless)
     } else {
       scanner.skip()
       scanner.finish()
@@ -79,28 +79,15 @@ export function scanBody(bytes: Buffer, eventsMax: number, valuesMax?: number): 
     }
     scanner.finish()
   } catch (error) {
-    if (error instanceof JsonValuesError) {
-      throw captureError(
-        'HR_CAPTURE_TOO_MANY_VALUES',
-        `the request holds more than ${error.valuesMax} JSON values, which is what is allowed; send it in parts`,
-        error,
-      )
-    }
-    if (!(error instanceof JsonScanError)) throw error
-    throw captureError(
-      'HR_CAPTURE_NOT_JSON',
-      `the body is not JSON: ${error.message}, at byte ${error.at} of ${bytes.length}`,
-      error,
-    )
+    throw scanRefusal(error, bytes.length)
   }
   return body
 }
 
 /** A root object is an event or an envelope, which shows only when `batch` comes, so both are read at once. */
-function scanRoot(scanner: JsonScanner, body: ScannedBody, eventsMax: number): void {
+function scanRoot(scanner: JsonScanner, body: ScannedBody, eventsMax: number, nameless: boolean): void {
   const root = new EventCandidate(scanner.at)
   let hasBatch = false
-  let sentAt: JsonPick | undefined
   let historical = false
   if (scanner.enterObject()) {
     do {
@@ -111,8 +98,7 @@ function scanRoot(scanner: JsonScanner, body: ScannedBody, eventsMax: number): v
         hasBatch = scanner.peek() === OPEN_BRACKET
         if (hasBatch) scanEvents(scanner, body.events, eventsMax)
         else scanner.skip()
-      } else if (field === ROOT.sent_at) sentAt = scanner.pick()
-      else if (field === ROOT.historical_migration) historical = scanner.pick() === true
+      } else if (field === ROOT.historical_migration) historical = scanner.pick() === true
       else scanEventMember(scanner, field, root)
     } while (scanner.nextMember())
   }
@@ -120,9 +106,11 @@ function scanRoot(scanner: JsonScanner, body: ScannedBody, eventsMax: number): v
   root.keys = scanner.keys
   if (hasBatch) {
     body.token = root.apiKey ?? root.token ?? root.dollarToken
-    body.sentAt = sentAt
+    body.sentAt = root.sentAt
     body.historical = historical
-  } else if (root.event === undefined) {
+  } else if (root.event === undefined && !nameless) {
+    // What is not JSON at all has no shape.
+    scanner.finish()
     throw captureError(
       'HR_CAPTURE_WRONG_SHAPE',
       'the body is an object with neither an `event` name nor a `batch` of events',
@@ -165,54 +153,52 @@ function scanEvents(scanner: JsonScanner, events: EventCandidate[], eventsMax: n
 function scanEventMember(scanner: JsonScanner, field: number, into: EventCandidate): void {
   switch (field) {
     case ROOT.event:
-      into.event = pick(scanner, into, 1)
+      into.event = pickMember(scanner, into, 1)
       return
     case ROOT.properties:
       into.clearProperties()
       into.properties = scanner.peek() === OPEN_BRACE ? 'object' : 'other'
       if (into.properties === 'object') scanProperties(scanner, into)
-      else skip(scanner, into, 1)
+      else skipMember(scanner, into, 1)
       return
     case ROOT.distinct_id:
-      into.distinctId = pick(scanner, into, 1)
+      into.distinctId = pickMember(scanner, into, 1)
       return
     case ROOT.$distinct_id:
-      into.dollarDistinctId = pick(scanner, into, 1)
+      into.dollarDistinctId = pickMember(scanner, into, 1)
       return
     case ROOT.uuid:
-      into.uuid = pick(scanner, into, 1)
+      into.uuid = pickMember(scanner, into, 1)
       return
     case ROOT.timestamp:
-      into.timestamp = pick(scanner, into, 1)
+      into.timestamp = pickMember(scanner, into, 1)
       return
     case ROOT.offset:
-      into.offset = pick(scanner, into, 1)
+      into.offset = pickMember(scanner, into, 1)
+      return
+    case ROOT.sent_at:
+      into.sentAt = pickMember(scanner, into, 1)
       return
     case ROOT.token:
-      into.token = pick(scanner, into, 1)
+      into.token = pickMember(scanner, into, 1)
       return
     case ROOT.api_key:
-      into.apiKey = pick(scanner, into, 1)
+      into.apiKey = pickMember(scanner, into, 1)
       return
     case ROOT.$token:
-      into.dollarToken = pick(scanner, into, 1)
+      into.dollarToken = pickMember(scanner, into, 1)
       return
     case ROOT.$set:
       into.set = kindOf(scanner)
-      skip(scanner, into, 1)
+      skipMember(scanner, into, 1)
       return
     case ROOT.$set_once:
       into.setOnce = kindOf(scanner)
-      skip(scanner, into, 1)
+      skipMember(scanner, into, 1)
       return
     default:
-      skip(scanner, into, 1)
+      skipMember(scanner, into, 1)
   }
-}
-
-function kindOf(scanner: JsonScanner): 'object' | 'null' | 'other' {
-  const first = scanner.peek()
-  return first === OPEN_BRACE ? 'object' : first === LETTER_N ? 'null' : 'other'
 }
 
 function scanProperties(scanner: JsonScanner, into: EventCandidate): void {
@@ -222,42 +208,32 @@ function scanProperties(scanner: JsonScanner, into: EventCandidate): void {
     scanner.key()
     switch (scanner.keyIn(propertyFields)) {
       case PROPERTY.distinct_id:
-        into.ownDistinctId = pick(scanner, into, 2)
+        into.ownDistinctId = pickMember(scanner, into, 2)
         break
       case PROPERTY.token:
-        into.ownToken = pick(scanner, into, 2)
+        into.ownToken = pickMember(scanner, into, 2)
         break
       case PROPERTY.$process_person_profile:
-        into.ownProcessPersonProfile = pick(scanner, into, 2)
+        into.ownProcessPersonProfile = pickMember(scanner, into, 2)
         break
       case PROPERTY.$cookieless_mode:
-        into.ownCookielessMode = pick(scanner, into, 2)
+        into.ownCookielessMode = pickMember(scanner, into, 2)
         break
       case PROPERTY.$ignore_sent_at:
-        into.ownIgnoreSentAt = pick(scanner, into, 2)
+        into.ownIgnoreSentAt = pickMember(scanner, into, 2)
         break
       case PROPERTY.$lib:
-        into.ownLib = pick(scanner, into, 2)
+        into.ownLib = pickMember(scanner, into, 2)
         break
       case PROPERTY.$lib_version:
-        into.ownLibVersion = pick(scanner, into, 2)
+        into.ownLibVersion = pickMember(scanner, into, 2)
+        break
+      case PROPERTY.capture_internal:
+        into.ownCaptureInternal = true
+        skipMember(scanner, into, 2)
         break
       default:
-        skip(scanner, into, 2)
+        skipMember(scanner, into, 2)
     }
   } while (scanner.nextMember())
-}
-
-/** Picks a value that stands `level` levels deep in the event, and keeps count of the depth. */
-function pick(scanner: JsonScanner, into: EventCandidate, level: number): JsonPick {
-  scanner.deepest = 0
-  const value = scanner.pick()
-  if (level + scanner.deepest > into.depth) into.depth = level + scanner.deepest
-  return value
-}
-
-function skip(scanner: JsonScanner, into: EventCandidate, level: number): void {
-  scanner.deepest = 0
-  scanner.skip()
-  if (level + scanner.deepest > into.depth) into.depth = level + scanner.deepest
 }

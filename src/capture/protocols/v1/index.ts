@@ -17,7 +17,7 @@ import type { Admission } from '../../door/index.ts'
 import { type Answer, captureError, countRefusal, type Rejection } from '../../errors.ts'
 import type { Intake, Stored, Submission } from '../../intake.ts'
 import type { CaptureRequest, Route, Routes } from '../../request.ts'
-import { noteChanges, noteOn, type RequestFacts, rejection } from '../../validate.ts'
+import { INTERNAL_IP, noteChanges, noteOn, type RequestFacts, rejection } from '../../validate.ts'
 import { judgeEvent } from './judge-event.ts'
 import { requestIdEcho, v1Refusal } from './refusal.ts'
 import { readHeaders, type V1Headers } from './request-headers.ts'
@@ -27,8 +27,6 @@ import type { V1Candidate } from './scan-event.ts'
 import { Splicer } from './splice.ts'
 
 const V1_PATH = '/i/v1/analytics/events'
-/** Stands for the address of events that come from the sender's own servers. */
-const INTERNAL_IP = '127.0.0.1'
 
 export type V1Options = {
   intake: Intake
