@@ -163,6 +163,12 @@ async function settle(
   try {
     stored = await intake.store(admission, submission, share)
     for (const index of personless) results.set(index, PERSONLESS)
+    // A policy of the project takes the person off events as well.
+    for (let i = 0; i < submission.headers.length; i++) {
+      if (submission.headers[i]!.personProcessing === 'forcedOff') {
+        results.set(submission.indexes[i]!, PERSONLESS)
+      }
+    }
   } catch (error) {
     if (submission.rejected.length === 0 || !isRetriable(error)) throw error
     // What is wrong with the others will not change: it is told now, and they are not sent again.
