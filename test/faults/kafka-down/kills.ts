@@ -1,0 +1,118 @@
+/**
+ * Capture killed at its failpoints, again and again, every process for itself, under load and in all weathers of the
+ * network. Each life is to die at one place, that which was met least so far; the others can meet it too, rarely.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import { FAILPOINTS, type Failpoint } from '../../../src/platform/index.ts'
+import { waitFor } from '../../support/wait-for.ts'
+import type { Rig } from './rig.ts'
+
+const POINTS = Object.keys(FAILPOINTS) as Failpoint[]
+/** Of each call at the place where a life is to die; batches are drained rarely, so those places die at once. */
+const LIKELY: Partial<Record<Failpoint, number>> = { drained_before_position: 0.7, spool_appended: 0.3 }
+const LIKELY_ELSE = 0.1
+const UNLIKELY = 0.002
+/** A life that does not meet its place is ended from outside. */
+const LIFE_MS_MAX = 15_000
+const FAIR_MS_MAX = 4_000
+const FOUL_MS_MAX = 3_500
+const SAY_EVERY = 100
+
+export type KillReport = { kills: number; byPlace: Record<string, number>; weathers: Record<string, number> }
+
+/** Ends when there were `count` kills and each place was met `leastPerPlace` times, all captures alive and well. */
+export async function killAtFailpoints(
+  rig: Rig,
+  count: number,
+  leastPerPlace: number,
+  withinMs: number,
+): Promise<KillReport> {
+  const { random, captures, network, options } = rig
+  const before = deaths(rig)
+  let running = true
+  rig.nextLife = () => ({
+    failpoints: planFor(leastMet(rig, random), POINTS),
+    seed: Math.floor(random() * 2 ** 31),
+  })
+  const done = () => {
+    const met = since(before, deaths(rig))
+    return total(met) >= count && POINTS.every((point) => (met[point] ?? 0) >= leastPerPlace)
+  }
+  const weathers: Record<string, number> = {}
+  const weather = (async () => {
+    while (running) {
+      await delay(random() * FAIR_MS_MAX)
+      const foul = (['cutOnce', 'cutOff', 'holdBack'] as const)[Math.floor(random() * 3)]!
+      weathers[foul] = (weathers[foul] ?? 0) + 1
+      network[foul]()
+      await delay(random() * FOUL_MS_MAX)
+      network.heal()
+    }
+  })()
+  const watches = captures.map(async (capture) => {
+    let ended = -1
+    let from = 0
+    while (running) {
+      if (capture.ended !== ended) {
+        ended = capture.ended
+        from = performance.now()
+      } else if (performance.now() > from + LIFE_MS_MAX) await capture.kill()
+      await delay(100)
+    }
+  })
+  try {
+    // The lives that began before had no place to die.
+    for (const capture of captures) await capture.kill()
+    let said = 0
+    const checked = () => {
+      const kills = total(since(before, deaths(rig)))
+      if (Math.floor(kills / SAY_EVERY) > said) {
+        said = Math.floor(kills / SAY_EVERY)
+        options.say(`${kills} kills, ${rig.ledger.acked} events acknowledged`)
+      }
+      const wrong = [...rig.ledger.defects, ...captures.flatMap(({ defects }) => defects)]
+      if (wrong.length > 0) throw new Error(wrong[0])
+      return done()
+    }
+    await waitFor(`${count} kills`, checked, withinMs, () => JSON.stringify(deaths(rig)))
+  } finally {
+    running = false
+    rig.nextLife = () => ({ failpoints: '', seed: 0 })
+    await Promise.all([weather, ...watches])
+    network.heal()
+  }
+  const byPlace = since(before, deaths(rig))
+  for (const capture of captures) await capture.kill()
+  return { kills: total(byPlace), byPlace, weathers }
+}
+
+function planFor(place: Failpoint, points: readonly Failpoint[]): string {
+  return points
+    .map((point) => `${point}:${point === place ? (LIKELY[point] ?? LIKELY_ELSE) : UNLIKELY}`)
+    .join(',')
+}
+
+function leastMet(rig: Rig, random: () => number): Failpoint {
+  const met = deaths(rig)
+  const least = Math.min(...POINTS.map((point) => met[point] ?? 0))
+  // Processes that start together shall not all wait for the same place.
+  const rare = POINTS.filter((point) => (met[point] ?? 0) <= least + 2)
+  return rare[Math.floor(random() * rare.length)]!
+}
+
+function deaths(rig: Rig): Record<string, number> {
+  const all: Record<string, number> = {}
+  for (const capture of rig.captures)
+    for (const [place, count] of capture.deaths) all[place] = (all[place] ?? 0) + count
+  return all
+}
+
+function since(before: Record<string, number>, after: Record<string, number>): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(after).map(([place, count]) => [place, count - (before[place] ?? 0)]),
+  )
+}
+
+function total(counts: Record<string, number>): number {
+  return Object.values(counts).reduce((sum, count) => sum + count, 0)
+}
