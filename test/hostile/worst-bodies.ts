@@ -190,7 +190,7 @@ export function* worstBodies(): Generator<WorstBody> {
 if (import.meta.main) {
   for (const body of worstBodies()) await digest(body)
   for (const body of worstBodies()) {
-    const { ms, result } = await cpuMsOf(body, 5)
+    const { ms, result } = await cpuMsOf(body, 20)
     const size = (body.body.length / 1_048_576).toFixed(2)
     process.stdout.write(`| ${body.name} | ${size} | ${result} | ${ms.toFixed(0)} |\n`)
   }
