@@ -1,49 +1,85 @@
 /**
- * The long form of the crash test: `npm run faults -- --runs 200 [--kafka] [--seed N] [--no-pauses]`. Prints the
- * report as one line of JSON; exit code 1 when an invariant does not hold. Stops by itself.
+ * The long forms of the fault tests; each prints its reports as lines of JSON, ends with exit code 1 when an invariant
+ * does not hold, and stops by itself.
+ *
+ *   npm run faults -- --runs 200 [--kafka] [--seed N] [--no-pauses]    roles killed and paused at random (crash.ts)
+ *   npm run faults -- kafka-down [--runs 1000] [--only name,…] [--captures 4] [--seed N]    see kafka-down/index.ts
  */
 import { parseArgs } from 'node:util'
 import { startCluster } from '../support/cluster.ts'
 import { startProduct } from '../support/product.ts'
 import { crash, seeded, type Victim } from './crash.ts'
+import { KAFKA_DOWN_NAMES, runKafkaDown } from './kafka-down/index.ts'
 
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
-    runs: { type: 'string', default: '200' },
-    seed: { type: 'string', default: String(Date.now() % 1_000_000) },
+    runs: { type: 'string' },
+    seed: { type: 'string', default: process.env.HEADRACE_TEST_SEED ?? String(Date.now() % 1_000_000) },
     kafka: { type: 'boolean', default: false },
     'no-pauses': { type: 'boolean', default: false },
+    only: { type: 'string', default: '' },
+    captures: { type: 'string', default: '4' },
   },
 })
 
 const LOAD = { senders: 4, batchEvents: 20, batchesPerSecond: 5 }
 const PAUSE_EVERY = 20
 const PAUSE_MS = 30_000
+const CRASH_RUNS = 200
+const KILL_RUNS = 1_000
 
-const victim: Victim & { output: string[]; stop(): Promise<unknown> } = values.kafka
-  ? await startCluster({ brokers: 3, partitions: 8, ingest: 2, load: 2 })
-  : await startProduct()
-const roles = values.kafka
-  ? ['capture', 'ingest-1', 'ingest-2', 'load-1', 'load-2', 'warehouse']
-  : ['capture', 'ingest', 'load', 'warehouse', 'postgres']
-try {
-  console.log(
-    `${values.runs} hits on ${values.kafka ? 'Kafka, every role a process' : 'one machine'}, seed ${values.seed}`,
-  )
-  const report = await crash(victim, {
-    runs: Number(values.runs),
-    roles,
-    pauseEvery: values['no-pauses'] ? 0 : PAUSE_EVERY,
-    pauseMs: PAUSE_MS,
-    load: LOAD,
-    random: seeded(Number(values.seed)),
-    say: console.log,
+if (positionals.length === 0) await runCrash()
+else if (positionals.join() === 'kafka-down') await kafkaDown()
+else wrong(`there is no fault test ${positionals.join(' ')}; allowed is kafka-down, or none`)
+
+async function kafkaDown(): Promise<void> {
+  const only = values.only.split(',').filter((name) => name !== '')
+  const unknown = only.find((name) => !KAFKA_DOWN_NAMES.includes(name))
+  if (unknown !== undefined) wrong(`--only has ${unknown}; allowed is ${KAFKA_DOWN_NAMES.join(', ')}`)
+  const runs = Number(values.runs ?? KILL_RUNS)
+  const held = await runKafkaDown({
+    runs,
+    only,
+    captures: Number(values.captures),
+    seed: Number(values.seed),
   })
-  console.log(JSON.stringify(report))
-} catch (error) {
-  console.error(victim.output.slice(-100).join('\n'))
-  console.error((error as Error).message)
-  process.exitCode = 1
-} finally {
-  await victim.stop()
+  // What a broken network left open must not keep us.
+  process.exit(held ? 0 : 1)
+}
+
+function wrong(sentence: string): never {
+  console.error(sentence)
+  process.exit(2)
+}
+
+async function runCrash(): Promise<void> {
+  const runs = Number(values.runs ?? CRASH_RUNS)
+  const victim: Victim & { output: string[]; stop(): Promise<unknown> } = values.kafka
+    ? await startCluster({ brokers: 3, partitions: 8, ingest: 2, load: 2 })
+    : await startProduct()
+  const roles = values.kafka
+    ? ['capture', 'ingest-1', 'ingest-2', 'load-1', 'load-2', 'warehouse']
+    : ['capture', 'ingest', 'load', 'warehouse', 'postgres']
+  try {
+    console.log(
+      `${runs} hits on ${values.kafka ? 'Kafka, every role a process' : 'one machine'}, seed ${values.seed}`,
+    )
+    const report = await crash(victim, {
+      runs,
+      roles,
+      pauseEvery: values['no-pauses'] ? 0 : PAUSE_EVERY,
+      pauseMs: PAUSE_MS,
+      load: LOAD,
+      random: seeded(Number(values.seed)),
+      say: console.log,
+    })
+    console.log(JSON.stringify(report))
+  } catch (error) {
+    console.error(victim.output.slice(-100).join('\n'))
+    console.error((error as Error).message)
+    process.exitCode = 1
+  } finally {
+    await victim.stop()
+  }
 }

@@ -50,7 +50,7 @@ export class Network {
     }
   }
 
-  heal(): void {
+  readonly heal = (): void => {
     for (const proxy of this.proxies) {
       proxy.onRequest = undefined
       proxy.onAnswer = undefined

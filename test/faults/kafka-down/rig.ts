@@ -56,7 +56,8 @@ export class Rig {
     private readonly postgres: UrlPostgres,
     private readonly sql: Sql,
     private readonly log: Log,
-    private readonly folder: string,
+    /** For whatever a scenario keeps; gone at the end. */
+    readonly folder: string,
     readonly captures: CaptureProcess[],
   ) {
     this.random = seeded(options.seed)
@@ -197,6 +198,12 @@ export class Rig {
     }
     const rows = await listSpools(this.sql)
     if (rows.length > 0) throw new Error(`the register still has ${JSON.stringify(rows)}`)
+  }
+
+  /** After a failure: ends the captures and their load at once, so that what a scenario lent them can go. */
+  async release(): Promise<void> {
+    for (const sender of this.senders) void sender.end()
+    if (this.senders.length > 0) await Promise.all(this.captures.map((capture) => capture.abandon()))
   }
 
   told(): string {
