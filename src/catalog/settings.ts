@@ -252,7 +252,7 @@ export const SETTINGS = {
   ),
   captureRatioMax: integer(
     'HEADRACE_CAPTURE_RATIO_MAX',
-    1_000,
+    1_100,
     1,
     1_000_000,
     'to one',
