@@ -81,7 +81,7 @@ describe.skipIf(skipKafka())('I1, I2, I5: two of each on Kafka, one killed, one 
 
 /** posthog-js in Chromium, which sends by fetch and, when it leaves a page, by sendBeacon. */
 async function driveBrowser(drive: Drive): Promise<Report> {
-  const pages = await Pages.open()
+  const pages = await Pages.start()
   const wire = new Wire(drive.host)
   try {
     return await pages.driveJs({ ...drive, host: wire.url }, wire, {

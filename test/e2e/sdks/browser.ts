@@ -6,6 +6,7 @@
 import { join } from 'node:path'
 import { type Browser, chromium, type Page } from 'playwright-core'
 import { tool } from '../../support/tools.ts'
+import { waitFor } from '../../support/wait-for.ts'
 import type { Drive, Report } from './drive.ts'
 import type { SentEvent, Wire } from './wire.ts'
 
@@ -34,10 +35,13 @@ export class Pages {
   private constructor(
     private readonly browser: Browser,
     private readonly server: Bun.Server<undefined>,
+    /** By path, beside the pages that every test has. */
+    private readonly documents: Map<string, string>,
   ) {}
 
-  static async open(): Promise<Pages> {
+  static async start(): Promise<Pages> {
     const scripts = new Map<string, string>()
+    const documents = new Map<string, string>()
     for (const name of ['posthog-js', 'posthog-js-lite']) {
       const built = await Bun.build({ entrypoints: [join(HERE, `${name}.page.ts`)], target: 'browser' })
       scripts.set(`/${name}.js`, await built.outputs[0]!.text())
@@ -50,7 +54,9 @@ export class Pages {
         const script = scripts.get(pathname)
         if (script !== undefined)
           return new Response(script, { headers: { 'content-type': 'text/javascript' } })
-        return new Response(document(pathname, searchParams), { headers: { 'content-type': 'text/html' } })
+        return new Response(documents.get(pathname) ?? document(pathname, searchParams), {
+          headers: { 'content-type': 'text/html' },
+        })
       },
     })
     const browser = await chromium.launch({
@@ -58,7 +64,7 @@ export class Pages {
       headless: true,
       args: ARGUMENTS,
     })
-    return new Pages(browser, server)
+    return new Pages(browser, server, documents)
   }
 
   /** posthog-js from npm, bundled with the page. */
@@ -93,6 +99,27 @@ export class Pages {
     return {
       failures: [...seen.failures, ...own.flatMap(({ failures }) => failures)],
       sent: own.flatMap(({ sent }) => sent),
+    }
+  }
+
+  /** Opens a page of `html` until `count` events passed; what went wrong. */
+  async open(html: string, wire: Wire, count: number): Promise<string> {
+    const context = await this.browser.newContext({
+      userAgent: 'Mozilla/5.0 (X11; Linux x86_64) Chrome/150.0',
+    })
+    try {
+      // Nothing may say that a robot looks at the page, whose events the SDK would not send.
+      await context.addInitScript(
+        "for (const name of ['webdriver', 'userAgentData']) Object.defineProperty(navigator, name, { value: undefined })",
+      )
+      const page = await context.newPage()
+      const failures = listen(page)
+      this.documents.set('/example', html)
+      await page.goto(`${this.server.url.origin}/example`)
+      await waitFor('the events of the page', () => wire.events.length >= count, PASSED_WITHIN_MS)
+      return (await failures()).join('\n')
+    } finally {
+      await context.close()
     }
   }
 

@@ -66,16 +66,20 @@ export class Wire {
     return new Response(bytes, { status, headers: answer.headers })
   }
 
-  /** How often each kind of request was made; sends of events and polls that find nothing new count once at most. */
+  /**
+   * How often each kind of request was made. Sends of events, polls that find nothing new and what a browser asks before
+   * it sends count once at most: their number depends on how fast the machine is.
+   */
   kinds(): Record<string, number> {
     const kinds: Record<string, number> = {}
     for (const { method, path, query, headers, status } of this.requests) {
+      const isFree = method === 'OPTIONS' || status === 304
       const isSend = method === 'POST' && EVENT_PATHS.has(path)
       // Only sendBeacon may not read the answer; `retry_count` is what posthog-js adds when it tries again.
       const beacon = isSend && headers.get('sec-fetch-mode') === 'no-cors' ? ' (beacon)' : ''
       const retry = query.has('retry_count') ? ' (again)' : ''
       const kind = `${method} ${path} ${status}${beacon}${retry}`
-      kinds[kind] = isSend || status === 304 ? 1 : (kinds[kind] ?? 0) + 1
+      kinds[kind] = isSend || isFree ? 1 : (kinds[kind] ?? 0) + 1
     }
     return kinds
   }
