@@ -19,7 +19,7 @@ import { CaptureProcess, type Life } from './capture-process.ts'
 import { Ledger } from './ledger.ts'
 import { Network } from './network.ts'
 import { Proof, RawTopics } from './proof.ts'
-import { SENDER_KINDS, Sender } from './sender.ts'
+import { SENDER_KINDS, Sender, type SenderKind } from './sender.ts'
 
 const TOKEN = 'phc_test'
 const PARTITIONS = 8
@@ -109,11 +109,11 @@ export class Rig {
     }
   }
 
-  /** Clients of every kind for every capture process. */
-  load(): void {
+  /** Clients of all `kinds` for every capture process. */
+  load(kinds: readonly SenderKind[] = SENDER_KINDS): void {
     const round = this.ledger.sent.size
     for (const capture of this.captures)
-      for (const [index, kind] of SENDER_KINDS.entries()) {
+      for (const [index, kind] of kinds.entries()) {
         const name = `${capture.name}-${round}-${index}`
         this.senders.push(new Sender(name, kind, capture, TOKEN, this.options.sendEveryMs, this.ledger))
       }

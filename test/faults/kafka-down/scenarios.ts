@@ -3,13 +3,14 @@
  * proof. As long as the spool has room no request is refused, whatever Kafka does.
  */
 import { spawnSync } from 'node:child_process'
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, statfsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { waitFor } from '../../support/wait-for.ts'
 import type { CaptureProcess } from './capture-process.ts'
 import type { Observed } from './ledger.ts'
 import type { Rig } from './rig.ts'
+import { SENDER_KINDS, type SenderKind } from './sender.ts'
 
 export type Scenario = {
   name: string
@@ -30,6 +31,10 @@ const CUT_MS = 15_000
 /** What a spool of the smallest size and a small disk take within seconds. */
 const SMALL_SPOOL_BYTES = 1_048_576
 const SMALL_DISK = '3m'
+const DISK_FULL_PERCENT = 99
+/** More in one append than what the percentage leaves of the disk, so that the disk says it before the setting does. */
+const LARGE: SenderKind = { events: 200, gzip: false, historical: false }
+const FULL_MS = 3_000
 const FULL_MS_MAX = 120_000
 
 export const SCENARIOS: readonly Scenario[] = [
@@ -127,9 +132,13 @@ async function diskFull(rig: Rig): Promise<Report> {
     }
     await rig.reconfigure((capture) => ({
       HEADRACE_SPOOL_DIR: dirOf(capture),
-      HEADRACE_LOG_DISK_FULL_PERCENT: '99',
+      HEADRACE_LOG_DISK_FULL_PERCENT: String(DISK_FULL_PERCENT),
     }))
-    const report = await fillUp(rig)
+    let saidByDisk = 0
+    const report = await fillUp(rig, (capture) => {
+      if (usedPercent(dirOf(capture)) < DISK_FULL_PERCENT) saidByDisk++
+    })
+    if (saidByDisk === 0) throw new Error('no spool met the end of its disk before the setting stopped it')
     await rig.reconfigure(() => ({}))
     return report
   } finally {
@@ -138,9 +147,9 @@ async function diskFull(rig: Rig): Promise<Report> {
   }
 }
 
-/** Kafka is away until every process has refused something, and a while longer. */
-async function fillUp(rig: Rig): Promise<Report> {
-  rig.load()
+/** Kafka is away until every process has refused something, which is told once of each, and a while longer. */
+async function fillUp(rig: Rig, refused: (capture: CaptureProcess) => void = () => {}): Promise<Report> {
+  rig.load([...SENDER_KINDS, LARGE])
   await rig.more(SOME)
   rig.ledger.take()
   rig.network.cutOff()
@@ -148,14 +157,13 @@ async function fillUp(rig: Rig): Promise<Report> {
     await rig.spooling()
     const isFull = async (capture: CaptureProcess) =>
       ((await capture.metrics())?.['headrace_capture_requests_total{path="/batch",status="503"}'] ?? 0) > 0
-    for (const capture of rig.captures)
-      await waitFor(
-        `full spool of ${capture.name}`,
-        () => isFull(capture),
-        FULL_MS_MAX,
-        () => rig.told(),
-      )
-    await delay(3_000)
+    const fill = async (capture: CaptureProcess) => {
+      const told = () => rig.told()
+      await waitFor(`full spool of ${capture.name}`, () => isFull(capture), FULL_MS_MAX, told)
+      refused(capture)
+    }
+    await Promise.all(rig.captures.map(fill))
+    await delay(FULL_MS)
   } finally {
     rig.network.heal()
   }
@@ -184,6 +192,12 @@ const startBrokers = (rig: Rig) => async () => {
   const gone = [0, 1, 2].filter((broker) => !rig.kafka.running(broker))
   for (const broker of gone) await rig.kafka.start(broker, { wait: false })
   for (const broker of gone) await rig.kafka.start(broker)
+}
+
+/** As the spool counts it. */
+function usedPercent(path: string): number {
+  const { blocks, bavail } = statfsSync(path)
+  return 100 * (1 - bavail / blocks)
 }
 
 function mount(path: string): void {
