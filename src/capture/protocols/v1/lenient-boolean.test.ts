@@ -1,0 +1,24 @@
+import { expect, test } from 'bun:test'
+import { JsonScanner } from '../../../event/index.ts'
+import { lenientBoolean } from './lenient-boolean.ts'
+
+const rows: [boolean | undefined | 'invalid', string[]][] = [
+  [
+    true,
+    ['true', '1', '-1', '0.5', '1e-999', '7e2', '"true"', '"T"', '" Yes "', '"y"', '"ON"', '"1"', '"+2.5"'],
+  ],
+  [false, ['false', '0', '-0', '0.000', '0e5', '"false"', '"F"', '"no"', '"n"', '"Off"', '"0"', '"0.0"']],
+  [undefined, ['null', '""', '" \\t"']],
+  ['invalid', ['"maybe"', '"truee"', '"0x1"', '"1 2"', '"NaN"', '"Infinity"', '[]', '[true]', '{}']],
+]
+test.each(rows.flatMap(([expected, texts]) => texts.map((text) => [text, expected] as const)))(
+  '%s is %p',
+  (text, expected) => {
+    const bytes = Buffer.from(text)
+    expect(lenientBoolean(bytes, new JsonScanner(bytes).pick())).toBe(expected as never)
+  },
+)
+
+test('what is not there is unset', () => {
+  expect(lenientBoolean(Buffer.alloc(0), undefined)).toBeUndefined()
+})
