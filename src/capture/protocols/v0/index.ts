@@ -21,7 +21,7 @@ import {
 } from '../../validate.ts'
 import { type ScannedBody, scanBody } from './scan-body.ts'
 
-const V0_PATHS = ['/batch', '/e', '/i/v0/e', '/capture', '/track'] as const
+const V0_PATHS = ['/batch', '/e', '/i/v0/e', '/capture', '/track', '/i/v0/ai/batch'] as const
 /** Where an event without a name is what it says of a person. */
 const ENGAGE_PATH = '/engage'
 const ENGAGE_EVENT = '$identify'
