@@ -197,7 +197,7 @@ describe('answers', () => {
     const origin = 'https://shop.example'
     const rows: [string, string, number][] = [
       ['POST', '/e/', 400],
-      ['GET', '/e/', 405],
+      ['PUT', '/e/', 405],
       ['POST', '/nowhere', 404],
       ['GET', '/array/phc_test/config', 200],
     ]

@@ -47,7 +47,7 @@ const QUOTA_LIMITED = ['events']
 
 /** All paths of v0. */
 export function v0Routes(options: V0Options): Routes {
-  const route: Route = { methods: ['POST'], answer: (request) => answerV0(request, options) }
+  const route: Route = { methods: ['GET', 'POST'], answer: (request) => answerV0(request, options) }
   return new Map([...V0_PATHS, ENGAGE_PATH].map((path) => [path, route]))
 }
 

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test'
+import { gzipSync } from 'node:zlib'
 import { type StoredEvent, startTestCapture, type TestCapture } from '../../../../test/support/capture.ts'
 import type { NoteReason, Rejection, RejectReason } from '../../errors.ts'
 
@@ -6,6 +7,9 @@ setDefaultTimeout(60_000)
 
 const NOW = Date.parse('2026-11-22T12:00:00Z')
 const UUID = '0193a7c4-5b1e-7c3a-9d2f-1a2b3c4d5e6f'
+const V0_PATHS = ['/batch', '/e', '/i/v0/e', '/capture', '/track', '/engage', '/i/v0/ai/batch'].flatMap(
+  (path) => [path, `${path}/`],
+)
 const EVENT = { event: 'e', distinct_id: 'd' }
 let capture: TestCapture
 
@@ -76,9 +80,37 @@ describe('engage', () => {
   })
 })
 
-test('/track takes events', async () => {
-  const { answer, stored } = await send('/track/', { token: 'phc_test', ...EVENT })
+test.each(V0_PATHS)('%s takes events', async (path) => {
+  const { answer, stored } = await send(path, { token: 'phc_test', ...EVENT })
   expect([answer, stored.length]).toEqual([{ status: 'Ok' }, 1])
+})
+
+describe('GET', () => {
+  const json = JSON.stringify({ token: 'phc_test', ...EVENT })
+  const rows: [string, string][] = [
+    ['base64', Buffer.from(json).toString('base64')],
+    ['URL-safe base64', Buffer.from(json).toString('base64url')],
+    ['JSON', json],
+    ['gzip', gzipSync(json).toString('base64')],
+  ]
+  test.each(rows)('takes a `data` of %s on every path', async (_, data) => {
+    const own = await startTestCapture()
+    for (const path of V0_PATHS) {
+      const response = await fetch(`${own.url}${path}?ip=1&data=${encodeURIComponent(data)}&ver=1.0`)
+      expect([path, response.status, await response.text()]).toEqual([path, 200, '{"status":"Ok"}'])
+    }
+    expect((await own.stored()).length).toBe(V0_PATHS.length)
+    await own.stop()
+  })
+
+  test('a beacon of GET gets 204, one without `data` is refused', async () => {
+    const beacon = await fetch(`${capture.url}/e/?beacon=1&data=${encodeURIComponent(json)}`)
+    expect(beacon.status).toBe(204)
+    for (const query of ['', '?data=', '?beacon=1']) {
+      const response = await fetch(`${capture.url}/e/${query}`)
+      expect([response.status, ((await response.json()) as Answer).code]).toEqual([400, 'HR_CAPTURE_NO_BODY'])
+    }
+  })
 })
 
 describe('tokens', () => {
