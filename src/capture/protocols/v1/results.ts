@@ -18,7 +18,7 @@ export const PERSONLESS: EventResult = { result: 'warning', details: 'person_pro
 export const NOT_PERSISTED: EventResult = { result: 'retry', details: 'not_persisted' }
 
 /** `details` of a drop, where v1 has a word of its own for a reason; else it is the reason. */
-const DETAILS: { readonly [reason in RejectReason]?: string } = {
+export const DETAILS: { readonly [reason in RejectReason]?: string } = {
   missing_event: 'missing_event_name',
   distinct_id_too_long: 'distinct_id_too_large',
   invalid_uuid: 'invalid_event_uuid',
