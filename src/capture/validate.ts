@@ -222,8 +222,7 @@ export function partitionKeyOf(header: RawHeader): PartitionKey {
  */
 export function checkToken(sent: string): string {
   const token = sent.trim()
-  const no = (why: string) =>
-    captureError('HR_CAPTURE_INVALID_TOKEN', `the project token (\`api_key\`) ${why}`)
+  const no = (why: string) => captureError('HR_CAPTURE_INVALID_TOKEN', `the project token ${why}`)
   if (token === '') throw no('is empty')
   for (let i = 0; i < token.length; i++) {
     const unit = token.charCodeAt(i)
