@@ -2,7 +2,13 @@
  * What the scans of all protocols share: names of members as numbers, values that count into an event's depth, and the
  * refusal of what cannot be scanned.
  */
-import { type JsonPick, JsonScanError, type JsonScanner, JsonValuesError } from '../event/index.ts'
+import {
+  type JsonFields,
+  type JsonPick,
+  JsonScanError,
+  type JsonScanner,
+  JsonValuesError,
+} from '../event/index.ts'
 import { captureError } from './errors.ts'
 
 const OPEN_BRACE = 0x7b
@@ -34,6 +40,20 @@ export function skipMember(scanner: JsonScanner, into: { depth: number }, level:
   scanner.deepest = 0
   scanner.skip()
   if (level + scanner.deepest > into.depth) into.depth = level + scanner.deepest
+}
+
+/** The next member of an object `level` levels deep whose key is in `fields`, as `JsonScanner.seek` gives it. */
+export function seekMember(
+  scanner: JsonScanner,
+  fields: JsonFields,
+  behindValue: boolean,
+  into: { depth: number },
+  level: number,
+): number {
+  scanner.deepest = 0
+  const field = scanner.seek(fields, behindValue)
+  if (level + scanner.deepest > into.depth) into.depth = level + scanner.deepest
+  return field
 }
 
 /** HR_CAPTURE_NOT_JSON or HR_CAPTURE_TOO_MANY_VALUES when the scanner of a body of `bodyBytes` threw `error`, else `error`. */

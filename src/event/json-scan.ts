@@ -178,12 +178,69 @@ export class JsonScanner {
     this.at++
   }
 
+  /**
+   * Passes members until one whose key is in `fields`: gives its number, with its value next, or -1 when the object was
+   * closed. `behindValue` says that the last thing passed was a member's value and not the opening brace. The same as
+   * `key`, `keyIn`, `skip` and `nextMember` in a loop, in two thirds of the time: all places stay in registers.
+   */
+  seek(fields: JsonFields, behindValue: boolean): number {
+    const { bytes, view } = this
+    let at = this.at
+    let isBehindValue = behindValue
+    for (;;) {
+      if (isBehindValue) {
+        if (bytes[at] !== COMMA) {
+          at = skipSpace(bytes, at)
+          if (bytes[at] === CLOSE_BRACE) {
+            this.at = at + 1
+            return -1
+          }
+          if (bytes[at] !== COMMA) throw unexpected(bytes, at, '`,` or `}` was expected')
+        }
+        at++
+      }
+      isBehindValue = true
+      if (bytes[at] !== QUOTE) {
+        at = skipSpace(bytes, at)
+        if (bytes[at] !== QUOTE) throw unexpected(bytes, at, 'a key in double quotes was expected')
+      }
+      this.keys++
+      const start = at + 1
+      escapeSeen = false
+      const end = stringEnd(bytes, view, start)
+      const isEscaped = escapeSeen
+      at = end + 1
+      if (bytes[at] !== COLON) {
+        at = skipSpace(bytes, at)
+        if (bytes[at] !== COLON) throw unexpected(bytes, at, '`:` was expected')
+      }
+      at++
+      const field = isEscaped ? this.escapedKeyIn(fields, start, end) : fields.find(bytes, start, end)
+      if (field >= 0) {
+        this.at = at
+        return field
+      }
+      if (bytes[at] === QUOTE) {
+        at = stringEnd(bytes, view, at + 1) + 1
+        if (--this.valuesLeft < 0) throw new JsonValuesError(this.valuesMax)
+      } else {
+        this.at = at
+        this.skip()
+        at = this.at
+      }
+    }
+  }
+
   /** Number of the last key in `fields`, or -1. */
   keyIn(fields: JsonFields): number {
     if (!this.keyEscaped) return fields.find(this.bytes, this.keyStart, this.keyEnd)
-    if (this.keyEnd - this.keyStart > fields.escapedBytesMax) return -1
+    return this.escapedKeyIn(fields, this.keyStart, this.keyEnd)
+  }
+
+  private escapedKeyIn(fields: JsonFields, start: number, end: number): number {
+    if (end - start > fields.escapedBytesMax) return -1
     this.count(ESCAPED_PICK_VALUES)
-    return fields.findText(this.text(this.keyStart, this.keyEnd, true))
+    return fields.findText(this.text(start, end, true))
   }
 
   /** Passes the next value and returns it, or its place. */
@@ -302,7 +359,10 @@ export class JsonScanner {
   /** The string whose bytes between the quotes are `start … end`. */
   private text(start: number, end: number, escaped: boolean): string {
     if (escaped) return JSON.parse(this.bytes.toString('utf8', start - 1, end + 1)) as string
-    return this.bytes.toString('utf8', start, end)
+    const length = end - start
+    return length > 0 && isAtomLength(length)
+      ? atom(this.bytes, start, end)
+      : this.bytes.toString('utf8', start, end)
   }
 
   private grow(): Uint8Array {
@@ -315,6 +375,33 @@ export class JsonScanner {
   private unexpected(expected: string): JsonScanError {
     return unexpected(this.bytes, this.at, expected)
   }
+}
+
+/**
+ * Texts that come again and again (names of events and SDKs, tokens), found by their bytes: a third of the time that
+ * making one takes, and nothing for the collector. Only ASCII is kept, where bytes and UTF-16 units are the same.
+ */
+const ATOMS = 512
+const atoms: string[] = new Array(ATOMS).fill('')
+
+/** Ids and times, which are all different, have 24 to 39 bytes mostly. */
+function isAtomLength(length: number): boolean {
+  return length < 24 || (length > 39 && length <= 64)
+}
+
+function atom(bytes: Buffer, start: number, end: number): string {
+  const length = end - start
+  const slot =
+    (length * 31 + bytes[start]! * 7 + bytes[end - 1]! * 17 + bytes[start + (length >> 1)]! * 5) % ATOMS
+  const known = atoms[slot]!
+  if (known.length === length) {
+    let i = 0
+    while (i < length && known.charCodeAt(i) === bytes[start + i]) i++
+    if (i === length) return known
+  }
+  const text = bytes.toString('utf8', start, end)
+  if (text.length === length) atoms[slot] = text
+  return text
 }
 
 /** `\\uXXXX` */

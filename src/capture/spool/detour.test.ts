@@ -17,6 +17,7 @@ import {
   type TestWriter,
   tempDir,
 } from './detour.fixture.ts'
+import { HOLD_MS } from './limits.ts'
 
 setDefaultTimeout(60_000)
 
@@ -263,6 +264,34 @@ describe('a spool that cannot take more', () => {
     await direct()
     const acknowledged = await write(writer, 2, 20)
     expect(acknowledged).toHaveLength(18)
+    expect(await judge(target.log, acknowledged)).toEqual(CLEAN)
+  })
+
+  test('whose sync takes longer than groups are held for the way back: the way back is found later', async () => {
+    const spoolDisk = new FaultyDisk()
+    const { operations } = spoolDisk
+    const checked = Promise.withResolvers<void>()
+    let isOpen = false
+    const writer = await open({
+      checkLog: () => checked.promise,
+      spoolLog: {
+        operations: {
+          ...operations,
+          fdatasync(fd) {
+            // The log is there while the first group is on its way to the disk.
+            if (isOpen) checked.resolve()
+            return operations.fdatasync(fd)
+          },
+        },
+      },
+    })
+    isOpen = true
+    spoolDisk.slowMs = HOLD_MS + 200
+    const acknowledged = await write(writer, 0, 1)
+    spoolDisk.slowMs = 0
+    await direct()
+    acknowledged.push(...(await write(writer, 1, 20)))
+    expect(acknowledged).toHaveLength(20)
     expect(await judge(target.log, acknowledged)).toEqual(CLEAN)
   })
 

@@ -252,9 +252,8 @@ export class Detour {
 
   /** Holds new groups, drains the rest, and takes the direct way. False when it could not be done in time. */
   private async handOver(): Promise<boolean> {
-    const timer = setTimeout(() => this.gate.open(), HOLD_MS)
     try {
-      await this.gate.shut()
+      await this.gate.shut(HOLD_MS)
       for (;;) {
         if (!this.gate.isShut || this.abandoned > 0 || this.stopping.signal.aborted) break
         if (this.spool.isEmpty) {
@@ -268,7 +267,6 @@ export class Detour {
       this.handOverFrom = performance.now() + HOLD_AGAIN_MS
       return false
     } finally {
-      clearTimeout(timer)
       this.gate.open()
     }
   }

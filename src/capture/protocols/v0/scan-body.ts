@@ -8,7 +8,7 @@
 import { JsonFields, type JsonPick, JsonScanner } from '../../../event/index.ts'
 import { EventCandidate } from '../../candidate.ts'
 import { captureError } from '../../errors.ts'
-import { fieldNumbers, kindOf, pickMember, scanRefusal, skipMember } from '../../scan-members.ts'
+import { fieldNumbers, kindOf, pickMember, scanRefusal, seekMember, skipMember } from '../../scan-members.ts'
 
 export type ScannedBody = {
   /** From the batch's envelope; undefined for the other two shapes. */
@@ -133,12 +133,7 @@ function scanEvents(scanner: JsonScanner, events: EventCandidate[], eventsMax: n
     const candidate = new EventCandidate(scanner.at)
     scanner.keys = 0
     if (isObject) {
-      if (scanner.enterObject()) {
-        do {
-          scanner.key()
-          scanEventMember(scanner, scanner.keyIn(rootFields), candidate)
-        } while (scanner.nextMember())
-      }
+      if (scanner.enterObject()) scanEvent(scanner, candidate)
     } else {
       candidate.isObject = false
       scanner.skip()
@@ -147,6 +142,14 @@ function scanEvents(scanner: JsonScanner, events: EventCandidate[], eventsMax: n
     candidate.keys = scanner.keys
     events.push(candidate)
   } while (scanner.nextElement())
+}
+
+function scanEvent(scanner: JsonScanner, into: EventCandidate): void {
+  let field = seekMember(scanner, rootFields, false, into, 1)
+  while (field >= 0) {
+    scanEventMember(scanner, field, into)
+    field = seekMember(scanner, rootFields, true, into, 1)
+  }
 }
 
 /** The value of a member of an event; `field` is the number of its key. */
@@ -204,36 +207,39 @@ function scanEventMember(scanner: JsonScanner, field: number, into: EventCandida
 function scanProperties(scanner: JsonScanner, into: EventCandidate): void {
   if (into.depth < 2) into.depth = 2
   if (!scanner.enterObject()) return
-  do {
-    scanner.key()
-    switch (scanner.keyIn(propertyFields)) {
-      case PROPERTY.distinct_id:
-        into.ownDistinctId = pickMember(scanner, into, 2)
-        break
-      case PROPERTY.token:
-        into.ownToken = pickMember(scanner, into, 2)
-        break
-      case PROPERTY.$process_person_profile:
-        into.ownProcessPersonProfile = pickMember(scanner, into, 2)
-        break
-      case PROPERTY.$cookieless_mode:
-        into.ownCookielessMode = pickMember(scanner, into, 2)
-        break
-      case PROPERTY.$ignore_sent_at:
-        into.ownIgnoreSentAt = pickMember(scanner, into, 2)
-        break
-      case PROPERTY.$lib:
-        into.ownLib = pickMember(scanner, into, 2)
-        break
-      case PROPERTY.$lib_version:
-        into.ownLibVersion = pickMember(scanner, into, 2)
-        break
-      case PROPERTY.capture_internal:
-        into.ownCaptureInternal = true
-        skipMember(scanner, into, 2)
-        break
-      default:
-        skipMember(scanner, into, 2)
-    }
-  } while (scanner.nextMember())
+  let field = seekMember(scanner, propertyFields, false, into, 2)
+  while (field >= 0) {
+    scanProperty(scanner, field, into)
+    field = seekMember(scanner, propertyFields, true, into, 2)
+  }
+}
+
+/** The value of one of `PROPERTY_FIELDS`. */
+function scanProperty(scanner: JsonScanner, field: number, into: EventCandidate): void {
+  const value = pickMember(scanner, into, 2)
+  switch (field) {
+    case PROPERTY.distinct_id:
+      into.ownDistinctId = value
+      return
+    case PROPERTY.token:
+      into.ownToken = value
+      return
+    case PROPERTY.$process_person_profile:
+      into.ownProcessPersonProfile = value
+      return
+    case PROPERTY.$cookieless_mode:
+      into.ownCookielessMode = value
+      return
+    case PROPERTY.$ignore_sent_at:
+      into.ownIgnoreSentAt = value
+      return
+    case PROPERTY.$lib:
+      into.ownLib = value
+      return
+    case PROPERTY.$lib_version:
+      into.ownLibVersion = value
+      return
+    case PROPERTY.capture_internal:
+      into.ownCaptureInternal = true
+  }
 }
