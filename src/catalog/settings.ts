@@ -300,7 +300,7 @@ export const SETTINGS = {
   ),
   captureBatchEventsMax: integer(
     'HEADRACE_CAPTURE_BATCH_EVENTS_MAX',
-    10_000,
+    7_000,
     1,
     1_000_000,
     'events',

@@ -65,7 +65,10 @@ export class RawConnection {
       if (headEnd < 0) return answers
       const [first = '', ...lines] = this.text.slice(at, headEnd).split('\r\n')
       const headers = new Headers(
-        lines.map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 1).trim()]),
+        lines.map((line): [string, string] => [
+          line.slice(0, line.indexOf(':')),
+          line.slice(line.indexOf(':') + 1).trim(),
+        ]),
       )
       const end = headEnd + 4 + Number(headers.get('content-length') ?? 0)
       if (end > this.text.length) return answers
