@@ -21,6 +21,12 @@ test('texts of any length and script come back as they were, one after another',
   )
 })
 
+test('a byte order mark at the beginning is a character like any other', () => {
+  const writer = new ByteWriter(8)
+  writer.text('\ufeffabc')
+  expect(new ByteReader(writer.take()).text()).toBe('\ufeffabc')
+})
+
 test('lone surrogates become U+FFFD, also behind ASCII', () => {
   const writer = new ByteWriter(8)
   writer.text('abc\ud800d')

@@ -6,7 +6,8 @@
 import { writeUuid } from './uuid.ts'
 
 const textEncoder = new TextEncoder()
-const textDecoder = new TextDecoder()
+/** A text may begin with U+FEFF, which a decoder takes off unless it is told not to: two ids would become one. */
+const textDecoder = new TextDecoder('utf-8', { ignoreBOM: true })
 const EPOCH_SPLIT = 2 ** 32
 
 export class ByteWriter {
