@@ -14,7 +14,6 @@ import { tallies } from '../observe/index.ts'
 import { failpoint } from '../platform/index.ts'
 import type { Admission, Door } from './door/index.ts'
 import type { Rejection } from './errors.ts'
-import type { InFlightShare } from './limits.ts'
 import { type RawWriter, rawRecord } from './produce.ts'
 import type { Trail } from './request.ts'
 import type { Submission } from './submission.ts'
@@ -59,7 +58,7 @@ export class Intake {
   }
 
   /** Resolves when all that is to be stored is durable. Throws what the writer throws; nothing is known stored then. */
-  async store(admission: Admission, submission: Submission, _share: InFlightShare): Promise<Stored> {
+  async store(admission: Admission, submission: Submission): Promise<Stored> {
     failpoint('parsed')
     const ruling = this.door.rule(admission, submission)
     const records: LogRecord[] = []

@@ -71,46 +71,55 @@ export function validateEvent(
   index: number,
   facts: RequestFacts,
 ): RawHeader | Rejection {
-  const no = (field: string, reason: RejectReason, message: string = REJECT_REASONS[reason]): Rejection =>
-    rejection(index, candidate, field, reason, message)
-
-  if (!candidate.isObject) return no('', 'not_an_object')
+  if (!candidate.isObject) return rejection(index, candidate, '', 'not_an_object')
   const size = candidate.end - candidate.start
   if (size > facts.eventBytesMax) {
-    return no('', 'event_too_large', `The event has ${size} bytes; ${facts.eventBytesMax} are allowed.`)
+    return rejection(
+      index,
+      candidate,
+      '',
+      'event_too_large',
+      `The event has ${size} bytes; ${facts.eventBytesMax} are allowed.`,
+    )
   }
   const { eventDepthMax = EVENT_DEPTH_MAX, eventKeysMax = EVENT_KEYS_MAX } = facts
   if (candidate.depth > eventDepthMax) {
-    return no(
+    return rejection(
+      index,
+      candidate,
       '',
       'event_too_deep',
       `The event nests ${candidate.depth} levels deep; ${eventDepthMax} are allowed.`,
     )
   }
   if (candidate.keys > eventKeysMax) {
-    return no(
+    return rejection(
+      index,
+      candidate,
       '',
       'too_many_keys',
       `The event has ${candidate.keys} keys in all its objects; ${eventKeysMax} are allowed.`,
     )
   }
   const { event } = candidate
-  if (event === undefined || event === null || event === '') return no('event', 'missing_event')
-  if (typeof event !== 'string') return no('event', 'invalid_event')
-  if (candidate.properties === 'other') return no('properties', 'invalid_properties')
-  if (candidate.set === 'other') return no('$set', 'invalid_set')
-  if (candidate.setOnce === 'other') return no('$set_once', 'invalid_set')
+  if (event === undefined || event === null || event === '')
+    return rejection(index, candidate, 'event', 'missing_event')
+  if (typeof event !== 'string') return rejection(index, candidate, 'event', 'invalid_event')
+  if (candidate.properties === 'other') return rejection(index, candidate, 'properties', 'invalid_properties')
+  if (candidate.set === 'other') return rejection(index, candidate, '$set', 'invalid_set')
+  if (candidate.setOnce === 'other') return rejection(index, candidate, '$set_once', 'invalid_set')
   if (candidate.ownCookielessMode !== undefined && typeof candidate.ownCookielessMode !== 'boolean') {
-    return no('properties.$cookieless_mode', 'invalid_cookieless_mode')
+    return rejection(index, candidate, 'properties.$cookieless_mode', 'invalid_cookieless_mode')
   }
 
   const distinctId = distinctIdOf(bytes, candidate)
-  if (distinctId === '') return no('distinct_id', 'missing_distinct_id')
+  if (distinctId === '') return rejection(index, candidate, 'distinct_id', 'missing_distinct_id')
 
   const timestamp = candidate.timestamp ?? undefined
-  if (timestamp !== undefined && typeof timestamp !== 'string') return no('timestamp', 'invalid_timestamp')
+  if (timestamp !== undefined && typeof timestamp !== 'string')
+    return rejection(index, candidate, 'timestamp', 'invalid_timestamp')
   const offsetMs = offsetOf(bytes, candidate.offset)
-  if (offsetMs === 'invalid') return no('offset', 'invalid_offset')
+  if (offsetMs === 'invalid') return rejection(index, candidate, 'offset', 'invalid_offset')
   // What speaks for the whole request was written when it was sent; an event of its own may have waited since.
   const sentAtMs = facts.sentAtMs ?? readSentAt(candidate.sentAt, null)
   const { timestampMs, timeRule, clientTimeMs } = correctTime(
@@ -133,7 +142,7 @@ export function validateEvent(
       : uuidV7(timestampMs)
   } else {
     uuid = typeof candidate.uuid === 'string' ? readUuid(candidate.uuid) : undefined
-    if (uuid === undefined) return no('uuid', 'invalid_uuid')
+    if (uuid === undefined) return rejection(index, candidate, 'uuid', 'invalid_uuid')
   }
 
   return {

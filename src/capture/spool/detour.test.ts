@@ -226,19 +226,20 @@ describe('a spool that cannot take more', () => {
     const writer = await open({ spoolLog: { operations: spoolDisk.operations } })
     await direct()
     spoolDisk.usedRatio = 0.99
-    await waitFor('the disk looked at', async () => (await writer.notReady()) === undefined, 5_000)
-    expect(await write(writer, 0, 5)).toHaveLength(5)
     target.disk.holding = true
-    await waitFor(
-      'a refusal',
-      () =>
-        writer.writer.write([event(6)]).then(
-          () => false,
-          (error) => error.code === 'HR_CAPTURE_SPOOL_FULL',
-        ),
-      10_000,
-    )
+    const refused = (n: number) =>
+      writer.writer.write([event(n)]).then(
+        () => false,
+        (error) => error.code === 'HR_CAPTURE_SPOOL_FULL',
+      )
+    await waitFor('a refusal', () => refused(0), 10_000)
     expect(await writer.notReady()).toContain('full')
+    target.disk.release()
+    await direct()
+    expect(await writer.notReady()).toBeUndefined()
+    expect(await write(writer, 1, 6)).toHaveLength(5)
+    target.disk.holding = true
+    await waitFor('another refusal', () => refused(6), 10_000)
     spoolDisk.usedRatio = 0.1
     await waitFor('space', async () => (await write(writer, 7, 8)).length === 1, 10_000)
   })

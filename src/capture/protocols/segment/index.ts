@@ -81,7 +81,7 @@ async function answerSegment(
   kind: Kind,
   { intake, limits, clockTrustMs }: SegmentOptions,
 ): Promise<Answer> {
-  const { request, share, trail } = incoming
+  const { request, trail } = incoming
   const body = await readPayload(incoming, limits)
   if (body.length > BODY_BYTES_MAX) {
     throw captureError(
@@ -101,7 +101,7 @@ async function answerSegment(
 
   const facts = factsOf(incoming, admission.token, scanned, clockTrustMs, limits)
   const submission = judge(body, scanned, kind, facts, incoming, limits.inflatedBytesMax)
-  const result = await intake.store(admission, submission, share)
+  const result = await intake.store(admission, submission)
   const { stored, rejected, refusedByPolicy, quotaLimited } = result
   if (stored === 0 && refusedByPolicy === 0 && rejected.length > 0) return nothingStored(rejected)
   if (rejected.length === 0) return OK

@@ -52,7 +52,7 @@ export function v0Routes(options: V0Options): Routes {
 }
 
 async function answerV0(incoming: CaptureRequest, options: V0Options): Promise<Answer> {
-  const { query, share, trail } = incoming
+  const { query, trail } = incoming
   const body = await readPayload(incoming, options.limits)
   const { batchEventsMax, batchValuesMax } = options.limits
   const scanned = scanBody(body, batchEventsMax, batchValuesMax, incoming.path === ENGAGE_PATH)
@@ -67,7 +67,6 @@ async function answerV0(incoming: CaptureRequest, options: V0Options): Promise<A
   const { stored, rejected, refusedByPolicy, quotaLimited } = await options.intake.store(
     admission,
     submission,
-    share,
   )
 
   if (stored === 0 && refusedByPolicy === 0 && rejected.some(isFault)) return nothingStored(rejected)

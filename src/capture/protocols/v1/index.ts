@@ -73,7 +73,7 @@ async function answerV1(incoming: CaptureRequest, options: V1Options): Promise<A
   trail.candidates = scanned.events
   const facts = factsOf(incoming, sender, admission.token, scanned, options)
   const judged = judge(body, scanned, facts, sender, incoming)
-  const answer = await settle(judged, admission, options.intake, incoming)
+  const answer = await settle(judged, admission, options.intake)
   return { ...answer, headers: { ...answer.headers, ...requestIdEcho(request.headers) } }
 }
 
@@ -156,12 +156,11 @@ async function settle(
   { submission, keys, personless }: Judged,
   admission: Admission,
   intake: Intake,
-  { share }: CaptureRequest,
 ): Promise<Answer> {
   const results = new Map<number, EventResult>()
   let stored: Stored
   try {
-    stored = await intake.store(admission, submission, share)
+    stored = await intake.store(admission, submission)
     for (const index of personless) results.set(index, PERSONLESS)
     // A policy of the project takes the person off events as well.
     for (let i = 0; i < submission.headers.length; i++) {
@@ -174,7 +173,7 @@ async function settle(
     // What is wrong with the others will not change: it is told now, and they are not sent again.
     countRefusal(error)
     const nothing = { headers: [], values: [], indexes: [], notes: [] }
-    stored = await intake.store(admission, { ...submission, ...nothing }, share)
+    stored = await intake.store(admission, { ...submission, ...nothing })
     for (const index of submission.indexes) results.set(index, NOT_PERSISTED)
   }
   const { rejected, quotaLimited } = stored
