@@ -22,6 +22,8 @@ export const FAILPOINTS = {
   before_answer: 0,
   /** Capture: a group is durable in the spool, and nobody was told. */
   spool_appended: 0,
+  /** Capture: a batch of the spool was handed to the log's producer; as `produce_sent`. */
+  drain_sent: 6,
   /** Capture: a batch of the spool is in the log, and the spool's position does not say so. */
   drained_before_position: 0,
 } as const

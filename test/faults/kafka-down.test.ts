@@ -11,7 +11,7 @@ import { SCENARIOS } from './kafka-down/scenarios.ts'
 setDefaultTimeout(300_000)
 
 const SEED = Number(process.env.HEADRACE_TEST_SEED ?? Date.now() % 1_000_000)
-const KILLS = Number(process.env.HEADRACE_TEST_FAULT_RUNS ?? 14)
+const KILLS = Number(process.env.HEADRACE_TEST_FAULT_RUNS ?? 10)
 const KILLS_MS_MAX = 240_000
 
 describe.skipIf(skipKafka())('I1, I3: capture around Kafka', () => {

@@ -59,7 +59,9 @@ export class Drainer {
     const { records, through } = this.batch
     const from = performance.now()
     try {
-      await this.producer.send(records)
+      const sending = this.producer.send(records)
+      failpoint('drain_sent')
+      await sending
       const tookMs = performance.now() - from
       failpoint('drained_before_position')
       await this.spool.advance(through)

@@ -9,7 +9,11 @@ import type { Rig } from './rig.ts'
 
 const POINTS = Object.keys(FAILPOINTS) as Failpoint[]
 /** Of each call at the place where a life is to die; batches are drained rarely, so those places die at once. */
-const LIKELY: Partial<Record<Failpoint, number>> = { drained_before_position: 0.7, spool_appended: 0.3 }
+const LIKELY: Partial<Record<Failpoint, number>> = {
+  drain_sent: 0.7,
+  drained_before_position: 0.7,
+  spool_appended: 0.3,
+}
 const LIKELY_ELSE = 0.1
 const UNLIKELY = 0.002
 /** A life that does not meet its place is ended from outside. */
