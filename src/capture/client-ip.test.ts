@@ -152,6 +152,12 @@ describe('the client', () => {
     expect(new ClientIps(OURS).of('10.0.0.1', headers)).toBe('10.1.1.1')
   })
 
+  // A pattern that looks for the end at each of the spaces is at it for many seconds.
+  test('a long Forwarded is read in one pass', () => {
+    const headers = new Headers({ forwarded: `for=a${' '.repeat(60_000)}b` })
+    expect(new ClientIps(OURS).of('10.0.0.1', headers)).toBe('10.0.0.1')
+  })
+
   test('a remembered proxy is asked again for each request', () => {
     const ips = new ClientIps(OURS)
     for (const client of ['203.0.113.1', '203.0.113.2']) {

@@ -75,11 +75,14 @@ function chainOf(headers: Headers): string[] {
   return realIp === null ? [] : [realIp.trim()]
 }
 
-/** The `for` of one element of a `Forwarded` header (RFC 7239); empty when it has none. */
+/** The `for` of one element of a `Forwarded` header (RFC 7239); empty when it has none. One pass, whoever wrote it. */
 function forParameter(element: string): string {
   for (const pair of splitOutsideQuotes(element, ';')) {
-    const match = /^\s*for\s*=\s*("?)(.*?)\1\s*$/i.exec(pair)
-    if (match) return match[2]!
+    const equals = pair.indexOf('=')
+    if (equals < 0 || pair.slice(0, equals).trim().toLowerCase() !== 'for') continue
+    const value = pair.slice(equals + 1).trim()
+    const isQuoted = value.length > 1 && value.startsWith('"') && value.endsWith('"')
+    return isQuoted ? value.slice(1, -1) : value
   }
   return ''
 }
