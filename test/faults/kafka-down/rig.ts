@@ -82,16 +82,21 @@ export class Rig {
     const sql = openPostgres({ url: postgres.url, name: 'proof', connectionsMax: 1 })
     const captures: CaptureProcess[] = []
     const rig = new Rig(options, kafka, postgres, sql, log, folder, captures)
-    const ports = freePorts(options.captures)
-    for (const [index, port] of ports.entries()) {
-      const capture = new CaptureProcess(`capture-${index + 1}`, folder, port, rig.environment(), () =>
-        rig.nextLife(),
-      )
-      captures.push(capture)
-      // One after the other: the first one migrates.
-      await capture.up()
+    try {
+      const ports = freePorts(options.captures)
+      for (const [index, port] of ports.entries()) {
+        const capture = new CaptureProcess(`capture-${index + 1}`, folder, port, rig.environment(), () =>
+          rig.nextLife(),
+        )
+        captures.push(capture)
+        // One after the other: the first one migrates.
+        await capture.up()
+      }
+      await rig.direct()
+    } catch (error) {
+      await rig.stop()
+      throw error
     }
-    await rig.direct()
     return rig
   }
 

@@ -3,7 +3,8 @@
  * proof. As long as the spool has room no request is refused, whatever Kafka does.
  */
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, statfsSync } from 'node:fs'
+import { mkdirSync, rmdirSync, statfsSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { waitFor } from '../../support/wait-for.ts'
@@ -207,7 +208,7 @@ function mount(path: string): void {
 
 /** A container may have the user but not the right. */
 function cannotMount(): string | undefined {
-  const probe = join('/tmp', `headrace-mount-probe-${process.pid}`)
+  const probe = join(tmpdir(), `headrace-mount-probe-${process.pid}`)
   mkdirSync(probe)
   try {
     mount(probe)
@@ -216,6 +217,6 @@ function cannotMount(): string | undefined {
   } catch (error) {
     return `it needs a root that may mount: ${(error as Error).message.trim()}`
   } finally {
-    spawnSync('rmdir', [probe])
+    rmdirSync(probe)
   }
 }
