@@ -220,14 +220,17 @@ export class JsonScanner {
         this.at = at
         return field
       }
-      if (bytes[at] === QUOTE) {
-        at = stringEnd(bytes, view, at + 1) + 1
-        if (--this.valuesLeft < 0) throw new JsonValuesError(this.valuesMax)
-      } else {
+      const byte = bytes[at]!
+      if (byte === QUOTE) at = stringEnd(bytes, view, at + 1) + 1
+      else if (byte >= ZERO && byte <= NINE) at = numberEnd(bytes, at)
+      else if (byte === LETTER_T || byte === LETTER_F || byte === LETTER_N) at = literalEnd(bytes, at)
+      else {
         this.at = at
         this.skip()
         at = this.at
+        continue
       }
+      if (--this.valuesLeft < 0) throw new JsonValuesError(this.valuesMax)
     }
   }
 
@@ -452,7 +455,11 @@ const NEAR_BYTES = 24
 function stringEnd(bytes: Uint8Array, view: DataView, start: number): number {
   const near = start + NEAR_BYTES
   let at = start
-  while (at < near && PLAIN[bytes[at]!] === 1) at++
+  // Comparing is a third faster here than looking up PLAIN.
+  for (; at < near; at++) {
+    const byte = bytes[at]!
+    if (byte === QUOTE || byte === BACKSLASH || byte < SPACE) break
+  }
   return bytes[at] === QUOTE ? at : farStringEnd(bytes, view, at)
 }
 

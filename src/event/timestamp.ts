@@ -185,8 +185,21 @@ function daysIn(year: number, month: number): number {
   return month === 4 || month === 6 || month === 9 || month === 11 ? 30 : 31
 }
 
-/** Date.UTC takes years 0 to 99 for 1900 to 1999, so those go around by 400 years, which all have the same length. */
+/** The day that was asked for last, as its number and its first moment: an event's neighbours are of the same day. */
+let lastDay = 0
+let lastDayMs = Number.NaN
+
 function utc(year: number, month: number, day: number, restMs: number): number {
-  if (year >= 100) return Date.UTC(year, month - 1, day) + restMs
-  return Date.UTC(year + 400, month - 1, day) - 146_097 * DAY_MS + restMs
+  const asked = (year * 100 + month) * 100 + day
+  if (asked !== lastDay) {
+    lastDayMs = firstMomentOf(year, month, day)
+    lastDay = asked
+  }
+  return lastDayMs + restMs
+}
+
+/** Date.UTC takes years 0 to 99 for 1900 to 1999, so those go around by 400 years, which all have the same length. */
+function firstMomentOf(year: number, month: number, day: number): number {
+  if (year >= 100) return Date.UTC(year, month - 1, day)
+  return Date.UTC(year + 400, month - 1, day) - 146_097 * DAY_MS
 }
