@@ -28,9 +28,15 @@ export type AdopterDeps = {
 
 export class Adopter {
   private readonly stopping = new AbortController()
+  /** The log may be sent to, or a stop is wanted. One for all spools: a promise that pends keeps whatever waits for it. */
+  private readonly released: Promise<void>
   private readonly running: Promise<void>
 
   constructor(private readonly deps: AdopterDeps) {
+    const stopped = new Promise<void>((resolve) => {
+      this.stopping.signal.addEventListener('abort', () => resolve(), { once: true })
+    })
+    this.released = Promise.race([deps.ready, stopped])
     this.running = this.run()
   }
 
@@ -86,8 +92,7 @@ export class Adopter {
   /** Until it is empty or something ends it. */
   private async drain(spool: Spool, drainer: Drainer): Promise<DrainStep> {
     const { signal } = this.stopping
-    const stopped = pause(2 ** 31 - 1, signal)
-    await Promise.race([this.deps.ready, stopped])
+    await this.released
     for (;;) {
       if (signal.aborted) return { kind: 'empty' }
       const step = await drainer.step(signal)
