@@ -121,6 +121,11 @@ describe('an accepted event', () => {
     expect(accept({ ...event, properties: { a: 1 } }).uuid).not.toBe(uuid)
   })
 
+  test('the zero time of a language makes no event another send of the one before', () => {
+    const event = { ...BASE, timestamp: '0001-01-01T00:00:00Z' }
+    expect(accept(event).uuid).not.toBe(accept(event).uuid)
+  })
+
   test('a long distinct_id is cut so that two stay two', () => {
     const ids = ['a', 'b'].map((tail) => accept({ ...BASE, distinct_id: 'x'.repeat(200) + tail }).distinctId)
     expect(ids[0]).not.toBe(ids[1]!)

@@ -136,7 +136,8 @@ export function validateEvent(
   let uuid: string | undefined
   if (candidate.uuid === undefined || candidate.uuid === null || candidate.uuid === '') {
     // Without an id of its own an event is known again by its bytes, if its own time makes them unlike others.
-    const hasOwnTime = timestamp !== undefined && timeRule !== 'unreadable'
+    // Before 1900 it is no time but the zero of a language, which all events of such a client share.
+    const hasOwnTime = timestamp !== undefined && timeRule !== 'unreadable' && timeRule !== 'outOfRange'
     uuid = hasOwnTime
       ? derivedEventUuid(facts.token, bytes.subarray(candidate.start, candidate.end))
       : uuidV7(timestampMs)
