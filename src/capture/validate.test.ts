@@ -206,6 +206,9 @@ describe('tokens', () => {
 test.each([
   ['2026-11-22T12:00:00Z', null, NOW],
   ['soon', String(NOW), NOW],
+  ['1970-01-01T00:00:00Z', String(NOW), 0],
+  ['0001-01-01T00:00:00Z', String(NOW), NOW],
+  ['0001-01-01T00:00:00Z', null, undefined],
   [undefined, String(NOW), NOW],
   [undefined, String(NOW / 1000), undefined],
   [undefined, 'x', undefined],

@@ -318,11 +318,13 @@ export function sdkOfUserAgent(userAgent: string): string {
 /** `sent_at` of a batch (a time as text), else of the query (`_` or `sent_at`, whole ms since 2021 at least). */
 export function readSentAt(ofBatch: JsonPick | undefined, ofQuery: string | null): number | undefined {
   const fromBatch = typeof ofBatch === 'string' ? parseTimestamp(ofBatch) : undefined
-  if (fromBatch !== undefined) return fromBatch
+  if (fromBatch !== undefined && fromBatch >= CLOCK_MS_MIN) return fromBatch
   if (ofQuery === null || !/^\d{13,15}$/.test(ofQuery)) return undefined
   const ms = Number(ofQuery)
   return ms >= SENT_AT_MS_MIN ? ms : undefined
 }
 
+/** No clock is so wrong: it is the zero time of a language, against which all times would be in the future. */
+const CLOCK_MS_MIN = Date.UTC(1900, 0, 1)
 /** Before this a number in the query is not in milliseconds. */
 const SENT_AT_MS_MIN = Date.UTC(2021, 0, 1)
