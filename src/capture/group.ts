@@ -3,7 +3,7 @@
  * all requests of a group wait for one promise.
  */
 import type { HeadraceError } from '../event/index.ts'
-import type { LogRecord } from '../log/index.ts'
+import type { SendRecord } from '../log/index.ts'
 
 /** A group takes no more requests beyond these; a single request may be larger. */
 export const GROUP_BYTES_MAX = 8 << 20
@@ -11,12 +11,12 @@ export const GROUP_RECORDS_MAX = 20_000
 
 /** The records of some requests, which become durable together. */
 export class Group {
-  readonly requests: LogRecord[][] = []
+  readonly requests: SendRecord[][] = []
   readonly done: Promise<void>
   /** When its first request came (performance.now). */
   readonly fromMs = performance.now()
   /** Requests whose own records were refused, while the others of the group were stored. */
-  refused: Map<LogRecord[], HeadraceError> | undefined
+  refused: Map<SendRecord[], HeadraceError> | undefined
   records = 0
   bytes = 0
   private resolve!: () => void
@@ -29,16 +29,16 @@ export class Group {
     })
   }
 
-  add(request: LogRecord[], bytes: number): void {
+  add(request: SendRecord[], bytes: number): void {
     this.requests.push(request)
     this.records += request.length
     this.bytes += bytes
   }
 
   /** All records, in the order in which they came. */
-  all(): LogRecord[] {
+  all(): SendRecord[] {
     if (this.requests.length === 1) return this.requests[0]!
-    const all: LogRecord[] = []
+    const all: SendRecord[] = []
     for (const request of this.requests) for (const record of request) all.push(record)
     return all
   }
@@ -64,7 +64,7 @@ export class GroupQueue {
   }
 
   /** The group that the request is in now; undefined when it does not fit. */
-  add(request: LogRecord[], bytes: number): Group | undefined {
+  add(request: SendRecord[], bytes: number): Group | undefined {
     if (this.bytes > 0 && this.bytes + bytes > this.bytesMax) return undefined
     let group = this.groups.at(-1)
     const fits =

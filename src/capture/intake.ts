@@ -9,7 +9,7 @@
  * Must hold: nothing is told as stored before the writer resolved; every event handed in is either stored or in
  * `rejected`. Costs per request, not per event, as long as the project has no policies.
  */
-import type { LogRecord } from '../log/index.ts'
+import type { SendRecord } from '../log/index.ts'
 import { tallies } from '../observe/index.ts'
 import { failpoint } from '../platform/index.ts'
 import type { Admission, Door } from './door/index.ts'
@@ -61,7 +61,7 @@ export class Intake {
   async store(admission: Admission, submission: Submission): Promise<Stored> {
     failpoint('parsed')
     const ruling = this.door.rule(admission, submission)
-    const records: LogRecord[] = []
+    const records: SendRecord[] = []
     const { headers, values, lanes, rejected, refusedByPolicy, quotaLimited } = ruling.ruled
     for (let i = 0; i < headers.length; i++) {
       records.push(

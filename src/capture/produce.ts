@@ -11,8 +11,15 @@
  * A record that is too large is refused alone. What is fatal is told once and nothing is taken any more.
  * Cost: a push per request, one send per group; no timer at low load, full groups at high load.
  */
-import { encodeRawHeader, HeadraceError, partitionOf, type RawHeader, TOPICS } from '../event/index.ts'
-import { type Log, type LogRecord, logError, type Producer } from '../log/index.ts'
+import {
+  type Bytes,
+  HeadraceError,
+  packRawHeader,
+  partitionOf,
+  type RawHeader,
+  TOPICS,
+} from '../event/index.ts'
+import { type Log, logError, type Producer, type SendRecord } from '../log/index.ts'
 import { histogram, type Logger } from '../observe/index.ts'
 import { failpoint } from '../platform/index.ts'
 import { captureError, errorDocs } from './errors.ts'
@@ -35,14 +42,14 @@ const groupRecords = histogram(
 /** The record of an event: its bytes as they came, and what capture found out. */
 export function rawRecord(
   header: RawHeader,
-  value: Uint8Array,
+  value: Bytes,
   historical: boolean,
   partitions: number,
-): LogRecord {
+): SendRecord {
   return {
     topic: historical ? TOPICS.rawHistorical : TOPICS.raw,
     partition: partitionOf(partitionKeyOf(header), partitions),
-    header: encodeRawHeader(header),
+    header: packRawHeader(header),
     value,
   }
 }
@@ -89,7 +96,7 @@ export class RawWriter {
    * HR_CAPTURE_LOG_UNAVAILABLE, HR_CAPTURE_DISK_FULL, HR_CAPTURE_SPOOL_FULL, HR_CAPTURE_SPOOL_UNAVAILABLE (retriable),
    * or HR_CAPTURE_INTERNAL after telling `onFatal`.
    */
-  async write(records: LogRecord[]): Promise<void> {
+  async write(records: SendRecord[]): Promise<void> {
     if (this.broken) throw this.broken
     const { recordBytesMax } = this.options
     let bytes = 0

@@ -1,5 +1,5 @@
 /** What a protocol hands to the intake: the events of one request, judged. */
-import type { RawHeader } from '../event/index.ts'
+import type { Bytes, RawHeader } from '../event/index.ts'
 import type { Note, Rejection } from './errors.ts'
 import type { Trail } from './request.ts'
 
@@ -17,7 +17,7 @@ export type Submission = {
   sender: Sender
   headers: RawHeader[]
   /** What the log keeps of each. */
-  values: Uint8Array[]
+  values: Bytes[]
   /** Their places in the request. */
   indexes: number[]
   rejected: Rejection[]

@@ -132,8 +132,8 @@ export class ByteWriter {
    * What was written since the last cut, without copying it: the writer goes on behind it, and in new memory when this
    * is full. Not to be mixed with `take`.
    */
-  cut(): Buffer {
-    const written = this.bytes.subarray(this.cutAt, this.length)
+  cut(): ByteRange {
+    const written = new ByteRange(this.bytes, this.cutAt, this.length)
     this.cutAt = this.length
     return written
   }
@@ -211,4 +211,37 @@ export class ByteReader {
   text(): string {
     return textDecoder.decode(this.raw(this.varint()))
   }
+}
+
+/**
+ * A part of a buffer without a view of its own. A view costs 0.1 to 0.3 µs with its share in the collection of garbage,
+ * this a fraction; for records, of which there are many per buffer.
+ */
+export class ByteRange {
+  constructor(
+    readonly bytes: Buffer,
+    readonly start: number,
+    readonly end: number,
+  ) {}
+
+  get length(): number {
+    return this.end - this.start
+  }
+}
+
+export type Bytes = Uint8Array | ByteRange
+
+/** Copies all of `from` to `at`; gives the place behind it. */
+export function copyBytes(from: Bytes, into: Buffer, at: number): number {
+  if (from instanceof ByteRange) {
+    from.bytes.copy(into, at, from.start, from.end)
+    return at + from.end - from.start
+  }
+  into.set(from, at)
+  return at + from.length
+}
+
+/** The same bytes as a view. */
+export function viewOf(bytes: Bytes): Uint8Array {
+  return bytes instanceof ByteRange ? bytes.bytes.subarray(bytes.start, bytes.end) : bytes
 }

@@ -11,7 +11,7 @@
  * [16 log id · u16 partition · i64 offset · u16 sub]                      (replay_of)
  * ```
  */
-import { ByteReader, ByteWriter } from './bytes.ts'
+import { type ByteRange, ByteReader, ByteWriter, viewOf } from './bytes.ts'
 import type { Source } from './source.ts'
 import { uuidBytes, uuidText } from './uuid.ts'
 
@@ -79,11 +79,16 @@ const writer = new ByteWriter(SLAB_BYTES)
 const tailWriter = new ByteWriter(1024)
 const tail = { ip: '', userAgent: '', sdk: '', requestId: '', bytes: new Uint8Array([0, 0, 0, 0]) }
 
+/** The packed `header` as a view. Throws as `packRawHeader`. */
+export function encodeRawHeader(header: RawHeader): Uint8Array {
+  return viewOf(packRawHeader(header))
+}
+
 /**
  * Packs `header`. The bytes share their memory with those of other headers. Throws when its uuid or the replayed log id
  * is not a UUID: capture has checked them. Cost: about 0.35 µs.
  */
-export function encodeRawHeader(header: RawHeader): Buffer {
+export function packRawHeader(header: RawHeader): ByteRange {
   const w = writer
   // One that failed half-way left its bytes behind.
   w.discard()

@@ -21,9 +21,10 @@ import {
   STORED,
   sourceHash,
   TOPICS,
+  viewOf,
   writerPartition,
 } from '../event/index.ts'
-import { type LogRecord, openEmbeddedLog } from '../log/index.ts'
+import { openEmbeddedLog, type SendRecord } from '../log/index.ts'
 import { openWarehouse } from '../warehouse/index.ts'
 import { LoadBench, PARTITIONS, type Servers, startServers } from './load.fixture.ts'
 import { loadMetrics } from './metrics.ts'
@@ -44,8 +45,8 @@ afterEach(() => bench.close())
 const stored = (count: number) => Array.from({ length: count }, () => ({ code: STORED, rows: 1 }))
 
 /** The same record with an event name that claims to be longer than any insert; it stands behind the uuid. */
-function spoiled(record: LogRecord): LogRecord {
-  const value = Buffer.from(record.value)
+function spoiled(record: SendRecord): SendRecord {
+  const value = Buffer.from(viewOf(record.value))
   value.set([255, 255, 255, 255, 127], 16)
   return { ...record, value }
 }

@@ -10,6 +10,12 @@
  * - Nothing resets an offset: reading below `start` or above `end` fails with HR_LOG_OUT_OF_RANGE.
  */
 
+import type { Bytes } from '../event/index.ts'
+
+/** What a producer takes: its parts may lie within larger buffers. */
+export type SendRecord = { topic: string; partition: number; header: Bytes; value: Bytes }
+
+/** A record to send whose parts are views of their own. */
 export type LogRecord = { topic: string; partition: number; header: Uint8Array; value: Uint8Array }
 
 export type StoredRecord = {
@@ -47,7 +53,7 @@ export interface Producer {
    * HR_LOG_DEADLINE (retriable; some of the records may have landed). Sends that arrive while one is in flight
    * are joined into the next.
    */
-  send(records: LogRecord[]): Promise<Position[]>
+  send(records: SendRecord[]): Promise<Position[]>
   close(): Promise<void>
 }
 

@@ -12,7 +12,7 @@ import { scanBody } from '../../src/capture/protocols/v0/scan-body.ts'
 import { isRejection, type RequestFacts, validateEvent } from '../../src/capture/validate.ts'
 import { readSettings } from '../../src/catalog/index.ts'
 import { HeadraceError } from '../../src/event/index.ts'
-import type { LogRecord } from '../../src/log/index.ts'
+import type { SendRecord } from '../../src/log/index.ts'
 
 const PARTITIONS = 8
 const settings = readSettings({}, {})
@@ -29,7 +29,7 @@ export async function digest({ body, sent }: WorstBody): Promise<string> {
   try {
     const json = await readPayload(incomingOf(body, sent), LIMITS)
     const scanned = scanBody(json, settings.captureBatchEventsMax, settings.captureBatchValuesMax)
-    const records: LogRecord[] = []
+    const records: SendRecord[] = []
     for (const [index, candidate] of scanned.events.entries()) {
       const judged = validateEvent(json, candidate, index, FACTS)
       if (isRejection(judged)) continue

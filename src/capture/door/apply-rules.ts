@@ -4,7 +4,7 @@
  * changes the partition of an event, which is a function of its captured bytes; so person processing is only forced off
  * where the event itself left it on, and a dead letter stays in the lane and partition that it has without the rule.
  */
-import type { RawHeader } from '../../event/index.ts'
+import type { Bytes, RawHeader } from '../../event/index.ts'
 import { REJECT_REASONS, type Rejection, type RejectReason } from '../errors.ts'
 import type { Submission } from '../submission.ts'
 import {
@@ -19,7 +19,7 @@ import {
 /** What is left of a submission after the project's policies. */
 export type Ruled = {
   headers: RawHeader[]
-  values: Uint8Array[]
+  values: Bytes[]
   /** Places in the request, by position. */
   indexes: number[]
   /** True for the lane of imports, by position; undefined when no policy moved an event. */

@@ -13,7 +13,7 @@ import {
   type ReportType,
   uuidV7,
 } from '../../event/index.ts'
-import type { LogRecord } from '../../log/index.ts'
+import type { SendRecord } from '../../log/index.ts'
 import { counter } from '../../observe/index.ts'
 import { rawRecord } from '../produce.ts'
 
@@ -54,7 +54,7 @@ export class Tally {
 }
 
 export type ReportsDeps = {
-  writer: { write(records: LogRecord[]): Promise<void> }
+  writer: { write(records: SendRecord[]): Promise<void> }
   partitions: number
   /** Epoch ms. */
   clock: () => number
@@ -151,7 +151,7 @@ export class Reports {
     return due
   }
 
-  private record(token: string, report: CaptureReport, nowMs: number): LogRecord {
+  private record(token: string, report: CaptureReport, nowMs: number): SendRecord {
     const header: RawHeader = {
       token,
       distinctId: '',

@@ -7,6 +7,7 @@ import {
   parseReport,
   partitionOf,
   type RawHeader,
+  viewOf,
 } from '../../event/index.ts'
 import { createLogger } from '../../observe/index.ts'
 import type { Note } from '../errors.ts'
@@ -179,7 +180,7 @@ test('an event that is stored otherwise than it was sent is told, unless a polic
   const reports = new Reports({
     writer: {
       write: async (records) =>
-        void told.push(...records.map(({ value }) => parseReport(Buffer.from(value).toString()))),
+        void told.push(...records.map(({ value }) => parseReport(Buffer.from(viewOf(value)).toString()))),
     },
     partitions: 1,
     clock: () => 1_000,

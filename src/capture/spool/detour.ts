@@ -18,7 +18,7 @@
  */
 import type { Sql } from '../../catalog/index.ts'
 import { HeadraceError } from '../../event/index.ts'
-import type { Log, LogRecord, Producer } from '../../log/index.ts'
+import type { Log, Producer, SendRecord } from '../../log/index.ts'
 import type { Logger } from '../../observe/index.ts'
 import { backoffMs, failpoint, pause, Signal } from '../../platform/index.ts'
 import { endsBy } from '../wait.ts'
@@ -141,7 +141,7 @@ export class Detour {
   }
 
   /** Resolves when all are durable in the spool. Throws as `Spool.append`. */
-  async append(records: readonly LogRecord[]): Promise<void> {
+  async append(records: readonly SendRecord[]): Promise<void> {
     if (this.state === 'draining' && this.spool.backlog > 0)
       await this.stepped.wait(this.stopping.signal, PACE_MS_MAX)
     await this.spool.append(records)

@@ -12,7 +12,7 @@
  * its first copy has the same header, with the same uuid, and is dropped by ingest as a duplicate.
  */
 import { HeadraceError } from '../../event/index.ts'
-import type { LogRecord, Producer } from '../../log/index.ts'
+import type { Producer, SendRecord } from '../../log/index.ts'
 import { backoffMs, failpoint, pause } from '../../platform/index.ts'
 import { DRAIN_BACKOFF, DRAIN_BATCH_BYTES, DRAIN_BATCH_RECORDS } from './limits.ts'
 import { drainedTotal, drainFailures } from './metrics.ts'
@@ -27,7 +27,7 @@ export type DrainStep =
   | { kind: 'damaged'; error: HeadraceError }
   | { kind: 'fatal'; error: unknown }
 
-type Batch = { records: LogRecord[]; through: number }
+type Batch = { records: SendRecord[]; through: number }
 
 /** What no waiting mends: the spool must be left to a human. */
 export function isUnreadable(error: unknown): error is HeadraceError {
@@ -77,7 +77,7 @@ export class Drainer {
   private async read(): Promise<Batch | undefined> {
     const stored = await this.spool.read({ records: DRAIN_BATCH_RECORDS, bytes: DRAIN_BATCH_BYTES })
     if (stored.length === 0) return undefined
-    const records = new Array<LogRecord>(stored.length)
+    const records = new Array<SendRecord>(stored.length)
     for (let i = 0; i < stored.length; i++) records[i] = fromSpool(stored[i]!)
     return { records, through: stored.at(-1)!.offset + 1 }
   }

@@ -6,8 +6,8 @@
  * value   as it is
  * ```
  */
-import { RAW_TOPICS } from '../../event/index.ts'
-import { type LogRecord, logError } from '../../log/index.ts'
+import { copyBytes, RAW_TOPICS } from '../../event/index.ts'
+import { logError, type SendRecord } from '../../log/index.ts'
 
 const VERSION = 1
 const PREFIX_BYTES = 4
@@ -17,8 +17,8 @@ export const SPOOL_TOPIC = 'spool'
 export const SPOOL_PARTITION = 0
 
 /** `records` as the spool keeps them. */
-export function toSpool(records: readonly LogRecord[]): LogRecord[] {
-  const spooled = new Array<LogRecord>(records.length)
+export function toSpool(records: readonly SendRecord[]): SendRecord[] {
+  const spooled = new Array<SendRecord>(records.length)
   for (let i = 0; i < records.length; i++) {
     const record = records[i]!
     const lane = (RAW_TOPICS as readonly string[]).indexOf(record.topic)
@@ -27,14 +27,14 @@ export function toSpool(records: readonly LogRecord[]): LogRecord[] {
     header[0] = VERSION
     header[1] = lane
     header.writeUInt16LE(record.partition, 2)
-    header.set(record.header, PREFIX_BYTES)
+    copyBytes(record.header, header, PREFIX_BYTES)
     spooled[i] = { topic: SPOOL_TOPIC, partition: SPOOL_PARTITION, header, value: record.value }
   }
   return spooled
 }
 
 /** The raw record of a spooled one. Throws HR_LOG_CORRUPT when it is none. */
-export function fromSpool(record: { offset: number; header: Uint8Array; value: Uint8Array }): LogRecord {
+export function fromSpool(record: { offset: number; header: Uint8Array; value: Uint8Array }): SendRecord {
   const { header, value, offset } = record
   const topic = RAW_TOPICS[header[1] ?? 255]
   if (header.length < PREFIX_BYTES || header[0] !== VERSION || topic === undefined)

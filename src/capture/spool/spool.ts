@@ -10,12 +10,12 @@
 import {
   type EmbeddedLogOptions,
   type Log,
-  type LogRecord,
   logError,
   type Member,
   openEmbeddedLog,
   type Producer,
   type Reader,
+  type SendRecord,
   type StoredRecord,
 } from '../../log/index.ts'
 import { Signal } from '../../platform/index.ts'
@@ -158,7 +158,7 @@ export class Spool {
    * Resolves when all are durable, behind those of earlier calls. Throws HR_LOG_DISK_FULL (also above `bytesMax`),
    * HR_LOG_UNAVAILABLE, HR_LOG_SYNC_FAILED.
    */
-  async append(records: readonly LogRecord[]): Promise<void> {
+  async append(records: readonly SendRecord[]): Promise<void> {
     let more = 0
     for (const { header, value } of records) more += header.length + value.length
     if (this.look() + more > this.options.bytesMax)

@@ -12,7 +12,7 @@
  * commit that was cut off and that nobody was told of. Each record has its own checksum, so that a flipped bit
  * costs one record and not its neighbours. Cost: 0.26 µs per 1.2 kB record for the checksum, 0.07 for the copy.
  */
-import { uuidBytes, uuidText } from '../../event/index.ts'
+import { type Bytes, copyBytes, uuidBytes, uuidText } from '../../event/index.ts'
 
 export const SEGMENT_HEADER_BYTES = 64
 export const FRAME_HEADER_BYTES = 40
@@ -26,7 +26,7 @@ const SPLIT = 2 ** 32
 export type SegmentHeader = { logId: string; partition: number; base: number; madeMs: number }
 export type FrameHeader = { base: number; appendedMs: number; records: number; bodyBytes: number }
 /** What a record needs to be stored. */
-export type Content = { header: Uint8Array; value: Uint8Array }
+export type Content = { header: Bytes; value: Bytes }
 
 /** A safe integer as 8 bytes. */
 export function putU64(bytes: Buffer, at: number, value: number): void {
@@ -82,9 +82,7 @@ export function encodeRecord(bytes: Buffer, at: number, record: Content): number
   const { header, value } = record
   bytes.writeUInt32LE(header.length, at + 4)
   bytes.writeUInt32LE(value.length, at + 8)
-  bytes.set(header, at + RECORD_HEADER_BYTES)
-  bytes.set(value, at + RECORD_HEADER_BYTES + header.length)
-  const end = at + RECORD_HEADER_BYTES + header.length + value.length
+  const end = copyBytes(value, bytes, copyBytes(header, bytes, at + RECORD_HEADER_BYTES))
   bytes.writeUInt32LE(crc(bytes, at + 4, end), at)
   return end
 }

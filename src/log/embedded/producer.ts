@@ -6,7 +6,7 @@
  * closes, so that no lock stays behind that nobody writes under; whoever else of this log writes there opens it again.
  */
 import { logError } from '../errors.ts'
-import type { LogRecord, Position, Producer, ProducerOptions } from '../log.ts'
+import type { Position, Producer, ProducerOptions, SendRecord } from '../log.ts'
 import { type Content, RECORD_HEADER_BYTES } from './format.ts'
 import type { GroupCommit } from './group-commit.ts'
 import type { HeadBoard } from './head-board.ts'
@@ -48,7 +48,7 @@ export class EmbeddedProducer implements Producer {
     private readonly options: ProducerOptions,
   ) {}
 
-  async send(records: LogRecord[]): Promise<Position[]> {
+  async send(records: SendRecord[]): Promise<Position[]> {
     if (this.closed || !this.shared.isOpen())
       throw logError('HR_LOG_CLOSED', `producer ${this.options.name} is closed`)
     const { commit, limits } = this.shared
@@ -73,7 +73,7 @@ export class EmbeddedProducer implements Producer {
   }
 
   /** One lot per topic and partition, in order of first appearance. Refuses what could not be stored. */
-  private sort(records: LogRecord[]): Lot[] {
+  private sort(records: SendRecord[]): Lot[] {
     const lots: Lot[] = []
     const byTopic = new Map<string, TopicLots>()
     let topic: TopicLots | undefined
@@ -113,7 +113,7 @@ export class EmbeddedProducer implements Producer {
     return known
   }
 
-  private commitLots(records: LogRecord[], lots: Lot[]): Promise<Position[]> {
+  private commitLots(records: SendRecord[], lots: Lot[]): Promise<Position[]> {
     return new Promise((resolve, reject) => {
       const positions = new Array<Position>(records.length)
       let waiting = lots.length

@@ -14,7 +14,7 @@
 import { initProducerIdV4, type produceV9 } from '@platformatic/kafka'
 import { counter, gauge } from '../../observe/index.ts'
 import { logError } from '../errors.ts'
-import type { LogRecord, Position, Producer, ProducerOptions } from '../log.ts'
+import type { Position, Producer, ProducerOptions, SendRecord } from '../log.ts'
 import { backoffMs, pause } from './backoff.ts'
 import type { Cluster } from './cluster.ts'
 import { CODE, codeName, isHeadraceError, isTransient } from './faults.ts'
@@ -69,7 +69,7 @@ export class KafkaProducer implements Producer {
     private readonly onClose: (producer: KafkaProducer) => void,
   ) {}
 
-  send(records: LogRecord[]): Promise<Position[]> {
+  send(records: SendRecord[]): Promise<Position[]> {
     if (this.closed)
       return Promise.reject(
         logError('HR_LOG_CLOSED', `producer ${this.options.name} was used after it was closed`),
@@ -107,7 +107,7 @@ export class KafkaProducer implements Producer {
     queuedBytes.set({ producer: this.options.name }, this.bytes)
   }
 
-  private known(records: LogRecord[]): boolean {
+  private known(records: SendRecord[]): boolean {
     let last: string | undefined
     for (const record of records) {
       if (record.topic === last) continue
@@ -121,7 +121,7 @@ export class KafkaProducer implements Producer {
    * Too large, or a partition that is not there: refused before anything is sent. A topic whose limits are not known
    * yet passes here; `admit` judges it again when they are.
    */
-  private refusal(records: LogRecord[]) {
+  private refusal(records: SendRecord[]) {
     for (const { topic, partition, header, value } of records) {
       const limit = this.limits.get(topic)
       if (limit === undefined) continue

@@ -10,7 +10,7 @@
  * network holds it back. (The epoch of an idempotent producer without transactions is kept per partition, so one
  * lane's failure leaves the others alone.)
  */
-import type { LogRecord, Position } from '../log.ts'
+import type { Position, SendRecord } from '../log.ts'
 import { BATCH_BYTES_MAX, BATCH_RECORDS_MAX, type Compression } from './options.ts'
 import { encodeBatch, RECORD_FRAME_BYTES } from './record-batch.ts'
 
@@ -27,7 +27,7 @@ export class Send {
   private reject!: (error: Error) => void
 
   constructor(
-    readonly records: LogRecord[],
+    readonly records: SendRecord[],
     readonly deadlineMs: number,
   ) {
     this.positions = new Array(records.length)
@@ -105,7 +105,7 @@ export class Lane {
     if (this.batch) return this.batch
     const limit = Math.min(batchBytesMax, BATCH_BYTES_MAX)
     const entries: Waiting[] = []
-    const payload: LogRecord[] = []
+    const payload: SendRecord[] = []
     let bytes = 0
     let deadlineMs = Number.POSITIVE_INFINITY
     while (this.head < this.waiting.length && entries.length < BATCH_RECORDS_MAX) {

@@ -3,7 +3,7 @@
  * shapes; what goes out: raw records. Valid events are stored though others of the request are not, and the answer
  * names those by index; it is an error only when nothing can be stored. The answer is sent after the log's ack.
  */
-import type { RawHeader } from '../../../event/index.ts'
+import { ByteRange, type RawHeader } from '../../../event/index.ts'
 import { type EventCandidate, tokenOf } from '../../candidate.ts'
 import { type DecodeLimits, readPayload } from '../../decode/index.ts'
 import { type Answer, captureError, errorAnswer, type Rejection, rejectedMembers } from '../../errors.ts'
@@ -106,9 +106,11 @@ function judge(
       submission.rejected.push(header)
       continue
     }
-    const bytes = body.subarray(candidate.start, candidate.end)
+    const { start, end } = candidate
     submission.headers.push(header)
-    submission.values.push(named ? namedEngage(bytes, share) : bytes)
+    submission.values.push(
+      named ? namedEngage(body.subarray(start, end), share) : new ByteRange(body, start, end),
+    )
     submission.indexes.push(index)
     noteChanges(body, candidate, header, index, submission.notes)
   }
