@@ -99,8 +99,7 @@ function planFor(place: Failpoint, points: readonly Failpoint[]): string {
 function leastMet(rig: Rig, random: () => number): Failpoint {
   const met = deaths(rig)
   const least = Math.min(...POINTS.map((point) => met[point] ?? 0))
-  // Processes that start together shall not all wait for the same place.
-  const rare = POINTS.filter((point) => (met[point] ?? 0) <= least + 2)
+  const rare = POINTS.filter((point) => (met[point] ?? 0) === least)
   return rare[Math.floor(random() * rare.length)]!
 }
 
