@@ -138,9 +138,26 @@ export class ByteWriter {
     return written
   }
 
-  /** Forgets what was written since the last cut. */
-  discard(): void {
+  /** Forgets what was written since the last cut; true when that was anything. */
+  discard(): boolean {
+    const some = this.length > this.cutAt
     this.length = this.cutAt
+    return some
+  }
+
+  /** Bytes since the last cut; a place that `since` understands, also when the memory has moved meanwhile. */
+  get uncut(): number {
+    return this.length - this.cutAt
+  }
+
+  /** What was written behind the place `uncut`, where it lies; it stays as it is once it was cut. */
+  since(uncut: number): ByteRange {
+    return new ByteRange(this.bytes, this.cutAt + uncut, this.length)
+  }
+
+  range(value: ByteRange): void {
+    this.reserve(value.length)
+    this.length = copyBytes(value, this.bytes, this.length)
   }
 
   /** A copy of what was written; the writer starts again. */

@@ -75,9 +75,8 @@ const REPORT = 32
 /** Headers are cut off a shared slab of this size: one allocation for some hundred of them. */
 const SLAB_BYTES = 65_536
 const writer = new ByteWriter(SLAB_BYTES)
-/** The packed texts that all events of a request have in common, as they were packed last. */
-const tailWriter = new ByteWriter(1024)
-const tail = { ip: '', userAgent: '', sdk: '', requestId: '', bytes: new Uint8Array([0, 0, 0, 0]) }
+/** The packed texts that the events of a request have in common, where they were packed last. */
+const common = { ip: '', userAgent: '', sdk: '', requestId: '', packed: undefined as ByteRange | undefined }
 
 /** The packed `header` as a view. Throws as `packRawHeader`. */
 export function encodeRawHeader(header: RawHeader): Uint8Array {
@@ -90,8 +89,8 @@ export function encodeRawHeader(header: RawHeader): Uint8Array {
  */
 export function packRawHeader(header: RawHeader): ByteRange {
   const w = writer
-  // One that failed half-way left its bytes behind.
-  w.discard()
+  // One that failed half-way left its bytes behind, which are overwritten now.
+  if (w.discard()) common.packed = undefined
   w.u8(VERSION)
   w.u8(PERSON_PROCESSING.indexOf(header.personProcessing))
   w.u8(TIME_RULES.indexOf(header.timeRule))
@@ -104,20 +103,32 @@ export function packRawHeader(header: RawHeader): ByteRange {
   w.text(header.token)
   w.text(header.distinctId)
   w.text(header.event)
-  w.raw(tailOf(header))
+  packCommon(header)
   if (header.replayOf) writeSource(w, header.replayOf)
   return w.cut()
 }
 
-function tailOf({ ip, userAgent, sdk, requestId }: RawHeader): Uint8Array {
-  if (tail.requestId !== requestId || tail.sdk !== sdk || tail.userAgent !== userAgent || tail.ip !== ip) {
-    tailWriter.text(ip)
-    tailWriter.text(userAgent)
-    tailWriter.text(sdk)
-    tailWriter.text(requestId)
-    Object.assign(tail, { ip, userAgent, sdk, requestId, bytes: tailWriter.take() })
+function packCommon({ ip, userAgent, sdk, requestId }: RawHeader): void {
+  if (
+    common.packed !== undefined &&
+    common.requestId === requestId &&
+    common.sdk === sdk &&
+    common.userAgent === userAgent &&
+    common.ip === ip
+  ) {
+    writer.range(common.packed)
+    return
   }
-  return tail.bytes
+  const from = writer.uncut
+  writer.text(ip)
+  writer.text(userAgent)
+  writer.text(sdk)
+  writer.text(requestId)
+  common.packed = writer.since(from)
+  common.ip = ip
+  common.userAgent = userAgent
+  common.sdk = sdk
+  common.requestId = requestId
 }
 
 function flagsOf(header: RawHeader): number {
