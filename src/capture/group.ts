@@ -63,6 +63,10 @@ export class GroupQueue {
     return this.groups.length
   }
 
+  get oldest(): Group | undefined {
+    return this.groups[0]
+  }
+
   /** The group that the request is in now; undefined when it does not fit. */
   add(request: SendRecord[], bytes: number): Group | undefined {
     if (this.bytes > 0 && this.bytes + bytes > this.bytesMax) return undefined

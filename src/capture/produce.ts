@@ -147,10 +147,11 @@ export class RawWriter {
     await new Promise((resolve) => setImmediate(resolve))
     const gate = this.options.detour?.gate
     while (this.queue.length > 0) {
-      if (gate?.isShut) await gate.pass()
-      gate?.enter()
+      const isIn = !gate || gate.enter() || (await gate.pass(this.leftMs(this.queue.oldest!)))
       const group = this.queue.take()!
       try {
+        // The gate stays shut while a spool is replaced, which a disk that hangs makes long.
+        if (!isIn) throw this.refusal(this.late(group))
         await this.store(group)
         ackSeconds.observe((performance.now() - group.fromMs) / 1000)
         groupRecords.observe(group.records)
@@ -159,7 +160,7 @@ export class RawWriter {
         group.failed(error)
       }
       this.queue.over(group)
-      gate?.leave()
+      if (isIn) gate?.leave()
     }
     this.running = undefined
   }

@@ -12,12 +12,25 @@ export class Gate {
   private readonly changed = new Signal()
   private readonly never = new AbortController().signal
 
-  async pass(): Promise<void> {
-    while (this.isShut) await this.changed.wait(this.never)
+  /** Goes in when it is open. False, and not inside, while it is shut. */
+  enter(): boolean {
+    if (this.isShut) return false
+    this.inside = true
+    return true
   }
 
-  enter(): void {
-    this.inside = true
+  /**
+   * Goes in as soon as it is open: seen open and gone in are one moment, so that whoever shuts it next waits. False when
+   * it was shut for `ms`.
+   */
+  async pass(ms = Number.POSITIVE_INFINITY): Promise<boolean> {
+    const untilMs = performance.now() + ms
+    while (!this.enter()) {
+      const leftMs = untilMs - performance.now()
+      if (leftMs <= 0) return false
+      await this.changed.wait(this.never, leftMs)
+    }
+    return true
   }
 
   leave(): void {
