@@ -87,9 +87,10 @@ export const CAPTURE_ERRORS = {
   },
   HR_CAPTURE_BODY_TIMEOUT: {
     class: 'retriable',
-    status: 408,
+    // Not 408: posthog-js gives up on every 4xx, and with it what a phone sends over a slow line.
+    status: 503,
     meaning:
-      'The body did not come within `HEADRACE_CAPTURE_BODY_MS`, or came too slowly: less than 16 KiB in `HEADRACE_CAPTURE_BODY_STALL_MS`.',
+      'The body did not come within `HEADRACE_CAPTURE_BODY_MS`, or came too slowly: less than 16 KiB in `HEADRACE_CAPTURE_BODY_STALL_MS`. In v1 the status is 408, after which its SDKs send again.',
   },
   HR_CAPTURE_BODY_TOO_LARGE: {
     class: 'rejected',

@@ -11,7 +11,7 @@ setDefaultTimeout(60_000)
 const MIB = 1_048_576
 const ORIGIN = 'https://shop.example'
 const EVENT = '{"api_key":"t","event":"e","distinct_id":"d"}'
-const START = `POST /e/ HTTP/1.1\r\nHost: x\r\nOrigin: ${ORIGIN}\r\n`
+const START = startOf('/e/')
 const CHUNKED = `${START}Transfer-Encoding: chunked\r\n\r\n`
 const NEXT = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'
 
@@ -32,8 +32,12 @@ async function metric(name: string): Promise<number> {
   return Number(line?.slice(name.length + 1) ?? 0)
 }
 
-function announce(bytes: number): string {
-  return `${START}Content-Length: ${bytes}\r\n\r\n`
+function startOf(path: string): string {
+  return `POST ${path} HTTP/1.1\r\nHost: x\r\nOrigin: ${ORIGIN}\r\n`
+}
+
+function announce(bytes: number, path = '/e/'): string {
+  return `${startOf(path)}Content-Length: ${bytes}\r\n\r\n`
 }
 
 /** A chunk of `bytes`. */
@@ -46,7 +50,7 @@ function refusal({ status, headers, body }: RawAnswer): unknown[] {
   return [status, code, headers.get('access-control-allow-origin'), headers.get('connection')]
 }
 
-describe('a body that does not come is answered with 408', () => {
+describe('a body that does not come is answered so that every SDK sends it again', () => {
   const rows: [name: string, first: string, drip: string, everyMs: number][] = [
     ['small, nothing of it', announce(100), '', 0],
     ['small, a byte at a time', announce(100), ' ', 50],
@@ -66,7 +70,17 @@ describe('a body that does not come is answered with 408', () => {
     const dripping = setInterval(() => void (drip && connection.send(drip)), everyMs || 1_000)
     await connection.awaitEnd()
     clearInterval(dripping)
-    expect(connection.answers.map(refusal)).toEqual([[408, 'HR_CAPTURE_BODY_TIMEOUT', ORIGIN, 'close']])
+    expect(connection.answers.map(refusal)).toEqual([[503, 'HR_CAPTURE_BODY_TIMEOUT', ORIGIN, 'close']])
+    expect(connection.answers[0]!.headers.get('retry-after')).toBe('5')
+  })
+
+  test('of Segment', async () => {
+    await start()
+    const connection = await RawConnection.open(capture.url)
+    await connection.send(announce(100, '/v1/batch'))
+    await connection.awaitEnd()
+    expect(connection.answers.map(refusal)).toEqual([[503, 'HR_CAPTURE_BODY_TIMEOUT', ORIGIN, 'close']])
+    expect(connection.answers[0]!.headers.get('retry-after')).toBe('5')
   })
 
   test('and one that is slow within the limits is stored', async () => {

@@ -3,7 +3,7 @@
  * status that an error can have.
  */
 import { CAPTURE_ERRORS, REJECT_REASONS } from '../errors.ts'
-import { errorTag } from '../protocols/v1/refusal.ts'
+import { errorTag, v1Status } from '../protocols/v1/refusal.ts'
 import { dropFor } from '../protocols/v1/results.ts'
 import { list, object, type Response, ref, type Schema, text } from './schema.ts'
 
@@ -18,13 +18,19 @@ const V1_ONLY: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'HR_CAPTURE_UNSUPPORTED_ENCODING',
   'HR_CAPTURE_WRONG_CREATED_AT',
 ])
-const RETRIED: ReadonlySet<number> = new Set([408, 500, 503])
+/** Statuses that come with the time to wait. */
+const RETRIED: ReadonlySet<number> = new Set([503])
+const V1_RETRIED: ReadonlySet<number> = new Set([408, 500, 503])
 
-/** Codes of errors that a request can be refused with, by status. */
-function codesByStatus(): Map<number, ErrorCode[]> {
+/** Codes of errors that a request can be refused with, by status as `statusOf` a protocol. */
+function codesByStatus(
+  statusOf: (code: string, status: number) => number = (_, status) => status,
+): Map<number, ErrorCode[]> {
   const codes = new Map<number, ErrorCode[]>()
   for (const [code, { status }] of Object.entries(CAPTURE_ERRORS) as [ErrorCode, ErrorEntry][]) {
-    if (status !== undefined) codes.set(status, [...(codes.get(status) ?? []), code])
+    if (status === undefined) continue
+    const answered = statusOf(code, status)
+    codes.set(answered, [...(codes.get(answered) ?? []), code])
   }
   return new Map([...codes].sort(([a], [b]) => a - b))
 }
@@ -40,10 +46,15 @@ export function answer(description: string, schema: Schema, contentType = 'appli
 
 export const EMPTY = (description: string): Response => ({ description, headers: { ...CORS } })
 
-function refusals(codes: ErrorCode[], status: number, schema: Schema): Response {
+function refusals(
+  codes: ErrorCode[],
+  status: number,
+  schema: Schema,
+  retried: ReadonlySet<number>,
+): Response {
   const lines = codes.map((code) => `- \`${code}\`: ${CAPTURE_ERRORS[code].meaning}`)
   const response = answer(lines.join('\n'), schema)
-  if (RETRIED.has(status)) response.headers!['Retry-After'] = { $ref: '#/components/headers/RetryAfter' }
+  if (retried.has(status)) response.headers!['Retry-After'] = { $ref: '#/components/headers/RetryAfter' }
   if (status === 405)
     response.headers!.Allow = { description: 'What the path takes.', schema: { type: 'string' } }
   return response
@@ -56,10 +67,7 @@ function ourRefusals(): Record<string, Response> {
     const own = codes.filter((code) => !V1_ONLY.has(code))
     if (own.length === 0) continue
     const schema = { allOf: [ref('Error'), object({ code: { enum: own } })] }
-    const response = refusals(own, status, schema)
-    // A 5xx of v0 is told when to come back only where waiting helps.
-    if (status === 408 || status === 500) delete response.headers!['Retry-After']
-    responses[`Refused${status}`] = response
+    responses[`Refused${status}`] = refusals(own, status, schema, RETRIED)
   }
   return responses
 }
@@ -67,10 +75,11 @@ function ourRefusals(): Record<string, Response> {
 /** The responses of v1, named `V1Refused<status>`. */
 function v1Refusals(): Record<string, Response> {
   const responses: Record<string, Response> = {}
-  for (const [status, codes] of codesByStatus()) {
+  for (const [status, codes] of codesByStatus(v1Status)) {
     if (status === 404) continue
     const tags = [...new Set(codes.map((code) => errorTag(code, status)))]
-    const response = refusals(codes, status, { allOf: [ref('V1Error'), object({ error: { enum: tags } })] })
+    const schema = { allOf: [ref('V1Error'), object({ error: { enum: tags } })] }
+    const response = refusals(codes, status, schema, V1_RETRIED)
     response.headers!['PostHog-Request-Id'] = { $ref: '#/components/headers/RequestId' }
     responses[`V1Refused${status}`] = response
   }

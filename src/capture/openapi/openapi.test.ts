@@ -272,6 +272,17 @@ describe('nothing is left out', () => {
     }
   })
 
+  test('a body that came too slowly: to be sent again, by the status that its SDKs send again after', () => {
+    const responses = document.components.responses as Record<string, Answer>
+    const named = Object.entries(responses).filter(([, one]) =>
+      one.description.includes('`HR_CAPTURE_BODY_TIMEOUT`'),
+    )
+    expect(named.map(([name, { headers }]) => [name, headers!['Retry-After'] !== undefined])).toEqual([
+      ['Refused503', true],
+      ['V1Refused408', true],
+    ])
+  })
+
   test('every reason', () => {
     const { reason } = (
       document.components.schemas!.Rejection as { properties: { reason: { enum: string[] } } }

@@ -29,6 +29,8 @@ const TAGS_BY_STATUS: Readonly<Record<number, string>> = {
   503: 'service_unavailable',
 }
 const INTERNAL = 'internal_error'
+/** Where v1 has a status of its own for an error: its SDKs send again after 408, which others take as final. */
+const OWN_STATUS: Readonly<Record<string, number>> = { HR_CAPTURE_BODY_TIMEOUT: 408 }
 /** Statuses after which SDKs send the same request again. */
 const RETRIED: ReadonlySet<number> = new Set([408, 500, 503])
 const RETRY_AFTER_S = '5'
@@ -37,7 +39,7 @@ const ECHOED = /^[\x21-\x7e]{1,64}$/
 const TAKEN = { accept: 'application/json', 'accept-encoding': 'gzip, deflate, br, zstd' }
 
 export function v1Refusal(error: HeadraceError, { request }: CaptureRequest): Answer {
-  const status = countRefusal(error)
+  const status = v1Status(error.code, countRefusal(error))
   const body = {
     error: errorTag(error.code, status),
     error_description: error.message,
@@ -48,7 +50,12 @@ export function v1Refusal(error: HeadraceError, { request }: CaptureRequest): An
   return { status, body: JSON.stringify(body), headers }
 }
 
-/** The tag of an error, by which SDKs decide what to do. */
+/** The status that v1 answers an error with; `status` is that of the other protocols. */
+export function v1Status(code: string, status: number): number {
+  return OWN_STATUS[code] ?? status
+}
+
+/** The tag of an error that v1 answers with `status`, by which SDKs decide what to do. */
 export function errorTag(code: string, status: number): string {
   return TAGS[code] ?? TAGS_BY_STATUS[status] ?? INTERNAL
 }

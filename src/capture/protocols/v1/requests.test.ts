@@ -5,7 +5,7 @@ import { gzipSync } from 'node:zlib'
 import { EVERY_TOKEN, startTestCapture, type TestCapture } from '../../../../test/support/capture.ts'
 import { waitFor } from '../../../../test/support/wait-for.ts'
 import { CAPTURE_ERRORS } from '../../errors.ts'
-import { errorTag } from './refusal.ts'
+import { errorTag, v1Status } from './refusal.ts'
 import { readHeaders } from './request-headers.ts'
 import { envelope, event, HEADERS, NOW, PATH, REQUEST_ID, send, uuid, type V1Error } from './v1.fixture.ts'
 
@@ -177,7 +177,7 @@ const KNOWN_TAGS: Readonly<Record<number, readonly string[]>> = {
 }
 const answered = Object.entries(CAPTURE_ERRORS).flatMap(([code, spec]) =>
   // What is not found has no route, and so no form of v1.
-  'status' in spec && spec.status !== 404 ? [[code, spec.status] as const] : [],
+  'status' in spec && spec.status !== 404 ? [[code, v1Status(code, spec.status)] as const] : [],
 )
 test.each(answered)('%s has a tag of its status %d', (code, status) => {
   expect(KNOWN_TAGS[status]).toContain(errorTag(code, status))
