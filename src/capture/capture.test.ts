@@ -157,6 +157,16 @@ describe('the stored record', () => {
     expect(new Set(uuids((value) => !value.includes('timestamp'))).size).toBe(2)
   })
 
+  test('events without a uuid that are alike in one request are all stored', async () => {
+    const timed = { event: 'e', distinct_id: 'd', timestamp: '2026-11-22T11:00:00Z' }
+    const stored = await newlyStored(async () => {
+      for (let send = 0; send < 2; send++)
+        await capture.post('/batch/', { api_key: 'phc_test', batch: [timed, timed, timed] })
+    })
+    expect(stored.length).toBe(6)
+    expect(new Set(stored.map(({ header }) => header.uuid)).size).toBe(3)
+  })
+
   test('sent_at of the query is read when the body has none', async () => {
     const stored = await newlyStored(() =>
       capture.post(`/e/?_=${NOW - 60_000}`, { ...EVENT, api_key: 'phc_test' }),

@@ -121,6 +121,31 @@ describe('an accepted event', () => {
     expect(accept({ ...event, properties: { a: 1 } }).uuid).not.toBe(uuid)
   })
 
+  test('events of the same bytes in one request are as many events, and the same ones in a retry of it', () => {
+    const event = { ...BASE, timestamp: '2026-11-22T11:59:00Z' }
+    const bytes = Buffer.from(JSON.stringify([event, event, { ...event, event: 'f' }, event]))
+    const send = (token = 't') => {
+      const facts = { ...FACTS, token }
+      const { events } = scanBody(bytes, 4)
+      return events.map((candidate, index) => {
+        const judged = validateEvent(bytes, candidate, index, facts)
+        return isRejection(judged) ? judged.message : judged.uuid
+      })
+    }
+    const uuids = send()
+    expect(uuids[0]).toBe(accept(event).uuid)
+    expect(uuids[2]).toBe(accept({ ...event, event: 'f' }).uuid)
+    expect(send()).toEqual(uuids)
+    expect(new Set([...uuids, ...send('u')]).size).toBe(8)
+  })
+
+  test('nothing is counted while events have uuids', () => {
+    const facts = { ...FACTS }
+    const bytes = Buffer.from(JSON.stringify([{ ...BASE, uuid: UUID, timestamp: '2026-11-22T11:59:00Z' }]))
+    validateEvent(bytes, scanBody(bytes, 1).events[0]!, 0, facts)
+    expect(facts).toEqual(FACTS)
+  })
+
   test('the zero time of a language makes no event another send of the one before', () => {
     const event = { ...BASE, timestamp: '0001-01-01T00:00:00Z' }
     expect(accept(event).uuid).not.toBe(accept(event).uuid)

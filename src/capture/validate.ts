@@ -1,6 +1,7 @@
 /**
  * Judges one event: what comes in is a candidate and what is known about its request, what goes out is a raw header
- * (the event is stored) or a rejection (it is not, and its neighbours are). Pure but for minted ids.
+ * (the event is stored) or a rejection (it is not, and its neighbours are). Pure but for minted ids
+ * and the count of derived ones.
  */
 import { secretKeyKind } from '../catalog/index.ts'
 import {
@@ -51,6 +52,8 @@ export type RequestFacts = {
   /** EVENT_DEPTH_MAX and EVENT_KEYS_MAX where they are not set. */
   eventDepthMax?: number
   eventKeysMax?: number
+  /** How often each derived uuid came in the request so far; made when the first event without a uuid comes. */
+  derived?: Map<string, number>
 }
 
 /** Stands for the address of events that come from the sender's own servers. */
@@ -139,7 +142,7 @@ export function validateEvent(
     // Before 1900 it is no time but the zero of a language, which all events of such a client share.
     const hasOwnTime = timestamp !== undefined && timeRule !== 'unreadable' && timeRule !== 'outOfRange'
     uuid = hasOwnTime
-      ? derivedEventUuid(facts.token, bytes.subarray(candidate.start, candidate.end))
+      ? derivedUuid(facts, bytes.subarray(candidate.start, candidate.end))
       : uuidV7(timestampMs)
   } else {
     uuid = typeof candidate.uuid === 'string' ? readUuid(candidate.uuid) : undefined
@@ -286,6 +289,18 @@ function offsetOf(bytes: Buffer, value: JsonPick | undefined): number | undefine
   if (!(value instanceof JsonSlice) || value.kind !== 'number') return 'invalid'
   const offsetMs = Number(bytes.toString('latin1', value.start, value.end))
   return Number.isInteger(offsetMs) ? offsetMs : 'invalid'
+}
+
+/**
+ * By token and bytes, and for one that has the bytes of an event before it also by how many: a client that sends both
+ * in one request means two, and a retry of the request counts them in the same order.
+ */
+function derivedUuid(facts: RequestFacts, event: Uint8Array): string {
+  const uuid = derivedEventUuid(facts.token, event)
+  facts.derived ??= new Map()
+  const before = facts.derived.get(uuid) ?? 0
+  facts.derived.set(uuid, before + 1)
+  return before === 0 ? uuid : derivedEventUuid(facts.token, Buffer.from(`${uuid}:${before}`))
 }
 
 /** Canonical, bare, braced or as a URN. */

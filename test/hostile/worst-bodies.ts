@@ -30,8 +30,9 @@ export async function digest({ body, sent }: WorstBody): Promise<string> {
     const json = await readPayload(incomingOf(body, sent), LIMITS)
     const scanned = scanBody(json, settings.captureBatchEventsMax, settings.captureBatchValuesMax)
     const records: SendRecord[] = []
+    const facts = { ...FACTS }
     for (const [index, candidate] of scanned.events.entries()) {
-      const judged = validateEvent(json, candidate, index, FACTS)
+      const judged = validateEvent(json, candidate, index, facts)
       if (isRejection(judged)) continue
       const value = json.subarray(candidate.start, candidate.end)
       records.push(rawRecord(judged, value, scanned.historical, PARTITIONS))

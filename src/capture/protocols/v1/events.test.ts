@@ -292,6 +292,14 @@ describe('uuids', () => {
     expect(stored.length).toBe(2)
   })
 
+  test('none has repeated it: events that are alike and have none are each stored, under a uuid of their own', async () => {
+    const alike = event(1, { uuid: undefined })
+    const { answer, stored } = await send(capture, envelope([alike, alike]))
+    expect(answer.rejected).toBeUndefined()
+    expect(Object.entries(answer.results)).toEqual(stored.map(({ header }) => [header.uuid, OK]))
+    expect(new Set(stored.map(({ header }) => header.uuid)).size).toBe(2)
+  })
+
   test('a hostile one is a key like any other', async () => {
     for (const name of ['__proto__', 'constructor', '7', '"\\\u0000\n', 'x'.repeat(10_000)]) {
       const { answer } = await send(capture, envelope([event(1, { uuid: name }), event(2)]))
