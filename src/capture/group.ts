@@ -17,6 +17,8 @@ export class Group {
   readonly fromMs = performance.now()
   /** Requests whose own records were refused, while the others of the group were stored. */
   refused: Map<SendRecord[], HeadraceError> | undefined
+  /** The log has had its time: what of it was not sent yet must not be any more. */
+  isGivenUp = false
   records = 0
   bytes = 0
   private resolve!: () => void
@@ -35,11 +37,15 @@ export class Group {
     this.bytes += bytes
   }
 
-  /** All records, in the order in which they came. */
+  /** All records, in the order in which they came, but those of requests that were refused. */
   all(): SendRecord[] {
-    if (this.requests.length === 1) return this.requests[0]!
+    const { refused } = this
+    if (!refused && this.requests.length === 1) return this.requests[0]!
     const all: SendRecord[] = []
-    for (const request of this.requests) for (const record of request) all.push(record)
+    for (const request of this.requests) {
+      if (refused?.has(request)) continue
+      for (const record of request) all.push(record)
+    }
     return all
   }
 

@@ -1,9 +1,10 @@
 /** The writer over a real detour, whose gate and disks are moved by hand. */
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { join } from 'node:path'
+import { waitFor } from '../../test/support/wait-for.ts'
 import { createLogger } from '../observe/index.ts'
 import { RawWriter, type WriterOptions } from './produce.ts'
-import { event, FaultyDisk, openTarget, type Target, tempDir } from './spool/detour.fixture.ts'
+import { event, FaultyDisk, firstCopies, openTarget, type Target, tempDir } from './spool/detour.fixture.ts'
 import { Detour } from './spool/index.ts'
 
 setDefaultTimeout(60_000)
@@ -14,12 +15,15 @@ let target: Target
 let spoolDisk: FaultyDisk
 let detour: Detour
 let fatal: unknown[]
+/** Until it resolves everything goes to the spool. */
+let checked: ReturnType<typeof Promise.withResolvers<void>>
 
 beforeEach(async () => {
   dir = tempDir()
   fatal = []
   target = await openTarget(join(dir.path, 'log'))
   spoolDisk = new FaultyDisk()
+  checked = Promise.withResolvers()
   detour = await Detour.open({
     dir: join(dir.path, 'spool'),
     spool: {
@@ -29,8 +33,7 @@ beforeEach(async () => {
       log: { operations: spoolDisk.operations },
     },
     log: target.log,
-    // Never checked, so that everything goes to the spool.
-    checkLog: () => new Promise(() => {}),
+    checkLog: () => checked.promise,
     quickMs: 100,
     sql: undefined,
     logger,
@@ -39,6 +42,7 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   spoolDisk.release()
+  target.disk.release()
   await detour.close(performance.now())
   await target.close()
   dir.remove()
@@ -73,6 +77,55 @@ describe('a gate that stays shut', () => {
     detour.gate.open()
     await later
     expect(detour.backlog).toBe(1)
+    expect(fatal).toEqual([])
+  })
+})
+
+describe('a log that takes smaller records than it did', () => {
+  const tooLarge = () => ({ ...event(2), value: Buffer.alloc((1 << 20) + 1) })
+  const REFUSED = { status: 'rejected', reason: { code: 'HR_CAPTURE_EVENT_TOO_LARGE' } }
+  const STORED = { status: 'fulfilled' }
+
+  /** A writer that believes the old limit, on the direct way, over a log that hangs. */
+  async function openOverHungLog(logMs = 200): Promise<RawWriter> {
+    checked.resolve()
+    await waitFor('the direct way', () => detour.state === 'direct', 20_000)
+    const writer = openWriter({ answerMs: 20_000, logMs, recordBytesMax: 2 << 20 })
+    // So that its partitions are open.
+    await writer.write([event(10), event(11), event(12)])
+    target.disk.holding = true
+    return writer
+  }
+
+  test('what was refused before the log was given up is refused, and not in the spool', async () => {
+    const writer = await openOverHungLog()
+    const requests = [writer.write([tooLarge()]), writer.write([event(1)]), writer.write([event(3)])]
+    expect(await Promise.allSettled(requests)).toMatchObject([REFUSED, STORED, STORED])
+    expect(detour.backlog).toBe(2)
+    expect(fatal).toEqual([])
+  })
+
+  test('after the log was given up nothing more is sent to it, and nothing that the spool has is refused', async () => {
+    const logMs = 3_000
+    const writer = await openOverHungLog(logMs)
+    spoolDisk.holding = true
+    const from = performance.now()
+    const requests = [[event(1)], [event(4)], [tooLarge()], [event(3)]].map((records) =>
+      writer.write(records),
+    )
+    // The first one lands when half of the group's time is over, so that the send of the second one outlasts it.
+    await waitFor('half of the time', () => performance.now() - from > logMs / 2, logMs)
+    target.disk.release()
+    target.disk.holding = true
+    await waitFor('the group on its way into the spool', () => spoolDisk.waiting > 0, 10_000)
+    target.disk.release()
+    const landed = async () => (await firstCopies(target.log)).flat()
+    await waitFor('the second one', async () => (await landed()).includes('a:4'), 10_000)
+    // Goes the same way, behind whatever is sent to the log.
+    await target.log.producer({ name: 'test', deadlineMs: 10_000 }).send([event(6)])
+    expect(await landed()).not.toContain('a:3')
+    spoolDisk.release()
+    expect(await Promise.allSettled(requests)).toMatchObject([STORED, STORED, STORED, STORED])
     expect(fatal).toEqual([])
   })
 })

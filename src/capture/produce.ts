@@ -173,8 +173,10 @@ export class RawWriter {
     if (detour.state === 'direct' && (await this.tryDirect(group, detour))) return
     const leftMs = this.leftMs(group)
     if (leftMs <= 0) throw this.late(group)
+    const records = group.all()
+    if (records.length === 0) return
     try {
-      await within(detour.append(group.all()), leftMs, () => this.late(group))
+      await within(detour.append(records), leftMs, () => this.late(group))
     } catch (error) {
       throw this.refusal(error)
     }
@@ -186,6 +188,7 @@ export class RawWriter {
     try {
       await within(this.sendDirect(group), leftMs, () => this.late(group))
     } catch (error) {
+      group.isGivenUp = true
       throw this.refusal(error)
     }
   }
@@ -205,6 +208,7 @@ export class RawWriter {
       failpoint('acked')
       return true
     } catch (error) {
+      group.isGivenUp = true
       if (!(error instanceof HeadraceError) || error.class !== 'retriable') throw this.refusal(error)
       detour.begin(error, sending)
       return false
@@ -220,13 +224,19 @@ export class RawWriter {
     }
   }
 
-  /** The topic takes less than it did at the start: only the requests that are too large must suffer. */
+  /**
+   * The topic takes less than it did at the start: only the requests that are too large must suffer. Ends when the group
+   * is given up: the spool has it then, but for the requests refused so far, and what were sent or refused later would
+   * be in the log in front of what came before it, or refused and stored.
+   */
   private async sendSingly(group: Group): Promise<void> {
     for (const request of group.requests) {
+      if (group.isGivenUp) return
       try {
         await this.producer.send(request)
       } catch (error) {
         if (!isTooLarge(error)) throw error
+        if (group.isGivenUp) return
         group.refused ??= new Map()
         group.refused.set(request, tooLarge('an event is larger than the log takes', error))
       }
