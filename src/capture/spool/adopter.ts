@@ -2,14 +2,14 @@
  * Drains spools that nobody holds: of a capture process that died and was not started again, or that was one of more.
  * Looks for one every few seconds, drains it, removes it, and looks again; one at a time. They are only drained, never
  * written, and their events are older than those of the process's own spool but of another process: no order is due
- * between the two.
+ * between the two. One that fails is left alone for a while, so that it does not keep those behind it waiting.
  */
 import type { Log } from '../../log/index.ts'
 import type { Logger } from '../../observe/index.ts'
 import { pause } from '../../platform/index.ts'
 import { Drainer, type DrainStep, isUnreadable } from './drainer.ts'
-import { countDamaged, SpoolFolder } from './folder.ts'
-import { ADOPT_EVERY_MS, DRAIN_SEND_MS } from './limits.ts'
+import { countDamaged, listIds, SpoolFolder } from './folder.ts'
+import { ADOPT_EVERY_MS, DRAIN_SEND_MS, LEAVE_ALONE_MS } from './limits.ts'
 import { damagedGauge } from './metrics.ts'
 import type { Reporter } from './reporter.ts'
 import { Spool, type SpoolOptions } from './spool.ts'
@@ -31,6 +31,8 @@ export class Adopter {
   /** The log may be sent to, or a stop is wanted. One for all spools: a promise that pends keeps whatever waits for it. */
   private readonly released: Promise<void>
   private readonly running: Promise<void>
+  /** Ids of those that failed → when they may be tried again (performance.now). */
+  private readonly leftAlone = new Map<string, number>()
 
   constructor(private readonly deps: AdopterDeps) {
     const stopped = new Promise<void>((resolve) => {
@@ -47,24 +49,44 @@ export class Adopter {
   }
 
   private async run(): Promise<void> {
-    const { dir, logger, everyMs = ADOPT_EVERY_MS } = this.deps
+    const { dir, everyMs = ADOPT_EVERY_MS } = this.deps
     const { signal } = this.stopping
     while (!signal.aborted) {
       let adopted = false
       try {
         damagedGauge.set(countDamaged(dir))
-        const folder = SpoolFolder.claimOldest(dir)
-        adopted = folder !== undefined
-        if (folder) await this.adopt(folder)
+        adopted = await this.adoptOldest()
       } catch (error) {
-        logger.error(
-          { err: error, docs: 'docs/runbooks/spool.md' },
-          'a spool that nobody holds was left alone',
-        )
-        adopted = false
+        this.warn(error)
       }
       if (!adopted) await pause(everyMs, signal)
     }
+  }
+
+  /** False when there was none that could be adopted. Throws when the folders cannot be listed. */
+  private async adoptOldest(): Promise<boolean> {
+    const { dir } = this.deps
+    const nowMs = performance.now()
+    for (const [id, untilMs] of this.leftAlone) if (untilMs <= nowMs) this.leftAlone.delete(id)
+    for (const id of listIds(dir)) {
+      if (this.leftAlone.has(id)) continue
+      try {
+        const folder = SpoolFolder.claim(dir, id)
+        if (!folder) continue
+        await this.adopt(folder)
+        return true
+      } catch (error) {
+        this.leftAlone.set(id, performance.now() + LEAVE_ALONE_MS)
+        this.warn(error, id)
+      }
+      if (this.stopping.signal.aborted) break
+    }
+    return false
+  }
+
+  private warn(error: unknown, spool?: string): void {
+    const docs = 'docs/runbooks/spool.md#left-alone'
+    this.deps.logger.error({ err: error, spool, docs }, 'a spool that nobody holds was left alone')
   }
 
   private async adopt(folder: SpoolFolder): Promise<void> {

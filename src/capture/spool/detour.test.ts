@@ -1,5 +1,14 @@
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test'
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { waitFor } from '../../../test/support/wait-for.ts'
 import { logError } from '../../log/index.ts'
@@ -342,6 +351,24 @@ describe('spools of earlier processes', () => {
     expect(await judge(target.log, acknowledged)).toEqual(CLEAN)
     expect(await heir.close(performance.now() + 5_000)).toEqual({ unanswered: 0, spooled: 0 })
     expect(spoolFolders()).toEqual([])
+  })
+
+  test('one that cannot be opened does not keep those behind it waiting', async () => {
+    const heir = await open()
+    const other = await open({ adoptEveryMs: 60_000 })
+    const sick = join(dir.path, 'spool', '00000000-0000-7000-8000-000000000000')
+    target.disk.holding = true
+    const acknowledged = await write(other, 0, 20)
+    mkdirSync(sick)
+    // A file where a folder must be: every open fails, as on a disk that gives errors.
+    writeFileSync(join(sick, 'log'), '')
+    writeFileSync(join(sick, 'spool.json'), '{}')
+    expect(await other.close(performance.now())).toEqual({ unanswered: 0, spooled: 20 })
+    target.disk.release()
+    await waitFor('the heir and the sick one alone', () => spoolFolders().length === 2, 20_000)
+    expect(await judge(target.log, acknowledged)).toEqual(CLEAN)
+    expect(existsSync(join(sick, 'damaged.json'))).toBe(false)
+    expect(heir.fatal).toEqual([])
   })
 
   test('what a crash left of a folder without events is cleared away', async () => {

@@ -58,18 +58,20 @@ export class SpoolFolder {
   /** The oldest one that nobody holds; undefined when there is none. Clears away what is left of removed ones. */
   static claimOldest(dir: string): SpoolFolder | undefined {
     for (const id of listIds(dir)) {
-      const path = join(dir, id)
-      const lock = tryLock(join(path, LOCK))
-      if (!lock) continue
-      if (!existsSync(join(path, MARKER))) {
-        rmSync(path, { recursive: true, force: true })
-        lock.release()
-      } else if (existsSync(join(path, DAMAGED))) {
-        lock.release()
-      } else {
-        return new SpoolFolder(id, path, true, lock)
-      }
+      const folder = SpoolFolder.claim(dir, id)
+      if (folder) return folder
     }
+    return undefined
+  }
+
+  /** The one with this id; undefined when somebody holds it, or nobody may. Clears away what is left of a removed one. */
+  static claim(dir: string, id: string): SpoolFolder | undefined {
+    const path = join(dir, id)
+    const lock = tryLock(join(path, LOCK))
+    if (!lock) return undefined
+    if (!existsSync(join(path, MARKER))) rmSync(path, { recursive: true, force: true })
+    else if (!existsSync(join(path, DAMAGED))) return new SpoolFolder(id, path, true, lock)
+    lock.release()
     return undefined
   }
 
@@ -105,7 +107,8 @@ export function countDamaged(dir: string): number {
   return count
 }
 
-function listIds(dir: string): string[] {
+/** The ids of all folders, oldest first. */
+export function listIds(dir: string): string[] {
   try {
     return readdirSync(dir)
       .filter((name) => ID.test(name))

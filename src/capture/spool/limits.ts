@@ -41,6 +41,8 @@ export const TRUST_AFTER_MS = 60_000
 
 /** Spools that nobody holds are looked for this often. */
 export const ADOPT_EVERY_MS = 5_000
+/** One that could not be opened or drained is left alone for so long: those behind it come first. */
+export const LEAVE_ALONE_MS = 5 * 60_000
 /** What the register says of a spool is at most so old while Postgres answers. */
 export const REPORT_EVERY_MS = 5_000
 /** While a spool holds anything its metrics are set this often. */
