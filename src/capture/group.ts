@@ -21,6 +21,9 @@ export class Group {
   isGivenUp = false
   records = 0
   bytes = 0
+  /** Appends and sends of its records that have not ended, also those that nobody waits for any more. */
+  private uses = 0
+  private freed: (() => void) | undefined
   private resolve!: () => void
   private reject!: (error: unknown) => void
 
@@ -47,6 +50,22 @@ export class Group {
       for (const record of request) all.push(record)
     }
     return all
+  }
+
+  /** Its records stay in memory until `work` has ended, however long anybody waits for it. Gives `work`. */
+  usedBy<T>(work: Promise<T>): Promise<T> {
+    this.uses++
+    const ended = () => {
+      if (--this.uses === 0) this.freed?.()
+    }
+    work.then(ended, ended)
+    return work
+  }
+
+  /** Calls `freed` when nothing uses its records: at once, or when the last use has ended. Nothing new uses them. */
+  whenFree(freed: () => void): void {
+    if (this.uses === 0) freed()
+    else this.freed = freed
   }
 
   stored(): void {
@@ -88,12 +107,14 @@ export class GroupQueue {
     return group
   }
 
-  /** The oldest one, which takes no more requests; its bytes count until `over`. */
+  /** The oldest one, which takes no more requests; its bytes count until it is `over` and free. */
   take(): Group | undefined {
     return this.groups.shift()
   }
 
   over(group: Group): void {
-    this.bytes -= group.bytes
+    group.whenFree(() => {
+      this.bytes -= group.bytes
+    })
   }
 }

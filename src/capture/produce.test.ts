@@ -81,6 +81,22 @@ describe('a gate that stays shut', () => {
   })
 })
 
+describe('a disk that hangs', () => {
+  test('what was given up counts as long as it is in memory, and not any longer', async () => {
+    const writer = openWriter({ answerMs: 300, queueBytesMax: 1_000_000 })
+    const large = (n: number) => writer.write([{ ...event(n), value: Buffer.alloc(600_000) }])
+    spoolDisk.holding = true
+    await expect(large(1)).rejects.toMatchObject({ code: 'HR_CAPTURE_SPOOL_UNAVAILABLE' })
+    await expect(large(2)).rejects.toMatchObject({ code: 'HR_CAPTURE_BUSY' })
+    spoolDisk.release()
+    await waitFor('the end of the append', () => detour.backlog === 1, 10_000)
+    await large(3)
+    await large(4)
+    expect(detour.backlog).toBe(3)
+    expect(fatal).toEqual([])
+  })
+})
+
 describe('a log that takes smaller records than it did', () => {
   const tooLarge = () => ({ ...event(2), value: Buffer.alloc((1 << 20) + 1) })
   const REFUSED = { status: 'rejected', reason: { code: 'HR_CAPTURE_EVENT_TOO_LARGE' } }

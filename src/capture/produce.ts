@@ -69,7 +69,7 @@ export type WriterOptions = {
   logMs: number
   /** Header and value of one record. */
   recordBytesMax: number
-  /** Records that wait or are on their way. */
+  /** Records that wait or are on their way, also on one that was given up. */
   queueBytesMax: number
   logger: Logger
   /** Hears once of an error after which this process must stop. */
@@ -176,7 +176,7 @@ export class RawWriter {
     const records = group.all()
     if (records.length === 0) return
     try {
-      await within(detour.append(records), leftMs, () => this.late(group))
+      await within(group.usedBy(detour.append(records)), leftMs, () => this.late(group))
     } catch (error) {
       throw this.refusal(error)
     }
@@ -186,7 +186,7 @@ export class RawWriter {
     const leftMs = this.leftMs(group)
     if (leftMs <= 0) throw this.late(group)
     try {
-      await within(this.sendDirect(group), leftMs, () => this.late(group))
+      await within(group.usedBy(this.sendDirect(group)), leftMs, () => this.late(group))
     } catch (error) {
       group.isGivenUp = true
       throw this.refusal(error)
@@ -200,7 +200,7 @@ export class RawWriter {
     let sending: Promise<void> | undefined
     try {
       if (leftMs <= 0) throw logError('HR_LOG_DEADLINE', 'the log is so slow that no time is left for a send')
-      sending = this.sendDirect(group)
+      sending = group.usedBy(this.sendDirect(group))
       failpoint('produce_sent')
       await within(sending, leftMs, () =>
         logError('HR_LOG_DEADLINE', `no acknowledgement within ${Math.round(leftMs)} ms`),
