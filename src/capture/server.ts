@@ -39,7 +39,7 @@ export type ServerOptions = {
   trustedProxies: string
   clock: () => number
   logger: Logger
-  /** Hears of every request that is answered with a thrown error, or of which events are refused. Never throws. */
+  /** Hears of every request that is answered with a thrown error, or of which events are refused. */
   refused(request: CaptureRequest, status: number, error: HeadraceError | undefined): void
 }
 
@@ -140,13 +140,14 @@ export class CaptureServer {
     let answer: Answer
     try {
       answer = await this.route(incoming, method, route).answer(incoming)
-      if (incoming.trail.rejected.length > 0) this.options.refused(incoming, answer.status, undefined)
+      if (incoming.trail.rejected.length > 0) this.report(incoming, answer.status, undefined)
     } catch (error) {
       answer = this.refuse(incoming, route, error)
+    } finally {
+      incoming.share.close()
+      this.inFlight--
     }
     failpoint('before_answer')
-    incoming.share.close()
-    this.inFlight--
     this.traffic.count(label, answer.status)
     this.traffic.took(performance.now() - from)
     return this.respond(incoming.request.headers, answer, incoming.closes)
@@ -171,8 +172,17 @@ export class CaptureServer {
     const known = asCaptureError(error)
     if (known.class === 'fatal') this.logDefect(error)
     const answer = put(known, incoming, route)
-    this.options.refused(incoming, answer.status, known)
+    this.report(incoming, answer.status, known)
     return answer
+  }
+
+  /** What is decided is answered, whatever becomes of the report. */
+  private report(incoming: Incoming, status: number, error: HeadraceError | undefined): void {
+    try {
+      this.options.refused(incoming, status, error)
+    } catch (fault) {
+      this.logDefect(fault)
+    }
   }
 
   private internalError(error: unknown): Answer {
