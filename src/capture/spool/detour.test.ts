@@ -89,6 +89,18 @@ const spoolFolders = () => {
   }
 }
 
+/** Spoils the record with this header in the one segment of a spool, whose path it gives. */
+function damage(folder: string, header: string): string {
+  const [segment] = [...new Bun.Glob(`${folder}/log/topics/spool/0/*.seg`).scanSync(join(dir.path, 'spool'))]
+  const path = join(dir.path, 'spool', segment!)
+  const at = readFileSync(path).indexOf(header)
+  expect(at).toBeGreaterThan(0)
+  const fd = openSync(path, 'r+')
+  writeSync(fd, Buffer.from('?'), 0, 1, at)
+  closeSync(fd)
+  return path
+}
+
 describe('the detour', () => {
   test('with the log at hand nothing goes to the spool', async () => {
     const writer = await open()
@@ -387,16 +399,8 @@ describe('spools of earlier processes', () => {
     const [folder] = spoolFolders()
     // After the group that was taken directly has failed, each request is an append of its own.
     for (let n = 20; n < 40; n++) before.push(...(await write(writer, n, n + 1)))
-    const [segment] = [
-      ...new Bun.Glob(`${folder}/log/topics/spool/0/*.seg`).scanSync(join(dir.path, 'spool')),
-    ]
-    const path = join(dir.path, 'spool', segment!)
+    const path = damage(folder!, 'a:30')
     const bytes = readFileSync(path)
-    const at = bytes.indexOf('a:30')
-    expect(at).toBeGreaterThan(0)
-    const fd = openSync(path, 'r+')
-    writeSync(fd, Buffer.from('?'), 0, 1, at)
-    closeSync(fd)
     target.disk.release()
     await waitFor(
       'a note of the damage',
@@ -416,6 +420,22 @@ describe('spools of earlier processes', () => {
     expect(readFileSync(path).length).toBe(bytes.length)
     await next.close(performance.now() + 5_000)
     expect(spoolFolders()).toContain(folder!)
+  })
+
+  test('one that is replaced while the process stops: the new one is closed and removed, too', async () => {
+    const writer = await open({ adoptEveryMs: 60_000 })
+    await direct()
+    target.disk.holding = true
+    await write(writer, 0, 20)
+    const [folder] = spoolFolders()
+    for (let n = 20; n < 40; n++) await write(writer, n, n + 1)
+    damage(folder!, 'a:30')
+    const closed = writer.close(performance.now() + 20_000)
+    target.disk.release()
+    expect(await closed).toEqual({ unanswered: 0, spooled: 0 })
+    expect(spoolFolders()).toEqual([folder!])
+    expect(existsSync(join(dir.path, 'spool', folder!, 'damaged.json'))).toBe(true)
+    expect(writer.fatal).toEqual([])
   })
 
   test('when the log is still away a stop does not wait for it for long', async () => {

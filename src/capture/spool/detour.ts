@@ -79,6 +79,8 @@ export class Detour {
   private running: Promise<void>
   /** Direct sends that the writer gave up and the producer has not. */
   private abandoned = 0
+  /** `close` has taken the spool that it closes. */
+  private closed = false
 
   private constructor(
     private readonly deps: DetourDeps,
@@ -153,20 +155,22 @@ export class Detour {
   /** Drains until the spool is empty, or `untilMs` (performance.now) has come. Gives what is left in it. */
   async close(untilMs: number): Promise<number> {
     const { signal } = this.stopping
-    const { spool } = this
     const awayUntilMs = Math.min(untilMs, performance.now() + STOP_AWAY_MS)
     for (;;) {
       // While the log is away there is little to wait for.
       const leftMs = (this.state === 'spooling' ? awayUntilMs : untilMs) - performance.now()
-      if (spool.isEmpty || leftMs <= 0) break
+      if (this.spool.isEmpty || leftMs <= 0) break
       await this.stepped.wait(signal, leftMs)
     }
     this.stopping.abort()
-    const left = spool.backlog
     const ended = Promise.all([this.running, this.adopter.close()])
     // A send in flight may take its whole deadline, which nobody waits for; whether it lands or not, its records stay in the spool.
     const endMs = Math.min(untilMs, performance.now() + LAST_REPORT_MS)
     await endsBy(ended, endMs)
+    // Only now, since a damaged spool may just have been replaced; one that is being replaced still is left to `replace`.
+    this.closed = true
+    const { spool } = this
+    const left = spool.backlog
     if (spool.isEmpty && (await this.reporter.forget(spool))) {
       await spool.close()
       spool.folder.remove()
@@ -281,15 +285,23 @@ export class Detour {
       await this.reporter.letGo(damaged)
       await damaged.close()
       damaged.folder.quarantine(error.message)
-      this.spool = await openOwn(this.deps)
-      this.drainer = new Drainer(this.spool, this.producer)
-      this.reporter.hold(this.spool, this.state)
-      this.reporter.changeState(this.spool, this.state, true)
       const docs = `${DOCS}#damaged`
       logger.error(
         { err: error, spool: damaged.folder.path, docs },
         'the spool holds events that cannot be read',
       )
+      // Nobody would close a new one.
+      if (this.closed) return
+      const spool = await openOwn(this.deps)
+      if (this.closed) {
+        await spool.close()
+        spool.folder.release()
+        return
+      }
+      this.spool = spool
+      this.drainer = new Drainer(this.spool, this.producer)
+      this.reporter.hold(this.spool, this.state)
+      this.reporter.changeState(this.spool, this.state, true)
     } catch (failure) {
       onFatal(failure)
     } finally {
