@@ -51,7 +51,7 @@ export class ProjectCatalog {
   readonly #findMs: number
   readonly #findTokensMax: number
   readonly #now: () => number
-  /** Insertion order is order of use. */
+  /** Insertion order is the order in which `lookup` met them. */
   readonly #known = new Map<string, Known>()
   /** Token → when it may be asked for again. */
   readonly #unknown = new Map<string, number>()
@@ -167,7 +167,7 @@ export class ProjectCatalog {
     for (const token of tokens) {
       if (!this.#known.has(token)) continue
       const known = read.get(token)
-      // Setting a key that is there keeps its place in the order of use.
+      // Setting a key that is there keeps its place in the order.
       if (known) this.#known.set(token, known)
       else this.#known.delete(token)
     }
