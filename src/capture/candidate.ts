@@ -4,6 +4,9 @@
  */
 import type { JsonPick } from '../event/index.ts'
 
+/** The name under which posthog-js of 2021 sends the browser's timings; nobody keeps them. */
+export const PERFORMANCE_EVENT = '$performance_event'
+
 /** All members start undefined, which is "not there"; always in this order, so that every candidate has one shape. */
 export class EventCandidate {
   /** Levels of nesting, the event itself counting as 1. */

@@ -272,10 +272,20 @@ const REJECTIONS_SHOWN_MAX = 1000
 const RETRY_AFTER_S = '5'
 const DOCS_PAGE = 'docs/reference/errors.md'
 
+/** What a quota or a rate keeps out, in the word by which SDKs stop sending it. */
+const QUOTA_LIMITED = ['events']
+
 /** The members about refused events that an answer carries, if there are any. */
-export function rejectedMembers(rejected: readonly Rejection[]): Record<string, unknown> {
+export function rejectedMembers(
+  rejected: readonly Rejection[],
+  quotaLimited = false,
+): Record<string, unknown> {
   if (rejected.length === 0) return {}
-  return { rejected: rejected.slice(0, REJECTIONS_SHOWN_MAX), rejected_count: rejected.length }
+  return {
+    ...(quotaLimited ? { quota_limited: QUOTA_LIMITED } : {}),
+    rejected: rejected.slice(0, REJECTIONS_SHOWN_MAX),
+    rejected_count: rejected.length,
+  }
 }
 
 const refusedTotal = counter('headrace_capture_refused_total', 'Requests refused, by error code.', ['code'])

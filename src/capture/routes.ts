@@ -2,13 +2,12 @@
  * Every route of capture, by protocol. The server serves these and the OpenAPI document describes these, so that no
  * path can be in one and not in the other.
  */
+import type { ProtocolOptions } from './protocols/options.ts'
 import { QUIET_ROUTES, quietRoute } from './protocols/quiet/index.ts'
-import { type SegmentOptions, segmentRoutes, segmentSettingsRoute } from './protocols/segment/index.ts'
-import { type V0Options, v0Routes } from './protocols/v0/index.ts'
-import { type V1Options, v1Routes } from './protocols/v1/index.ts'
+import { segmentRoutes, segmentSettingsRoute } from './protocols/segment/index.ts'
+import { v0Routes } from './protocols/v0/index.ts'
+import { v1Routes } from './protocols/v1/index.ts'
 import type { Route, Routes } from './request.ts'
-
-export type ProtocolOptions = V0Options & V1Options & SegmentOptions
 
 export type Protocol = 'v0' | 'v1' | 'segment' | 'quiet'
 

@@ -1,7 +1,7 @@
 /**
  * Judges one event: what comes in is a candidate and what is known about its request, what goes out is a raw header
- * (the event is stored) or a rejection (it is not, and its neighbours are). Pure but for minted ids
- * and the count of derived ones.
+ * (the event is stored) or a rejection (it is not, and its neighbours are). Pure but for minted ids,
+ * and for the count of derived ones in what is known.
  */
 import { secretKeyKind } from '../catalog/index.ts'
 import {

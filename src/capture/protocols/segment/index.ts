@@ -7,12 +7,13 @@
  * Cost per message of 1 kB: one scan, JSON.parse, the mapping, SHA-1 of the messageId, JSON.stringify: about 20 µs
  * on a busy core, of which the scan and the two JSON calls are half.
  */
-import { type DecodeLimits, readPayload } from '../../decode/index.ts'
-import { type Answer, captureError, errorAnswer, type Rejection, rejectedMembers } from '../../errors.ts'
-import type { Intake, Submission } from '../../intake.ts'
-import { REQUEST_ID_UNITS_MAX, USER_AGENT_UNITS_MAX } from '../../limits.ts'
+import { readPayload } from '../../decode/index.ts'
+import { type Answer, captureError, rejectedMembers } from '../../errors.ts'
+import { nothingStored } from '../../nothing-stored.ts'
 import type { CaptureRequest, Route, Routes } from '../../request.ts'
+import { type Sender, type Submission, senderOf } from '../../submission.ts'
 import { readSentAt } from '../../validate.ts'
+import type { ProtocolOptions, RequestLimits } from '../options.ts'
 import { judgeMessage, type MessageFacts, sentCandidate, sharedMembers } from './judge-message.ts'
 import { CALL_TYPES, type CallType } from './mapping-tables.ts'
 import { type ScannedMessages, scanBatch, scanSingle } from './scan-messages.ts'
@@ -29,28 +30,15 @@ const BODY_BYTES_MAX = 1_024_000
 const MESSAGES_MAX = 2_500
 const VALUES_MAX = 100_000
 
-export type SegmentOptions = {
-  intake: Intake
-  limits: DecodeLimits & {
-    batchEventsMax: number
-    batchValuesMax: number
-    eventBytesMax: number
-    eventDepthMax: number
-    eventKeysMax: number
-  }
-  clockTrustMs: number
-}
-
 /** What a path takes: one message of a call, or a batch of any. */
 type Kind = { call: CallType | undefined; historical: boolean }
 
 const OK: Answer = { status: 200, body: '{"success":true}' }
-const QUOTA_LIMITED = ['events']
 
 /** All paths of Segment, with the short forms that browsers use. */
-export function segmentRoutes(options: SegmentOptions): Routes {
+export function segmentRoutes(options: ProtocolOptions): Routes {
   const { limits } = options
-  const bounded: SegmentOptions = {
+  const bounded: ProtocolOptions = {
     ...options,
     limits: {
       ...limits,
@@ -79,7 +67,7 @@ export function segmentRoutes(options: SegmentOptions): Routes {
 async function answerSegment(
   incoming: CaptureRequest,
   kind: Kind,
-  { intake, limits, clockTrustMs }: SegmentOptions,
+  { intake, limits, clockTrustMs }: ProtocolOptions,
 ): Promise<Answer> {
   const { request, trail } = incoming
   const body = await readPayload(incoming, limits)
@@ -99,14 +87,14 @@ async function answerSegment(
   const pending = intake.admit(writeKey, trail)
   const admission = pending instanceof Promise ? await pending : pending
 
-  const facts = factsOf(incoming, admission.token, scanned, clockTrustMs, limits)
-  const submission = judge(body, scanned, kind, facts, incoming, limits.inflatedBytesMax)
+  const sender = senderOf(incoming)
+  const facts = factsOf(sender, admission.token, scanned, clockTrustMs, limits)
+  const submission = judge(body, scanned, kind, facts, sender, incoming, limits.inflatedBytesMax)
   const result = await intake.store(admission, submission)
   const { stored, rejected, refusedByPolicy, quotaLimited } = result
-  if (stored === 0 && refusedByPolicy === 0 && rejected.length > 0) return nothingStored(rejected)
+  if (stored === 0 && refusedByPolicy === 0 && rejected.length > 0) return nothingStored(rejected, 'message')
   if (rejected.length === 0) return OK
-  const limited = quotaLimited ? { quota_limited: QUOTA_LIMITED } : {}
-  return { status: 200, body: JSON.stringify({ success: true, ...limited, ...rejectedMembers(rejected) }) }
+  return { status: 200, body: JSON.stringify({ success: true, ...rejectedMembers(rejected, quotaLimited) }) }
 }
 
 /** Judges each message. */
@@ -115,12 +103,13 @@ function judge(
   scanned: ScannedMessages,
   kind: Kind,
   facts: MessageFacts,
-  { path, trail, share }: CaptureRequest,
+  sender: Sender,
+  { trail, share }: CaptureRequest,
   bytesMax: number,
 ): Submission {
-  const { ip, userAgent, requestId, nowMs, sentAtMs } = facts
+  const { sentAtMs } = facts
   const submission: Submission = {
-    sender: { path, ip, userAgent, requestId, nowMs },
+    sender,
     headers: [],
     values: [],
     indexes: [],
@@ -149,31 +138,21 @@ function judge(
   return submission
 }
 
-function nothingStored(rejected: Rejection[]): Answer {
-  const { index, field, message } = rejected[0]!
-  const where = field === '' ? `message ${index}` : `message ${index}, field ${field}`
-  const tail = rejected.length > 1 ? `; nor could the other ${rejected.length - 1} be stored` : ''
-  const code = rejected.every(({ reason }) => reason === 'event_too_large')
-    ? 'HR_CAPTURE_EVENT_TOO_LARGE'
-    : 'HR_CAPTURE_NOTHING_STORED'
-  return errorAnswer(captureError(code, `${where}: ${message}${tail}`), rejected)
-}
-
 function factsOf(
-  { request, ip, nowMs }: CaptureRequest,
+  { ip, userAgent, requestId, nowMs }: Sender,
   token: string,
   scanned: ScannedMessages,
   clockTrustMs: number,
-  { eventBytesMax, eventDepthMax, eventKeysMax }: SegmentOptions['limits'],
+  { eventBytesMax, eventDepthMax, eventKeysMax }: RequestLimits,
 ): MessageFacts {
   return {
     token,
     nowMs,
     sentAtMs: readSentAt(scanned.sentAt, null),
     ip,
-    userAgent: (request.headers.get('user-agent') ?? '').slice(0, USER_AGENT_UNITS_MAX),
+    userAgent,
     userAgentSdk: '',
-    requestId: request.headers.get('x-request-id')?.slice(0, REQUEST_ID_UNITS_MAX) || Bun.randomUUIDv7(),
+    requestId,
     clockTrustMs,
     eventBytesMax,
     eventDepthMax,

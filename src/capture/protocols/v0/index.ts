@@ -4,12 +4,13 @@
  * names those by index; it is an error only when nothing can be stored. The answer is sent after the log's ack.
  */
 import { ByteRange, type RawHeader } from '../../../event/index.ts'
-import { type EventCandidate, tokenOf } from '../../candidate.ts'
-import { type DecodeLimits, readPayload } from '../../decode/index.ts'
-import { type Answer, captureError, errorAnswer, type Rejection, rejectedMembers } from '../../errors.ts'
-import type { Intake, Submission } from '../../intake.ts'
-import { type InFlightShare, REQUEST_ID_UNITS_MAX, USER_AGENT_UNITS_MAX } from '../../limits.ts'
+import { type EventCandidate, PERFORMANCE_EVENT, tokenOf } from '../../candidate.ts'
+import { readPayload } from '../../decode/index.ts'
+import { type Answer, captureError, type Rejection, rejectedMembers } from '../../errors.ts'
+import type { InFlightShare } from '../../limits.ts'
+import { nothingStored } from '../../nothing-stored.ts'
 import type { CaptureRequest, Route, Routes } from '../../request.ts'
+import { type Sender, type Submission, senderOf } from '../../submission.ts'
 import {
   isRejection,
   noteChanges,
@@ -19,6 +20,7 @@ import {
   sdkOfUserAgent,
   validateEvent,
 } from '../../validate.ts'
+import type { ProtocolOptions } from '../options.ts'
 import { type ScannedBody, scanBody } from './scan-body.ts'
 
 const V0_PATHS = ['/batch', '/e', '/i/v0/e', '/capture', '/track', '/i/v0/ai/batch'] as const
@@ -26,32 +28,17 @@ const V0_PATHS = ['/batch', '/e', '/i/v0/e', '/capture', '/track', '/i/v0/ai/bat
 const ENGAGE_PATH = '/engage'
 const ENGAGE_EVENT = '$identify'
 const ENGAGE_MEMBER = Buffer.from(`,"event":"${ENGAGE_EVENT}"}`)
-/** What posthog-js of 2021 sends of the browser's timings. */
-const PERFORMANCE_EVENT = '$performance_event'
-
-export type V0Options = {
-  intake: Intake
-  limits: DecodeLimits & {
-    batchEventsMax: number
-    batchValuesMax: number
-    eventBytesMax: number
-    eventDepthMax: number
-    eventKeysMax: number
-  }
-  clockTrustMs: number
-}
 
 const OK: Answer = { status: 200, body: '{"status":"Ok"}' }
 const NO_CONTENT: Answer = { status: 204, body: '' }
-const QUOTA_LIMITED = ['events']
 
 /** All paths of v0. */
-export function v0Routes(options: V0Options): Routes {
+export function v0Routes(options: ProtocolOptions): Routes {
   const route: Route = { methods: ['GET', 'POST'], answer: (request) => answerV0(request, options) }
   return new Map([...V0_PATHS, ENGAGE_PATH].map((path) => [path, route]))
 }
 
-async function answerV0(incoming: CaptureRequest, options: V0Options): Promise<Answer> {
+async function answerV0(incoming: CaptureRequest, options: ProtocolOptions): Promise<Answer> {
   const { query, trail } = incoming
   const body = await readPayload(incoming, options.limits)
   const { batchEventsMax, batchValuesMax } = options.limits
@@ -63,17 +50,18 @@ async function answerV0(incoming: CaptureRequest, options: V0Options): Promise<A
   const token = requestToken(scanned)
   const pending = options.intake.admit(token, trail)
   const admission = pending instanceof Promise ? await pending : pending
-  const submission = judge(body, scanned, factsOf(incoming, admission.token, scanned, options), incoming)
+  const sender = senderOf(incoming)
+  const facts = factsOf(incoming, sender, admission.token, scanned, options)
+  const submission = judge(body, scanned, facts, sender, incoming)
   const { stored, rejected, refusedByPolicy, quotaLimited } = await options.intake.store(
     admission,
     submission,
   )
 
-  if (stored === 0 && refusedByPolicy === 0 && rejected.some(isFault)) return nothingStored(rejected)
+  if (stored === 0 && refusedByPolicy === 0 && rejected.some(isFault)) return nothingStored(rejected, 'event')
   if (query.get('beacon') === '1') return NO_CONTENT
   if (rejected.length === 0) return OK
-  const limited = quotaLimited ? { quota_limited: QUOTA_LIMITED } : {}
-  return { status: 200, body: JSON.stringify({ status: 'Ok', ...limited, ...rejectedMembers(rejected) }) }
+  return { status: 200, body: JSON.stringify({ status: 'Ok', ...rejectedMembers(rejected, quotaLimited) }) }
 }
 
 /** Validates each event of the body. */
@@ -81,11 +69,11 @@ function judge(
   body: Buffer,
   scanned: ScannedBody,
   facts: RequestFacts,
+  sender: Sender,
   { path, share, trail }: CaptureRequest,
 ): Submission {
-  const { ip, userAgent, requestId, nowMs } = facts
   const submission: Submission = {
-    sender: { path, ip, userAgent, requestId, nowMs },
+    sender,
     headers: [],
     values: [],
     indexes: [],
@@ -145,25 +133,13 @@ function isFault({ reason }: Rejection): boolean {
   return reason !== 'performance_event'
 }
 
-function nothingStored(rejected: Rejection[]): Answer {
-  const { index, field, message } = rejected[0]!
-  const where = field === '' ? `event ${index}` : `event ${index}, field ${field}`
-  const tail = rejected.length > 1 ? `; nor could the other ${rejected.length - 1} be stored` : ''
-  const code = rejected.every(({ reason }) => reason === 'event_too_large')
-    ? 'HR_CAPTURE_EVENT_TOO_LARGE'
-    : 'HR_CAPTURE_NOTHING_STORED'
-  return errorAnswer(captureError(code, `${where}: ${message}${tail}`), rejected)
-}
-
 function factsOf(
-  incoming: CaptureRequest,
+  { query }: CaptureRequest,
+  { ip, userAgent, requestId, nowMs }: Sender,
   token: string,
   scanned: ScannedBody,
-  options: V0Options,
+  options: ProtocolOptions,
 ): RequestFacts {
-  const { request, query, ip, nowMs } = incoming
-  const userAgent = (request.headers.get('user-agent') ?? '').slice(0, USER_AGENT_UNITS_MAX)
-  const requestId = request.headers.get('x-request-id')?.slice(0, REQUEST_ID_UNITS_MAX)
   return {
     token,
     nowMs,
@@ -171,7 +147,7 @@ function factsOf(
     ip,
     userAgent,
     userAgentSdk: sdkOfUserAgent(userAgent),
-    requestId: requestId || Bun.randomUUIDv7(),
+    requestId,
     clockTrustMs: options.clockTrustMs,
     eventBytesMax: options.limits.eventBytesMax,
     eventDepthMax: options.limits.eventDepthMax,

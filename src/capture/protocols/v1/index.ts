@@ -12,12 +12,13 @@
  * Cost beside that of v0: a copy of each event (splice.ts) and a line of results.
  */
 import { HeadraceError, JsonSlice } from '../../../event/index.ts'
-import { type DecodeLimits, readStrictPayload } from '../../decode/index.ts'
+import { readStrictPayload } from '../../decode/index.ts'
 import type { Admission } from '../../door/index.ts'
 import { type Answer, captureError, countRefusal, type Rejection } from '../../errors.ts'
 import type { Intake, Stored, Submission } from '../../intake.ts'
 import type { CaptureRequest, Route, Routes } from '../../request.ts'
 import { INTERNAL_IP, noteChanges, noteOn, type RequestFacts, rejection } from '../../validate.ts'
+import type { ProtocolOptions } from '../options.ts'
 import { judgeEvent } from './judge-event.ts'
 import { requestIdEcho, v1Refusal } from './refusal.ts'
 import { readHeaders, type V1Headers } from './request-headers.ts'
@@ -28,18 +29,6 @@ import { Splicer } from './splice.ts'
 
 const V1_PATH = '/i/v1/analytics/events'
 
-export type V1Options = {
-  intake: Intake
-  limits: DecodeLimits & {
-    batchEventsMax: number
-    batchValuesMax: number
-    eventBytesMax: number
-    eventDepthMax: number
-    eventKeysMax: number
-  }
-  clockTrustMs: number
-}
-
 /** The events of a request as they were judged. */
 type Judged = {
   submission: Submission
@@ -49,7 +38,7 @@ type Judged = {
   personless: number[]
 }
 
-export function v1Routes(options: V1Options): Routes {
+export function v1Routes(options: ProtocolOptions): Routes {
   const route: Route = {
     methods: ['POST'],
     answer: (request) => answerV1(request, options),
@@ -58,7 +47,7 @@ export function v1Routes(options: V1Options): Routes {
   return new Map([[V1_PATH, route]])
 }
 
-async function answerV1(incoming: CaptureRequest, options: V1Options): Promise<Answer> {
+async function answerV1(incoming: CaptureRequest, options: ProtocolOptions): Promise<Answer> {
   const { request, trail } = incoming
   const sender = readHeaders(request.headers)
   trail.requestId = sender.requestId
@@ -82,7 +71,7 @@ function factsOf(
   sender: V1Headers,
   token: string,
   scanned: ScannedBatch,
-  { clockTrustMs, limits }: V1Options,
+  { clockTrustMs, limits }: ProtocolOptions,
 ): RequestFacts {
   return {
     token,

@@ -5,6 +5,7 @@
  * property wins where the event has both, because that is what ingest reads.
  */
 import { DISTINCT_ID_CHARS_MAX, type JsonPick, type RawHeader } from '../../../event/index.ts'
+import { PERFORMANCE_EVENT } from '../../candidate.ts'
 import type { Rejection, RejectReason } from '../../errors.ts'
 import { EVENT_NAME_UNITS_MAX } from '../../limits.ts'
 import { isLonger, isRejection, type RequestFacts, rejection, validateEvent } from '../../validate.ts'
@@ -20,7 +21,6 @@ export type JudgedEvent = {
   illegalId: boolean
 }
 
-const PERFORMANCE_EVENT = '$performance_event'
 /** The distinct_id of cookieless events, whose person is found later. */
 const COOKIELESS_ID = '$posthog_cookieless'
 

@@ -4,7 +4,8 @@
  */
 import { canonicalUuid, parseTimestamp } from '../../../event/index.ts'
 import { captureError } from '../../errors.ts'
-import { SDK_UNITS_MAX, USER_AGENT_UNITS_MAX } from '../../limits.ts'
+import { SDK_UNITS_MAX } from '../../limits.ts'
+import { userAgentOf } from '../../submission.ts'
 
 export type V1Headers = {
   /** As sent, without the scheme. */
@@ -74,7 +75,7 @@ export function readHeaders(headers: Headers): V1Headers {
   }
   return {
     token: bearer[1] ?? '',
-    userAgent: value('user-agent').slice(0, USER_AGENT_UNITS_MAX),
+    userAgent: userAgentOf(headers),
     sdkName: sdk[1]!.trim().slice(0, SDK_UNITS_MAX),
     sdkVersion: sdk[2]!.slice(0, SDK_UNITS_MAX),
     requestId,

@@ -39,7 +39,6 @@ export function dropFor(reason: RejectReason): EventResult {
 
 /** Seconds until events that were not persisted should come again. */
 const RETRY_AFTER_S = '1'
-const QUOTA_LIMITED = ',"quota_limited":["events"]'
 
 /**
  * `keys[i]` is the uuid of event i as the client wrote it, undefined when nobody knows one; `results` holds those that are
@@ -58,8 +57,8 @@ export function resultsAnswer(
     if (other?.result === 'retry') retries = true
     text += `${text === '' ? '' : ','}${JSON.stringify(key)}:${other === undefined ? '{"result":"ok"}' : JSON.stringify(other)}`
   }
-  let tail = quotaLimited ? QUOTA_LIMITED : ''
-  if (rejected.length > 0) tail += `,${JSON.stringify(rejectedMembers(rejected)).slice(1, -1)}`
+  const refused = JSON.stringify(rejectedMembers(rejected, quotaLimited)).slice(1, -1)
+  const tail = refused === '' ? '' : `,${refused}`
   const answer: Answer = { status: 200, body: `{"results":{${text}}${tail}}` }
   if (retries) answer.headers = { 'retry-after': RETRY_AFTER_S }
   return answer
