@@ -389,7 +389,7 @@ export const SETTINGS = {
     default: '',
     unit: '',
     meaning:
-      'Proxies whose X-Forwarded-For, Forwarded or X-Real-IP is believed when capture notes the client’s address; empty = nobody.',
+      'Proxies that are believed on the client’s address: their X-Forwarded-For, else Forwarded, else X-Real-IP. Each must write X-Forwarded-For or remove it, else clients choose their address. Empty = nobody.',
     allowed: 'IP addresses and networks such as 10.0.0.0/8, and the words loopback and private, with commas',
     parse: (list: string) => (list.split(',').every(isProxy) ? list : undefined),
   },
