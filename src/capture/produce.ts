@@ -6,10 +6,10 @@
  * write ─▶ queue of groups ─▶ (gate) ─▶ one group at a time ─┬─ direct ─▶ log
  *                                                            └─ else ──▶ spool ─▶ drainer ─▶ log   (spool/detour.ts)
  * ```
- * What must hold: at most one group is on its way. A group that the log does not take goes to the spool, whole, before
- * anything that came after it. A group is answered by its deadline: the answer time, counted from its first request.
- * A request with a record that is too large is refused whole, and no other of its group. What is fatal is told once and
- * nothing is taken any more.
+ * What must hold: at most one group is on its way. A group that the log does not take goes to the spool before anything
+ * that came after it, whole but for requests that were refused. A group is answered by its deadline: the answer time,
+ * counted from its first request. A request with a record that is too large is refused whole, and no other of its group.
+ * What is fatal is told once and nothing is taken any more.
  * Cost: a push per request, one send per group; no timer at low load, full groups at high load.
  */
 import {

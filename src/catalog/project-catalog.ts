@@ -4,7 +4,8 @@
  * Known tokens are read again every 2 s in the background; when Postgres is away they go on as they were. A token
  * that nobody knows is remembered as such for 5 s at most. So a change is seen everywhere within 5 s. A project that
  * has not changed stays the same object, so that what is made of its settings can be kept with it. Both memories are
- * bounded; the token that was asked for the longest time ago goes first.
+ * bounded; the token that `lookup` met the longest time ago goes first. `known` and `find` do not renew its place: a
+ * token that goes though it is in use costs one more query.
  *
  * Requests ask by `find`: while one query is on its way, the tokens of all further questions wait for the next one, so a
  * flood of wrong tokens is one query at a time, of at most 1,000 tokens, and no request waits for longer than 500 ms.
