@@ -1,5 +1,6 @@
 /** The writer over a real detour, whose gate and disks are moved by hand. */
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { waitFor } from '../../test/support/wait-for.ts'
 import { createLogger } from '../observe/index.ts'
@@ -24,21 +25,7 @@ beforeEach(async () => {
   target = await openTarget(join(dir.path, 'log'))
   spoolDisk = new FaultyDisk()
   checked = Promise.withResolvers()
-  detour = await Detour.open({
-    dir: join(dir.path, 'spool'),
-    spool: {
-      bytesMax: 1 << 30,
-      diskUsedRatioMax: 0.9,
-      warn: () => {},
-      log: { operations: spoolDisk.operations },
-    },
-    log: target.log,
-    checkLog: () => checked.promise,
-    quickMs: 100,
-    sql: undefined,
-    logger,
-    onFatal: (error) => fatal.push(error),
-  })
+  detour = await openDetour(target)
 })
 afterEach(async () => {
   spoolDisk.release()
@@ -47,6 +34,24 @@ afterEach(async () => {
   await target.close()
   dir.remove()
 })
+
+function openDetour({ log }: Target): Promise<Detour> {
+  return Detour.open({
+    dir: join(dir.path, 'spool'),
+    spool: {
+      bytesMax: 1 << 30,
+      diskUsedRatioMax: 0.9,
+      warn: () => {},
+      log: { operations: spoolDisk.operations },
+    },
+    log,
+    checkLog: () => checked.promise,
+    quickMs: 100,
+    sql: undefined,
+    logger,
+    onFatal: (error) => fatal.push(error),
+  })
+}
 
 function openWriter(options: Partial<WriterOptions> = {}): RawWriter {
   return new RawWriter({
@@ -143,5 +148,25 @@ describe('a log that takes smaller records than it did', () => {
     spoolDisk.release()
     expect(await Promise.allSettled(requests)).toMatchObject([STORED, STORED, STORED, STORED])
     expect(fatal).toEqual([])
+  })
+
+  test('a spooled one is set aside, what is behind it goes on, and it is sent when the log takes it again', async () => {
+    const writer = openWriter({ recordBytesMax: 2 << 20 })
+    for (const records of [[event(1)], [tooLarge()], [event(3)], [event(4)]]) await writer.write(records)
+    checked.resolve()
+    await waitFor('the direct way', () => detour.state === 'direct', 20_000)
+    const names = async (log: Target) => (await firstCopies(log.log)).flat().sort()
+    expect(await names(target)).toEqual(['a:1', 'a:3', 'a:4'])
+    const kept = [...new Bun.Glob('*/too-large.json').scanSync(join(dir.path, 'spool'))]
+    expect(kept).toHaveLength(1)
+    expect(fatal).toEqual([])
+    expect(await detour.close(performance.now() + 5_000)).toBe(0)
+    const mended = await openTarget(join(dir.path, 'mended'), 2 << 20)
+    rmSync(join(dir.path, 'spool', kept[0]!))
+    detour = await openDetour(mended)
+    await waitFor('the direct way', () => detour.state === 'direct', 20_000)
+    expect(await names(mended)).toEqual(['a:2'])
+    await detour.close(performance.now() + 5_000)
+    await mended.close()
   })
 })

@@ -7,10 +7,11 @@
 import type { Log } from '../../log/index.ts'
 import type { Logger } from '../../observe/index.ts'
 import { pause } from '../../platform/index.ts'
+import { setAside } from './aside.ts'
 import { Drainer, type DrainStep, isUnreadable } from './drainer.ts'
-import { countDamaged, listIds, SpoolFolder } from './folder.ts'
+import { countDamaged, countTooLarge, listIds, SpoolFolder } from './folder.ts'
 import { ADOPT_EVERY_MS, DRAIN_SEND_MS, LEAVE_ALONE_MS } from './limits.ts'
-import { damagedGauge } from './metrics.ts'
+import { damagedGauge, tooLargeGauge } from './metrics.ts'
 import type { Reporter } from './reporter.ts'
 import { Spool, type SpoolOptions } from './spool.ts'
 
@@ -55,6 +56,7 @@ export class Adopter {
       let adopted = false
       try {
         damagedGauge.set(countDamaged(dir))
+        tooLargeGauge.set(countTooLarge(dir))
         adopted = await this.adoptOldest()
       } catch (error) {
         this.warn(error)
@@ -103,7 +105,8 @@ export class Adopter {
     reporter.hold(spool, 'draining')
     const producer = log.producer({ name: 'capture drain', deadlineMs: DRAIN_SEND_MS })
     try {
-      await this.finish(spool, await this.drain(spool, new Drainer(spool, producer)))
+      const drainer = new Drainer(spool, producer, (record, why) => setAside(this.deps, record, why))
+      await this.finish(spool, await this.drain(spool, drainer))
     } finally {
       await spool.close()
       folder.release()
@@ -119,7 +122,7 @@ export class Adopter {
       if (signal.aborted) return { kind: 'empty' }
       const step = await drainer.step(signal)
       this.deps.reporter.changeState(spool, step.kind === 'failed' ? 'spooling' : 'draining', false)
-      if (step.kind !== 'drained' && step.kind !== 'failed') return step
+      if (step.kind === 'empty' || step.kind === 'damaged' || step.kind === 'fatal') return step
     }
   }
 

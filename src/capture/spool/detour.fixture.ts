@@ -44,11 +44,10 @@ export class FaultyDisk {
 export type Target = { log: Log; disk: FaultyDisk; close(): Promise<void> }
 
 /** The log that capture writes to. */
-export async function openTarget(dir: string): Promise<Target> {
+export async function openTarget(dir: string, recordBytesMax = RECORD_BYTES_MAX): Promise<Target> {
   const disk = new FaultyDisk()
   const log = await openEmbeddedLog({ dir, operations: disk.operations })
-  for (const name of RAW_TOPICS)
-    await log.createTopic({ name, partitions: PARTITIONS, recordBytesMax: RECORD_BYTES_MAX })
+  for (const name of RAW_TOPICS) await log.createTopic({ name, partitions: PARTITIONS, recordBytesMax })
   return {
     log,
     disk,

@@ -23,6 +23,7 @@ import type { Logger } from '../../observe/index.ts'
 import { backoffMs, failpoint, pause, Signal } from '../../platform/index.ts'
 import { endsBy } from '../wait.ts'
 import { Adopter } from './adopter.ts'
+import { setAside } from './aside.ts'
 import { Calm } from './calm.ts'
 import { Drainer, type DrainStep, isUnreadable } from './drainer.ts'
 import { SpoolFolder } from './folder.ts'
@@ -89,8 +90,8 @@ export class Detour {
     const { log, sql, logger } = deps
     this.calm = new Calm(deps.quickMs)
     this.producer = log.producer({ name: 'capture drain', deadlineMs: DRAIN_SEND_MS })
-    this.drainer = new Drainer(spool, this.producer)
     this.reporter = new Reporter(sql, logger, deps.spool.bytesMax)
+    this.drainer = this.drainerOf(spool)
     this.reporter.hold(spool, this.state)
     this.reporter.changeState(spool, this.state, true)
     const ready = this.logChecked()
@@ -299,7 +300,7 @@ export class Detour {
         return
       }
       this.spool = spool
-      this.drainer = new Drainer(this.spool, this.producer)
+      this.drainer = this.drainerOf(spool)
       this.reporter.hold(this.spool, this.state)
       this.reporter.changeState(this.spool, this.state, true)
     } catch (failure) {
@@ -307,6 +308,12 @@ export class Detour {
     } finally {
       this.gate.open()
     }
+  }
+
+  private drainerOf(spool: Spool): Drainer {
+    const { dir, spool: options, logger } = this.deps
+    const aside = { dir, spool: options, reporter: this.reporter, logger }
+    return new Drainer(spool, this.producer, (record, why) => setAside(aside, record, why))
   }
 
   private become(state: DetourState, why?: HeadraceError): void {

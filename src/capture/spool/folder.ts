@@ -4,6 +4,7 @@
  * <spool dir>/<uuid>/owner.lock    held by the process whose spool it is; a death lets go of it
  * <spool dir>/<uuid>/spool.json    written last when a spool is made, removed first when it goes
  * <spool dir>/<uuid>/damaged.json  it holds records that cannot be read: left alone until a human removes this file
+ * <spool dir>/<uuid>/too-large.json  it holds a record that the log does not take: left alone in the same way
  * <spool dir>/<uuid>/log/          an embedded log with one topic of one partition
  * ```
  * What must hold: a folder goes only when its holder has drained it; whoever locks a folder without `spool.json` holds
@@ -18,6 +19,7 @@ const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$/
 const LOCK = 'owner.lock'
 const MARKER = 'spool.json'
 const DAMAGED = 'damaged.json'
+const TOO_LARGE = 'too-large.json'
 /** Another process may clear a folder away between its making and its locking. */
 const MAKE_TRIES = 5
 
@@ -70,7 +72,8 @@ export class SpoolFolder {
     const lock = tryLock(join(path, LOCK))
     if (!lock) return undefined
     if (!existsSync(join(path, MARKER))) rmSync(path, { recursive: true, force: true })
-    else if (!existsSync(join(path, DAMAGED))) return new SpoolFolder(id, path, true, lock)
+    else if (!existsSync(join(path, DAMAGED)) && !existsSync(join(path, TOO_LARGE)))
+      return new SpoolFolder(id, path, true, lock)
     lock.release()
     return undefined
   }
@@ -89,8 +92,17 @@ export class SpoolFolder {
 
   /** Leaves it to a human: nobody claims it any more. */
   quarantine(why: string): void {
+    this.leave(DAMAGED, why)
+  }
+
+  /** Leaves it to a human, who makes the log take larger records first. */
+  setAside(why: string): void {
+    this.leave(TOO_LARGE, why)
+  }
+
+  private leave(marker: string, why: string): void {
     const note = { why, at: new Date().toISOString() }
-    writeDurably(join(this.path, DAMAGED), Buffer.from(`${JSON.stringify(note)}\n`))
+    writeDurably(join(this.path, marker), Buffer.from(`${JSON.stringify(note)}\n`))
     this.lock.release()
   }
 
@@ -102,8 +114,17 @@ export class SpoolFolder {
 
 /** How many folders hold damaged records and wait for a human. */
 export function countDamaged(dir: string): number {
+  return countMarked(dir, DAMAGED)
+}
+
+/** How many folders hold a record that the log does not take, and wait for a human. */
+export function countTooLarge(dir: string): number {
+  return countMarked(dir, TOO_LARGE)
+}
+
+function countMarked(dir: string, marker: string): number {
   let count = 0
-  for (const id of listIds(dir)) if (existsSync(join(dir, id, DAMAGED))) count++
+  for (const id of listIds(dir)) if (existsSync(join(dir, id, marker))) count++
   return count
 }
 

@@ -25,6 +25,14 @@ export const damagedGauge = gauge(
   'headrace_capture_spool_damaged',
   'Spools with records that cannot be read; they wait for a human.',
 )
+export const tooLargeGauge = gauge(
+  'headrace_capture_spool_too_large',
+  'Spools that hold one event that is larger than the log takes; they wait for a human.',
+)
+export const tooLargeTotal = counter(
+  'headrace_capture_spool_too_large_total',
+  'Events of a spool that were set aside because they are larger than the log takes.',
+)
 export const spooledTotal = counter('headrace_capture_spooled_total', 'Events made durable in the spool.')
 export const drainedTotal = counter(
   'headrace_capture_drained_total',
