@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from 'bun:test'
 import { waitFor } from '../../../test/support/wait-for.ts'
-import { type CaptureReport, decodeRawHeader, parseReport } from '../../event/index.ts'
-import type { LogRecord } from '../../log/index.ts'
+import { type CaptureReport, decodeRawHeader, parseReport, viewOf } from '../../event/index.ts'
+import type { SendRecord } from '../../log/index.ts'
 import { Reports } from './reports.ts'
 
 const PROJECT = { teamId: 1, token: 'phc_a' }
@@ -15,9 +15,9 @@ afterEach(async () => {
 
 /** Reports whose clock and log are in the test's hands. */
 function start() {
-  const world = { nowMs: 1_000, down: false, records: [] as LogRecord[], tries: 0 }
+  const world = { nowMs: 1_000, down: false, records: [] as SendRecord[], tries: 0 }
   const writer = {
-    async write(records: LogRecord[]) {
+    async write(records: SendRecord[]) {
       world.tries++
       if (world.down) throw new Error('the log is down')
       world.records.push(...records)
@@ -31,7 +31,7 @@ function start() {
     return tally
   }
   const told = (): CaptureReport[] =>
-    world.records.map(({ value }) => parseReport(Buffer.from(value).toString()))
+    world.records.map(({ value }) => parseReport(Buffer.from(viewOf(value)).toString()))
   const untilTold = (reports: number) =>
     waitFor(`${reports} reports`, () => world.records.length === reports, WITHIN_MS)
   return { world, reports, count, told, untilTold }
@@ -86,7 +86,7 @@ test('the record is a report of the project, with an id of its own', async () =>
   count('a', 1)
   count('b', 1)
   await untilTold(2)
-  const headers = world.records.map(({ header }) => decodeRawHeader(header!))
+  const headers = world.records.map(({ header }) => decodeRawHeader(viewOf(header)))
   expect(headers[0]).toMatchObject({
     token: 'phc_a',
     disposition: 'report',
