@@ -3,6 +3,8 @@ import { expect } from 'bun:test'
 import { waitFor } from '../../support/wait-for.ts'
 import { differences, type SentEvent } from './wire.ts'
 
+const STATE_ROWS_MS_MAX = 15_000
+
 export type Query = <T extends Record<string, unknown>>(sql: string) => Promise<T[]>
 
 /** Differences that a failed expectation shows at most. */
@@ -82,19 +84,42 @@ export async function expectExactlyOnce(query: Query, sent: Sent): Promise<void>
   })
 
   // What each user did before it was identified belongs to the same person as what it did after.
-  const [joined] = await query<Record<string, number>>(`
+  await expectSoon(
+    query,
+    `
     WITH overrides AS (
       SELECT team_id, distinct_id, argMax(person_id, version) AS person_id FROM person_distinct_id_overrides GROUP BY team_id, distinct_id)
     SELECT uniqExact(if(o.distinct_id = '', e.person_id, o.person_id)) AS persons, countIf(event = '${name} before identify') AS before
     FROM events e LEFT JOIN overrides o ON o.team_id = e.team_id AND o.distinct_id = e.distinct_id
-    WHERE event IN ('${name} event', '${name} before identify')`)
-  expect<object>({ name, ...joined }).toEqual({ name, persons: users, before: users })
+    WHERE event IN ('${name} event', '${name} before identify')`,
+    { persons: users, before: users },
+    name,
+  )
 
-  const [known] = await query<{ users: number }>(`
-    SELECT uniqExact(id) AS users FROM person FINAL
+  await expectSoon(
+    query,
+    `SELECT uniqExact(id) AS users FROM person FINAL
     WHERE JSONExtractString(properties, 'plan') = 'pro'
-      AND id IN (SELECT person_id FROM events WHERE event = '${name} event')`)
-  expect<object>({ name, ...known }).toEqual({ name, users })
+      AND id IN (SELECT person_id FROM events WHERE event = '${name} event')`,
+    { users },
+    name,
+  )
+}
+
+/** Rows of persons and of their ids have inserts of their own, which may come a moment after those of the events. */
+async function expectSoon(
+  query: Query,
+  sql: string,
+  expected: Record<string, number>,
+  name: string,
+): Promise<void> {
+  let row: Record<string, number> = {}
+  const holds = async () => {
+    row = (await query<Record<string, number>>(sql))[0]!
+    return Object.entries(expected).every(([key, value]) => Number(row[key]) === value)
+  }
+  await waitFor('state rows', holds, STATE_ROWS_MS_MAX).catch(() => {})
+  expect<object>({ name, ...row }).toEqual({ name, ...expected })
 }
 
 /** p50 and p99 of the time from capture to queryable, ms. */
