@@ -1,5 +1,6 @@
 /**
- * Everything of `npm test`, one suite after the other: the unit tests of each folder of src with coverage, then the
+ * Everything of `npm test`, one suite after the other: the unit tests of each folder of src with coverage, then hostile
+ * input (test/hostile), then the
  * product from outside (test/e2e), then the short form of the fault tests (test/faults). Suites never run side by
  * side: they measure time and take the machine's ports, memory and disk. `npm test -- <text>…` runs the test files
  * whose path has one of the texts, without the coverage gate.
@@ -64,7 +65,7 @@ function findSuites(texts: string[]): Suite[] {
     .sort()
   const all: Suite[] = [
     ...folders.map((name) => ({ name, files: under(name), coverage: true })),
-    ...['scripts', 'bench', 'test/support', 'test/e2e', 'test/faults'].map((name) => ({
+    ...['scripts', 'bench', 'test/support', 'test/hostile', 'test/e2e', 'test/faults'].map((name) => ({
       name,
       files: under(name),
       coverage: false,
