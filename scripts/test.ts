@@ -1,9 +1,8 @@
 /**
  * Everything of `npm test`, one suite after the other: the unit tests of each folder of src with coverage, then hostile
- * input (test/hostile), then the
- * product from outside (test/e2e), then the short form of the fault tests (test/faults). Suites never run side by
- * side: they measure time and take the machine's ports, memory and disk. `npm test -- <text>…` runs the test files
- * whose path has one of the texts, without the coverage gate.
+ * input (test/hostile), then the product from outside (test/e2e), then the short form of the fault tests (test/faults).
+ * Suites never run side by side: they measure time and take the machine's ports, memory and disk.
+ * `npm test -- <text>…` runs the test files whose path has one of the texts, without the coverage gate.
  *
  * Prints each suite's own output, its time, and as the last line `N passed, N failed` (`, N skipped` when there are).
  * Must hold: a suite that crashes, hangs past the budget or says nothing counts as failed.
