@@ -9,6 +9,7 @@
  * Cost: half a nanosecond per byte in strings, 5 to 10 per value or escape; nothing is allocated but what is picked.
  */
 import { isUtf8 } from 'node:buffer'
+import { atom, isAtomLength } from './atoms.ts'
 
 const SPACE = 0x20
 const QUOTE = 0x22
@@ -378,33 +379,6 @@ export class JsonScanner {
   private unexpected(expected: string): JsonScanError {
     return unexpected(this.bytes, this.at, expected)
   }
-}
-
-/**
- * Texts that come again and again (names of events and SDKs, tokens), found by their bytes: a third of the time that
- * making one takes, and nothing for the collector. Only ASCII is kept, where bytes and UTF-16 units are the same.
- */
-const ATOMS = 512
-const atoms: string[] = new Array(ATOMS).fill('')
-
-/** Ids and times, which are all different, have 24 to 39 bytes mostly. */
-function isAtomLength(length: number): boolean {
-  return length < 24 || (length > 39 && length <= 64)
-}
-
-function atom(bytes: Buffer, start: number, end: number): string {
-  const length = end - start
-  const slot =
-    (length * 31 + bytes[start]! * 7 + bytes[end - 1]! * 17 + bytes[start + (length >> 1)]! * 5) % ATOMS
-  const known = atoms[slot]!
-  if (known.length === length) {
-    let i = 0
-    while (i < length && known.charCodeAt(i) === bytes[start + i]) i++
-    if (i === length) return known
-  }
-  const text = bytes.toString('utf8', start, end)
-  if (text.length === length) atoms[slot] = text
-  return text
 }
 
 /** `\\uXXXX` */
