@@ -6,7 +6,7 @@
  * A record of ours: null key, value, one header `h` with our packed header. The broker stamps the time
  * (LogAppendTime). Cost: about 1 µs per record of 1.2 kB each way, most of it the CRC and the copy.
  */
-import { compressionsAlgorithms, compressionsAlgorithmsByBitmask, crc32c } from '@platformatic/kafka'
+import { compressionsAlgorithms, compressionsAlgorithmsByBitmask, crc32c, Writer } from '@platformatic/kafka'
 import { type Bytes, copyBytes } from '../../event/index.ts'
 import type { StoredRecord } from '../log.ts'
 import type { Compression } from './options.ts'
@@ -115,7 +115,7 @@ export function encodeBatch(
   out.writeInt32BE(identity.sequence, 53)
   out.writeInt32BE(records.length, 57)
   const batch = out.subarray(0, at)
-  batch.writeUInt32BE(crc32c(batch.subarray(ATTRIBUTES_AT)), CRC_AT)
+  batch.writeUInt32BE(checksum(batch), CRC_AT)
   return batch
 }
 
@@ -163,7 +163,7 @@ function readBatch(batch: Buffer, base: number, into: DecodedBatches): string | 
   if (batch.length < BATCH_HEAD_BYTES || batch[16] !== 2)
     return `a batch of format ${batch[16]} stands there, known is 2`
   const expected = batch.readUInt32BE(CRC_AT)
-  const found = crc32c(batch.subarray(ATTRIBUTES_AT))
+  const found = checksum(batch)
   if (found !== expected) return `its CRC is ${hex(found)} and should be ${hex(expected)}`
   const attributes = batch.readInt16BE(ATTRIBUTES_AT)
   const last = base + batch.readInt32BE(23)
@@ -213,6 +213,14 @@ function readBatch(batch: Buffer, base: number, into: DecodedBatches): string | 
     into.next = offset + 1
   }
   return undefined
+}
+
+/**
+ * CRC-32C of all that stands behind the CRC's own field. The library's native routine copies a plain buffer before it
+ * looks at it and takes one inside a writer as it is: 0.38 instead of 0.6 µs per record of 1.2 kB.
+ */
+function checksum(batch: Buffer): number {
+  return crc32c(Writer.create().append(batch.subarray(ATTRIBUTES_AT)).dynamicBuffer)
 }
 
 const EMPTY = Buffer.alloc(0)
