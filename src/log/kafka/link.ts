@@ -4,21 +4,22 @@
  * abandoned stays queued in the client), and nothing is retried here.
  */
 import type { ConnectionOptions as TlsOptions } from 'node:tls'
-import { type Callback, Connection, type ConnectionOptions, ResponseError } from '@platformatic/kafka'
+import { type Callback, type ConnectionOptions, ResponseError } from '@platformatic/kafka'
 import { logError } from '../errors.ts'
 import { isHeadraceError } from './faults.ts'
+import { FrameConnection } from './frame-connection.ts'
 import type { BrokerAddress, KafkaSettings } from './options.ts'
 
 /** Sends one request over `connection` and calls back once. */
-export type Call<T> = (connection: Connection, done: Callback<T>) => void
+export type Call<T> = (connection: FrameConnection, done: Callback<T>) => void
 
 /** The library's own timer is put out of the way: ours knows how long this request may take. */
 const LIBRARY_TIMEOUT_MS = 2_000_000_000
 const INFLIGHT_MAX = 64
 
 export class Link {
-  private opening: Promise<Connection> | undefined
-  private connection: Connection | undefined
+  private opening: Promise<FrameConnection> | undefined
+  private connection: FrameConnection | undefined
   private destroyed = false
 
   constructor(
@@ -61,7 +62,26 @@ export class Link {
     })
   }
 
-  private open(): Promise<Connection> {
+  /**
+   * Sends a whole request as it lies in memory, and reads its answer. Nothing else may be under way on this link. Rejects
+   * as `ask` does, and may then still look at `frame`.
+   */
+  exchange<T>(frame: Buffer, read: (answer: Buffer) => T, timeoutMs: number): Promise<T> {
+    return this.ask<T>((connection, done) => {
+      connection.exchange(frame, (error, answer) => {
+        if (error || !answer) return done(error)
+        let value: T
+        try {
+          value = read(answer)
+        } catch (unreadable) {
+          return done(unreadable as Error)
+        }
+        done(null, value)
+      })
+    }, timeoutMs)
+  }
+
+  private open(): Promise<FrameConnection> {
     if (this.destroyed) return Promise.reject(this.unavailable('the connection was closed'))
     if (this.connection?.isConnected()) return Promise.resolve(this.connection)
     this.opening ??= this.dial().finally(() => {
@@ -70,9 +90,12 @@ export class Link {
     return this.opening
   }
 
-  private async dial(): Promise<Connection> {
+  private async dial(): Promise<FrameConnection> {
     if (this.connection) this.drop(this.connection)
-    const connection = new Connection(this.settings.clientId, connectionOptions(this.settings, this.address))
+    const connection = new FrameConnection(
+      this.settings.clientId,
+      connectionOptions(this.settings, this.address),
+    )
     this.connection = connection
     // Without a listener an error event would end the process; the callbacks of the requests carry it as well.
     connection.on('error', () => {})
@@ -93,7 +116,7 @@ export class Link {
   }
 
   /** Closes the socket without sending what is still in its buffer. Requests in flight are rejected. */
-  private drop(connection: Connection): void {
+  private drop(connection: FrameConnection): void {
     if (this.connection === connection) this.connection = undefined
     void connection.close().catch(() => {})
     connection.socket?.destroy()

@@ -4,15 +4,15 @@
  * walks into it, so that the test is known to be able to fail.
  */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test'
-import { initProducerIdV4, type produceV9 } from '@platformatic/kafka'
+import { initProducerIdV4 } from '@platformatic/kafka'
 import { type Kafka, sharedKafka, skipKafka } from '../../../test/support/kafka.ts'
 import type { ProxyPair, TcpProxy } from '../../../test/support/tcp-proxy.ts'
 import { waitFor } from '../../../test/support/wait-for.ts'
 import { type KafkaLog, openKafkaLog } from './index.ts'
 import { Link } from './link.ts'
 import { kafkaSettings } from './options.ts'
-import { produceAnswers, sendProduce } from './produce-request.ts'
-import { encodeBatch, type ProducerIdentity } from './record-batch.ts'
+import { ProduceRequest, produceAnswers } from './produce-request.ts'
+import { type ProducerIdentity, packBatch } from './record-batch.ts'
 
 // All waits below have deadlines of their own; this one must not be the first to pass on a busy machine.
 setDefaultTimeout(300_000)
@@ -86,12 +86,16 @@ describe.skipIf(skipKafka())('answers and requests that get lost on the way', ()
     identity: ProducerIdentity,
     timeoutMs = SURELY_MS,
   ) {
-    const batch = encodeBatch([record(topic, text)], identity, Date.now(), 'none')
-    const answer = await link.ask<produceV9.ProduceResponse>(
-      (connection, done) => sendProduce(connection, [{ topic, partition: 0, batch }], timeoutMs, done),
-      timeoutMs,
-    )
-    return produceAnswers(answer).get(`${topic}/0`)!
+    const batch = packBatch({ records: [record(topic, text)], identity, nowMs: Date.now() }, 'none')
+    const part = {
+      topic,
+      partition: 0,
+      bytes: batch.length,
+      write: (out: Buffer, at: number) => void batch.copy(out, at),
+    }
+    const frame = new ProduceRequest('naive').write([part], timeoutMs)
+    const answers = await link.exchange(frame, produceAnswers, timeoutMs)
+    return answers.get(`${topic}/0`)!
   }
 
   async function producerId(link: Link): Promise<bigint> {

@@ -11,16 +11,17 @@
  * ```
  * Bounds: `queueBytesMax` per producer; requests of at most 8 MiB; a deadline on everything.
  */
-import { initProducerIdV4, type produceV9 } from '@platformatic/kafka'
+import { initProducerIdV4 } from '@platformatic/kafka'
 import { counter, gauge } from '../../observe/index.ts'
 import { logError } from '../errors.ts'
 import type { Position, Producer, ProducerOptions, SendRecord } from '../log.ts'
+import { Admission } from './admission.ts'
 import { backoffMs, pause } from './backoff.ts'
 import type { Cluster } from './cluster.ts'
 import { CODE, codeName, isHeadraceError, isTransient } from './faults.ts'
 import type { Link } from './link.ts'
 import { PRODUCE_REQUEST_BYTES_MAX } from './options.ts'
-import { produceAnswers, sendProduce } from './produce-request.ts'
+import { type ProduceAnswer, ProduceRequest, produceAnswers } from './produce-request.ts'
 import { BATCH_HEAD_BYTES, RECORD_OVERHEAD_BYTES } from './record-batch.ts'
 import { type Batch, Lane, Send } from './send-queue.ts'
 import type { TopicLimits } from './topic-limits.ts'
@@ -38,17 +39,16 @@ const retirements = counter(
   ['producer'],
 )
 
-/** The connection to one broker and what is on its way there. */
-type Wire = { link: Link; batches: Batch[] | undefined }
+/** The connection to one broker, the memory of its requests, and what is on its way there. */
+type Wire = { link: Link; request: ProduceRequest; batches: Batch[] | undefined }
 
 export class KafkaProducer implements Producer {
-  private readonly lanes = new Map<string, Lane>()
+  /** Per topic, by partition. */
+  private readonly lanes = new Map<string, Lane[]>()
   /** Lanes with work, in the order in which they get their turn. */
   private readonly busy = new Set<Lane>()
   private readonly wires = new Map<number, Wire>()
-  /** Sends that wait for their topics to be looked up; later ones queue behind, to keep the order. */
-  private admission: Send[] = []
-  private admitting = false
+  private readonly admission: Admission
   private readonly open = new Set<Send>()
   private bytes = 0
   private producerId: bigint | undefined
@@ -67,7 +67,9 @@ export class KafkaProducer implements Producer {
     private readonly limits: TopicLimits,
     private readonly options: ProducerOptions,
     private readonly onClose: (producer: KafkaProducer) => void,
-  ) {}
+  ) {
+    this.admission = new Admission(limits, (send) => this.enqueue(send), cluster.signal)
+  }
 
   send(records: SendRecord[]): Promise<Position[]> {
     if (this.closed)
@@ -84,7 +86,7 @@ export class KafkaProducer implements Producer {
           `producer ${this.options.name} has ${this.bytes} bytes waiting for Kafka, at most ${max} are allowed`,
         ),
       )
-    const tooLarge = this.refusal(records)
+    const tooLarge = this.admission.refusal(records)
     if (tooLarge) return Promise.reject(tooLarge)
     this.open.add(send)
     this.count(send.bytes)
@@ -94,11 +96,7 @@ export class KafkaProducer implements Producer {
     }
     send.done.then(settle, settle)
     this.sweeper ??= setInterval(() => this.sweep(), SWEEP_MS)
-    if (this.admission.length === 0 && this.known(records)) this.enqueue(send)
-    else {
-      this.admission.push(send)
-      if (!this.admitting) void this.admit()
-    }
+    this.admission.enter(send)
     return send.done
   }
 
@@ -107,87 +105,35 @@ export class KafkaProducer implements Producer {
     queuedBytes.set({ producer: this.options.name }, this.bytes)
   }
 
-  private known(records: SendRecord[]): boolean {
-    let last: string | undefined
-    for (const record of records) {
-      if (record.topic === last) continue
-      last = record.topic
-      if (this.limits.get(record.topic) === undefined) return false
-    }
-    return true
-  }
-
-  /**
-   * Too large, or a partition that is not there: refused before anything is sent. A topic whose limits are not known
-   * yet passes here; `admit` judges it again when they are.
-   */
-  private refusal(records: SendRecord[]) {
-    for (const { topic, partition, header, value } of records) {
-      const limit = this.limits.get(topic)
-      if (limit === undefined) continue
-      const size = header.length + value.length
-      if (size > limit.recordBytesMax)
-        return logError(
-          'HR_LOG_RECORD_TOO_LARGE',
-          `a record of ${size} bytes is larger than topic ${topic} allows (${limit.recordBytesMax})`,
-        )
-      if (partition < 0 || partition >= limit.partitions || !Number.isInteger(partition))
-        return logError(
-          'HR_LOG_WRONG_TOPIC',
-          `partition ${partition} of topic ${topic} does not exist: it has ${limit.partitions}`,
-        )
-    }
-    return undefined
-  }
-
-  private async admit(): Promise<void> {
-    this.admitting = true
-    for (let failures = 0; this.admission.length > 0; ) {
-      const send = this.admission[0]!
-      if (send.settled) {
-        this.admission.shift()
-        continue
-      }
-      try {
-        await this.limits.load([...new Set(send.records.map((record) => record.topic))])
-        failures = 0
-      } catch (error) {
-        const failure = isHeadraceError(error) ? error : logError('HR_LOG_UNAVAILABLE', String(error), error)
-        if (failure.class !== 'retriable') send.fail(failure)
-        else await pause(backoffMs(failures++), this.cluster.signal)
-        if (this.closed) send.fail(failure)
-        continue
-      }
-      if (send.settled) continue
-      this.admission.shift()
-      const refused = this.refusal(send.records)
-      if (refused) send.fail(refused)
-      else this.enqueue(send)
-    }
-    this.admitting = false
-  }
-
   private enqueue(send: Send): void {
-    let lane: Lane | undefined
-    for (let index = 0; index < send.records.length; index++) {
-      const { topic, partition } = send.records[index]!
-      if (lane === undefined || lane.topic !== topic || lane.partition !== partition) {
-        lane = this.laneOf(topic, partition)
-        this.busy.add(lane)
+    const { records } = send
+    let last: string | undefined
+    let ofTopic: Lane[] = []
+    for (let index = 0; index < records.length; index++) {
+      const { topic, partition } = records[index]!
+      if (topic !== last) {
+        last = topic
+        ofTopic = this.lanesOf(topic)
       }
+      let lane = ofTopic[partition]
+      if (!lane) {
+        lane = new Lane(topic, partition)
+        ofTopic[partition] = lane
+      }
+      // One with work has its turn already.
+      if (lane.idle) this.busy.add(lane)
       lane.push(send, index)
     }
     this.pumpSoon()
   }
 
-  private laneOf(topic: string, partition: number): Lane {
-    const key = `${topic}/${partition}`
-    let lane = this.lanes.get(key)
-    if (!lane) {
-      lane = new Lane(topic, partition)
-      this.lanes.set(key, lane)
+  private lanesOf(topic: string): Lane[] {
+    let lanes = this.lanes.get(topic)
+    if (!lanes) {
+      lanes = []
+      this.lanes.set(topic, lanes)
     }
-    return lane
+    return lanes
   }
 
   /** In a microtask, so that all sends of one turn of the event loop go together. */
@@ -240,7 +186,7 @@ export class KafkaProducer implements Producer {
       const batches = requests.get(wire)
       if (batches) batches.push(batch)
       else requests.set(wire, [batch])
-      sizes.set(wire, size + batch.bytes.length)
+      sizes.set(wire, size + batch.bytes)
     }
     if (lost) void this.locate()
     if (forgotten.size > 0) void this.relearn([...forgotten])
@@ -271,7 +217,11 @@ export class KafkaProducer implements Producer {
       }
     }
     if (!wire) {
-      wire = { link: this.cluster.privateLink(broker), batches: undefined }
+      wire = {
+        link: this.cluster.privateLink(broker),
+        request: new ProduceRequest(this.cluster.settings.clientId),
+        batches: undefined,
+      }
       this.wires.set(broker, wire)
     }
     return wire
@@ -283,23 +233,15 @@ export class KafkaProducer implements Producer {
     let deadlineMs = Number.POSITIVE_INFINITY
     for (const batch of batches) deadlineMs = Math.min(deadlineMs, batch.deadlineMs)
     const leftMs = Math.max(1, Math.min(requestTimeoutMs, Math.ceil(deadlineMs - performance.now())))
-    const parts = batches.map(({ lane, bytes }) => ({
-      topic: lane.topic,
-      partition: lane.partition,
-      batch: bytes,
-    }))
-    let response: produceV9.ProduceResponse | undefined
+    const frame = wire.request.write(batches, leftMs)
+    let answers: Map<string, ProduceAnswer> | undefined
     let failure: unknown
     try {
-      response = await wire.link.ask<produceV9.ProduceResponse>(
-        (connection, done) => sendProduce(connection, parts, leftMs, done),
-        requestTimeoutMs,
-      )
+      answers = await wire.link.exchange(frame, produceAnswers, requestTimeoutMs)
     } catch (error) {
       failure = error
     }
     wire.batches = undefined
-    const answers = response && produceAnswers(response)
     let stale = answers === undefined
     for (const batch of batches) {
       if (batch.lane.batch !== batch) continue // given up meanwhile
@@ -311,6 +253,10 @@ export class KafkaProducer implements Producer {
         this.again(batch, logError('HR_LOG_UNAVAILABLE', `Kafka answered ${codeName(answer.code)}`))
       } else this.giveUp(batch, this.refusedBy(batch, answer.code, answer.detail))
     }
+    for (let i = 0; i < batches.length; i++)
+      if (batches[i]!.lane.batch === batches[i]) batches[i]!.keep(() => wire.request.copyOf(i))
+    // Without an answer the socket may still look at it.
+    if (answers === undefined) wire.request.forget()
     if (stale) void this.locate()
     this.pump()
   }
@@ -341,6 +287,7 @@ export class KafkaProducer implements Producer {
     if (this.open.size === 0 && this.busy.size === 0) {
       clearInterval(this.sweeper)
       this.sweeper = undefined
+      for (const wire of this.wires.values()) wire.request.forget()
       return
     }
     const nowMs = performance.now()
@@ -440,6 +387,7 @@ export class KafkaProducer implements Producer {
   async close(): Promise<void> {
     if (this.closed) return
     this.closed = true
+    this.admission.close()
     await Promise.allSettled([...this.open].map((send) => send.done))
     this.abandon()
   }
@@ -448,6 +396,7 @@ export class KafkaProducer implements Producer {
   abandon(): void {
     this.closed = true
     this.abandoned = true
+    this.admission.close()
     clearInterval(this.sweeper)
     this.sweeper = undefined
     for (const wire of this.wires.values()) wire.link.destroy()

@@ -4,10 +4,12 @@ import fc from 'fast-check'
 import { COMPRESSIONS } from './options.ts'
 import {
   BATCH_HEAD_BYTES,
+  batchBytes,
   decodeBatches,
-  encodeBatch,
   type Payload,
+  packBatch,
   RECORD_OVERHEAD_BYTES,
+  writeBatch,
 } from './record-batch.ts'
 
 const identity = { producerId: 7n, epoch: 3, sequence: 11 }
@@ -23,7 +25,7 @@ function storedAt(
   records: Payload[],
   compression: (typeof COMPRESSIONS)[number] = 'none',
 ): Buffer {
-  const batch = Buffer.from(encodeBatch(records, identity, 1_700_000_000_000, compression))
+  const batch = Buffer.from(packBatch({ records, identity, nowMs: 1_700_000_000_000 }, compression))
   batch.writeBigInt64BE(BigInt(offset), 0)
   return batch
 }
@@ -55,6 +57,34 @@ describe('record batches', () => {
       { numRuns: 50 },
     )
   })
+
+  test('written into other memory it is the same, of the size that was computed, and touches nothing around it', () => {
+    fc.assert(
+      fc.property(payloads, fc.nat(100), (records, at) => {
+        const content = { records, identity, nowMs: 1_700_000_000_000 }
+        const alone = packBatch(content, 'none')
+        expect(alone.length).toBe(batchBytes(records))
+        const out = Buffer.alloc(at + alone.length + 10, 0xee)
+        expect(writeBatch(content, out, at)).toBe(at + alone.length)
+        expect(out.subarray(at, at + alone.length).equals(alone)).toBe(true)
+        expect([...out.subarray(0, at), ...out.subarray(at + alone.length)]).toEqual(
+          new Array(at + 10).fill(0xee),
+        )
+      }),
+    )
+  })
+
+  test.each([63, 64, 8_191, 8_192, 1_048_575, 1_048_576])(
+    'a length of %d, where its own length changes',
+    (length) => {
+      const records = [{ header: Buffer.alloc(length, 'h'), value: Buffer.alloc(length, 'v') }]
+      const batch = storedAt(0, records)
+      expect(batch.length).toBe(batchBytes(records))
+      const [read] = decodeBatches(batch, 0).records
+      expect(read?.header.length).toBe(length)
+      expect(read?.value.length).toBe(length)
+    },
+  )
 
   test('reading starts at the offset asked for, also inside a batch', () => {
     fc.assert(
@@ -119,22 +149,22 @@ describe('record batches', () => {
   test('one record never takes more than the overhead that topics are made with', () => {
     fc.assert(
       fc.property(payload, fc.constantFrom(...COMPRESSIONS), (record, compression) => {
-        const size = encodeBatch([record], identity, Date.now(), compression).length
+        const size = packBatch({ records: [record], identity, nowMs: 0 }, compression).length
         expect(size).toBeLessThanOrEqual(bytesOf([record]) + RECORD_OVERHEAD_BYTES)
       }),
     )
     const large = { header: Buffer.alloc(2 ** 20), value: Buffer.alloc(2 ** 27) }
-    expect(encodeBatch([large], identity, 0, 'none').length - 2 ** 27 - 2 ** 20).toBeLessThan(
-      RECORD_OVERHEAD_BYTES,
-    )
+    expect(
+      packBatch({ records: [large], identity, nowMs: 0 }, 'none').length - 2 ** 27 - 2 ** 20,
+    ).toBeLessThan(RECORD_OVERHEAD_BYTES)
   })
 
   test('compression is left out where it would make a batch larger', () => {
     const noise = crypto.getRandomValues(new Uint8Array(5000))
     const records = [{ header: new Uint8Array(0), value: noise }]
     for (const compression of COMPRESSIONS)
-      expect(encodeBatch(records, identity, 0, compression).length).toBeLessThanOrEqual(
-        encodeBatch(records, identity, 0, 'none').length,
+      expect(packBatch({ records, identity, nowMs: 0 }, compression).length).toBeLessThanOrEqual(
+        batchBytes(records),
       )
     expect(BATCH_HEAD_BYTES).toBe(61)
   })

@@ -35,53 +35,87 @@ export type ProducerIdentity = { producerId: bigint; epoch: number; sequence: nu
 
 export type Payload = { header: Bytes; value: Bytes }
 
-function varintSize(value: number): number {
-  let left = value * 2
-  let size = 1
-  while (left >= 128) {
-    left = Math.floor(left / 128)
-    size++
-  }
-  return size
+/** All that a batch is made of: the same content gives the same bytes. */
+export type BatchContent = { records: Payload[]; identity: ProducerIdentity; nowMs: number }
+
+/** Zigzag of a number below 2^30 that is not negative: nothing in a batch is as large. */
+function varintBytes(value: number): number {
+  if (value < 64) return 1
+  if (value < 8_192) return 2
+  if (value < 1_048_576) return 3
+  if (value < 134_217_728) return 4
+  return 5
 }
 
-/** Zigzag of a number that is not negative. */
 function writeVarint(out: Buffer, at: number, value: number): number {
-  let left = value * 2
+  let left = value << 1
   while (left >= 128) {
-    out[at++] = (left % 128) | 128
-    left = Math.floor(left / 128)
+    out[at++] = (left & 127) | 128
+    left >>>= 7
   }
   out[at++] = left
   return at
 }
 
-/** One batch with `records` in order. Compressed only where that makes it smaller, so its size never exceeds the plain one. */
-export function encodeBatch(
-  records: Payload[],
-  identity: ProducerIdentity,
-  nowMs: number,
-  compression: Compression,
-): Buffer {
-  let capacity = BATCH_HEAD_BYTES
-  for (const record of records) capacity += RECORD_FRAME_BYTES + record.header.length + record.value.length
-  let out = Buffer.allocUnsafe(capacity)
-  let at = BATCH_HEAD_BYTES
+/** What the length of the `index`th record of a batch counts. */
+function bodyBytes(index: number, headerBytes: number, valueBytes: number): number {
+  return (
+    3 + // attributes, timestamp delta 0, null key
+    varintBytes(index) +
+    varintBytes(valueBytes) +
+    valueBytes +
+    3 + // one header, its key
+    varintBytes(headerBytes) +
+    headerBytes
+  )
+}
+
+/** The size of the batch that `writeBatch` makes of `records`. */
+export function batchBytes(records: Payload[]): number {
+  let bytes = BATCH_HEAD_BYTES
   for (let i = 0; i < records.length; i++) {
     const { header, value } = records[i]!
-    const body =
-      3 + // attributes, timestamp delta 0, null key
-      varintSize(i) +
-      varintSize(value.length) +
-      value.length +
-      3 + // one header, its key
-      varintSize(header.length) +
-      header.length
-    at = writeVarint(out, at, body)
+    const body = bodyBytes(i, header.length, value.length)
+    bytes += varintBytes(body) + body
+  }
+  return bytes
+}
+
+/** Writes one batch to `at`, its records in order, not compressed. Gives the place behind it. */
+export function writeBatch(content: BatchContent, out: Buffer, at: number): number {
+  const end = writeRecords(content.records, out, at + BATCH_HEAD_BYTES)
+  writeHead(content, 0, out.subarray(at, end))
+  return end
+}
+
+/** The same in memory of its own, and compressed where that makes it smaller: never larger than the plain one. */
+export function packBatch(content: BatchContent, compression: Compression): Buffer {
+  const plain = Buffer.allocUnsafe(batchBytes(content.records))
+  const end = writeRecords(content.records, plain, BATCH_HEAD_BYTES)
+  let batch = plain
+  let attributes = 0
+  if (compression !== 'none') {
+    const algorithm = compressionsAlgorithms[compression]
+    const packed = algorithm.compressSync(plain.subarray(BATCH_HEAD_BYTES, end))
+    if (packed.length < end - BATCH_HEAD_BYTES) {
+      attributes = algorithm.bitmask
+      batch = Buffer.allocUnsafe(BATCH_HEAD_BYTES + packed.length)
+      batch.set(packed, BATCH_HEAD_BYTES)
+    }
+  }
+  writeHead(content, attributes, batch)
+  return batch
+}
+
+function writeRecords(records: Payload[], out: Buffer, from: number): number {
+  let at = from
+  for (let i = 0; i < records.length; i++) {
+    const { header, value } = records[i]!
+    at = writeVarint(out, at, bodyBytes(i, header.length, value.length))
     out[at++] = 0
     out[at++] = 0
     at = writeVarint(out, at, i)
-    out[at++] = 1 // zigzag of -1
+    out[at++] = 1 // zigzag of -1: no key
     at = writeVarint(out, at, value.length)
     at = copyBytes(value, out, at)
     out[at++] = 2 // one header
@@ -90,33 +124,25 @@ export function encodeBatch(
     at = writeVarint(out, at, header.length)
     at = copyBytes(header, out, at)
   }
-  let attributes = 0
-  if (compression !== 'none') {
-    const algorithm = compressionsAlgorithms[compression]
-    const packed = algorithm.compressSync(out.subarray(BATCH_HEAD_BYTES, at))
-    if (packed.length < at - BATCH_HEAD_BYTES) {
-      attributes = algorithm.bitmask
-      const smaller = Buffer.allocUnsafe(BATCH_HEAD_BYTES + packed.length)
-      smaller.set(packed, BATCH_HEAD_BYTES)
-      out = smaller
-      at = smaller.length
-    }
-  }
-  out.writeBigInt64BE(0n, 0)
-  out.writeInt32BE(at - FRAME_BYTES, 8)
-  out.writeInt32BE(-1, 12)
-  out[16] = 2
-  out.writeInt16BE(attributes, ATTRIBUTES_AT)
-  out.writeInt32BE(records.length - 1, 23)
-  out.writeBigInt64BE(BigInt(nowMs), 27)
-  out.writeBigInt64BE(BigInt(nowMs), 35)
-  out.writeBigInt64BE(identity.producerId, 43)
-  out.writeInt16BE(identity.epoch, 51)
-  out.writeInt32BE(identity.sequence, 53)
-  out.writeInt32BE(records.length, 57)
-  const batch = out.subarray(0, at)
+  return at
+}
+
+/** Fills in what stands in front of the records of `batch`, which is all of it. */
+function writeHead({ records, identity, nowMs }: BatchContent, attributes: number, batch: Buffer): void {
+  const appendedMs = BigInt(nowMs)
+  batch.writeBigInt64BE(0n, 0)
+  batch.writeInt32BE(batch.length - FRAME_BYTES, 8)
+  batch.writeInt32BE(-1, 12)
+  batch[16] = 2
+  batch.writeInt16BE(attributes, ATTRIBUTES_AT)
+  batch.writeInt32BE(records.length - 1, 23)
+  batch.writeBigInt64BE(appendedMs, 27)
+  batch.writeBigInt64BE(appendedMs, 35)
+  batch.writeBigInt64BE(identity.producerId, 43)
+  batch.writeInt16BE(identity.epoch, 51)
+  batch.writeInt32BE(identity.sequence, 53)
+  batch.writeInt32BE(records.length, 57)
   batch.writeUInt32BE(checksum(batch), CRC_AT)
-  return batch
 }
 
 /** Why a batch cannot be served, with the offset from which on. */

@@ -12,7 +12,8 @@
  */
 import type { Position, SendRecord } from '../log.ts'
 import { BATCH_BYTES_MAX, BATCH_RECORDS_MAX, type Compression } from './options.ts'
-import { encodeBatch, RECORD_FRAME_BYTES } from './record-batch.ts'
+import type { ProducePart } from './produce-request.ts'
+import { type BatchContent, batchBytes, packBatch, RECORD_FRAME_BYTES, writeBatch } from './record-batch.ts'
 
 const EPOCH_MAX = 32_767
 const SEQUENCE_MODULUS = 2 ** 31
@@ -33,7 +34,7 @@ export class Send {
     this.positions = new Array(records.length)
     this.missing = records.length
     let bytes = 0
-    for (const record of records) bytes += record.header.length + record.value.length
+    for (let i = 0; i < records.length; i++) bytes += records[i]!.header.length + records[i]!.value.length
     this.bytes = bytes
     this.done = new Promise((resolve, reject) => {
       this.resolve = resolve
@@ -41,9 +42,8 @@ export class Send {
     })
   }
 
-  stored(index: number, offset: number): void {
-    const { topic, partition } = this.records[index]!
-    this.positions[index] = { topic, partition, offset }
+  stored(index: number, position: Position): void {
+    this.positions[index] = position
     if (--this.missing > 0 || this.settled) return
     this.settled = true
     this.resolve(this.positions as Position[])
@@ -56,20 +56,51 @@ export class Send {
   }
 }
 
-type Waiting = { send: Send; index: number }
+/** The records of a batch: `indexes[i]` in `sends[i]`. */
+type Entries = { sends: Send[]; indexes: number[] }
 
-export type Batch = {
-  lane: Lane
-  entries: Waiting[]
-  bytes: Buffer
-  /** The earliest deadline of its sends: then all of it is given up. */
-  deadlineMs: number
-  failures: number
+export class Batch implements ProducePart {
+  readonly bytes: number
+  failures = 0
+  /** Its bytes in memory of their own; without, they are written straight into the request. */
+  private copy: Buffer | undefined
+
+  constructor(
+    readonly lane: Lane,
+    readonly entries: Entries,
+    /** The earliest deadline of its sends: then all of it is given up. */
+    readonly deadlineMs: number,
+    private readonly content: BatchContent,
+    compression: Compression,
+  ) {
+    if (compression !== 'none') this.copy = packBatch(content, compression)
+    this.bytes = this.copy?.length ?? batchBytes(content.records)
+  }
+
+  get topic(): string {
+    return this.lane.topic
+  }
+
+  get partition(): number {
+    return this.lane.partition
+  }
+
+  write(out: Buffer, at: number): void {
+    if (this.copy) this.copy.copy(out, at)
+    else writeBatch(this.content, out, at)
+  }
+
+  /** It may be sent again: then these bytes, whatever becomes of the memory of its records. */
+  keep(sent: () => Buffer): void {
+    this.copy ??= sent()
+  }
 }
 
 export class Lane {
   readonly key: string
-  private waiting: Waiting[] = []
+  /** Two arrays and no object per record, of which there are many. */
+  private sends: Send[] = []
+  private indexes: number[] = []
   private head = 0
   batch: Batch | undefined
   /** Not before this (performance.now) is the batch sent again. */
@@ -86,11 +117,12 @@ export class Lane {
   }
 
   get idle(): boolean {
-    return this.batch === undefined && this.head === this.waiting.length
+    return this.batch === undefined && this.head === this.sends.length
   }
 
   push(send: Send, index: number): void {
-    this.waiting.push({ send, index })
+    this.sends.push(send)
+    this.indexes.push(index)
   }
 
   /** Takes on a producer id that no lane of this partition has used before. */
@@ -104,51 +136,52 @@ export class Lane {
   take(batchBytesMax: number, compression: Compression, nowMs: number): Batch | undefined {
     if (this.batch) return this.batch
     const limit = Math.min(batchBytesMax, BATCH_BYTES_MAX)
-    const entries: Waiting[] = []
-    const payload: SendRecord[] = []
+    const entries: Entries = { sends: [], indexes: [] }
+    const records: SendRecord[] = []
     let bytes = 0
     let deadlineMs = Number.POSITIVE_INFINITY
-    while (this.head < this.waiting.length && entries.length < BATCH_RECORDS_MAX) {
-      const entry = this.waiting[this.head]!
-      if (entry.send.settled) {
-        this.head++
-        continue
-      }
-      const record = entry.send.records[entry.index]!
+    for (; this.head < this.sends.length && records.length < BATCH_RECORDS_MAX; this.head++) {
+      const send = this.sends[this.head]!
+      if (send.settled) continue
+      const index = this.indexes[this.head]!
+      const record = send.records[index]!
       const size = RECORD_FRAME_BYTES + record.header.length + record.value.length
-      if (entries.length > 0 && bytes + size > limit) break
+      if (records.length > 0 && bytes + size > limit) break
       bytes += size
-      entries.push(entry)
-      payload.push(record)
-      deadlineMs = Math.min(deadlineMs, entry.send.deadlineMs)
-      this.head++
+      entries.sends.push(send)
+      entries.indexes.push(index)
+      records.push(record)
+      if (send.deadlineMs < deadlineMs) deadlineMs = send.deadlineMs
     }
     this.compact()
-    if (entries.length === 0) return undefined
+    if (records.length === 0) return undefined
     const identity = { producerId: this.producerId!, epoch: this.epoch, sequence: this.sequence }
-    const encoded = encodeBatch(payload, identity, nowMs, compression)
-    this.batch = { lane: this, entries, bytes: encoded, deadlineMs, failures: 0 }
+    this.batch = new Batch(this, entries, deadlineMs, { records, identity, nowMs }, compression)
     return this.batch
   }
 
   /** Frees what was taken, in steps that keep the cost per record constant. */
   private compact(): void {
-    if (this.head === this.waiting.length) {
-      this.waiting = []
+    if (this.head === this.sends.length) {
+      this.sends = []
+      this.indexes = []
       this.head = 0
-    } else if (this.head > 4096 && this.head * 2 > this.waiting.length) {
-      this.waiting = this.waiting.slice(this.head)
+    } else if (this.head > 4096 && this.head * 2 > this.sends.length) {
+      this.sends = this.sends.slice(this.head)
+      this.indexes = this.indexes.slice(this.head)
       this.head = 0
     }
   }
 
   /** The batch is in the log from `baseOffset` on. */
   stored(baseOffset: number): void {
-    const { entries } = this.batch!
+    const { sends, indexes } = this.batch!.entries
+    const { topic, partition } = this
     this.batch = undefined
     this.retryAtMs = 0
-    this.sequence = (this.sequence + entries.length) % SEQUENCE_MODULUS
-    for (let i = 0; i < entries.length; i++) entries[i]!.send.stored(entries[i]!.index, baseOffset + i)
+    this.sequence = (this.sequence + sends.length) % SEQUENCE_MODULUS
+    for (let i = 0; i < sends.length; i++)
+      sends[i]!.stored(indexes[i]!, { topic, partition, offset: baseOffset + i })
   }
 
   /** Gives the batch up: whether it landed is not known, and it cannot land behind anything that follows. */
@@ -160,18 +193,21 @@ export class Lane {
     // A lane that used up its epochs asks for a new id. That id does not fence the last epoch of the old one; it takes
     // 32,767 failures on one partition to get here.
     if (++this.epoch > EPOCH_MAX) this.producerId = undefined
-    for (const { send } of batch.entries) send.fail(error)
-  }
-
-  /** Sends that still wait in the queue, in order. */
-  *queued(): Iterable<Send> {
-    for (let i = this.head; i < this.waiting.length; i++) yield this.waiting[i]!.send
+    for (const send of batch.entries.sends) send.fail(error)
   }
 
   /** Forgets queued records of sends that are over. */
   prune(): void {
-    if (this.head === this.waiting.length) return
-    this.waiting = this.waiting.slice(this.head).filter((entry) => !entry.send.settled)
+    if (this.head === this.sends.length) return
+    const sends: Send[] = []
+    const indexes: number[] = []
+    for (let i = this.head; i < this.sends.length; i++) {
+      if (this.sends[i]!.settled) continue
+      sends.push(this.sends[i]!)
+      indexes.push(this.indexes[i]!)
+    }
+    this.sends = sends
+    this.indexes = indexes
     this.head = 0
   }
 }
