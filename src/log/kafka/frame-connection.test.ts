@@ -1,7 +1,7 @@
 /** Requests in one piece on the library's connection, against a server that answers what the test says. */
 import { afterEach, describe, expect, test } from 'bun:test'
 import { createServer, type Server, type Socket } from 'node:net'
-import { apiVersionsV3 } from '@platformatic/kafka'
+import { apiVersionsV3, type ConnectionOptions } from '@platformatic/kafka'
 import { waitFor } from '../../../test/support/wait-for.ts'
 import { CORRELATION_AT, FrameConnection } from './frame-connection.ts'
 
@@ -13,7 +13,10 @@ afterEach(() => {
 })
 
 /** Calls `onRequest` with each whole request. */
-async function connected(onRequest: (socket: Socket, request: Buffer) => void): Promise<FrameConnection> {
+async function connected(
+  onRequest: (socket: Socket, request: Buffer) => void,
+  options: ConnectionOptions = {},
+): Promise<FrameConnection> {
   const server: Server = createServer((socket) => {
     let bytes = Buffer.alloc(0)
     socket.on('error', () => {})
@@ -28,7 +31,7 @@ async function connected(onRequest: (socket: Socket, request: Buffer) => void): 
     })
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const connection = new FrameConnection('test', { requestTimeout: SURELY_MS })
+  const connection = new FrameConnection('test', { requestTimeout: SURELY_MS, ...options })
   connection.on('error', () => {})
   closing.push(
     () => server.close(),
@@ -98,6 +101,35 @@ describe('requests in one piece', () => {
       })
       expect(theirs).toMatchObject({ errorCode: 0, apiKeys: [] })
     }
+  })
+
+  test('the library logs in again only when no request of ours is on its way', async () => {
+    const LOGINS: Record<number, Buffer> = {
+      // ApiVersions: none named, so that the library takes the newest; SaslHandshake: PLAIN; SaslAuthenticate: accepted.
+      18: Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+      17: Buffer.from([0, 0, 0, 0, 0, 1, 0, 5, ...Buffer.from('PLAIN')]),
+      36: Buffer.from([0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+    }
+    const came: number[] = []
+    let release: () => void = () => {}
+    const connection = await connected(
+      (socket, request) => {
+        const api = request.readInt16BE(4)
+        came.push(api)
+        const answer = LOGINS[api]
+        if (answer) socket.write(answerTo(idOf(request), answer))
+        else release = () => socket.write(answerTo(idOf(request), Buffer.from('ours')))
+      },
+      { sasl: { mechanism: 'PLAIN', username: 'user', password: 'pass' } },
+    )
+    expect(came).toEqual([18, 17, 36])
+    const exchanged = exchange(connection, Buffer.alloc(3 << 20))
+    connection.reauthenticate()
+    await waitFor('the request at the server', () => came.length === 4, SURELY_MS)
+    release()
+    expect(String(await exchanged)).toBe('ours')
+    await waitFor('the second login', () => came.length === 6 && connection.isConnected(), SURELY_MS)
+    expect(came).toEqual([18, 17, 36, 0, 17, 36])
   })
 
   const refusals: [string, (socket: Socket, request: Buffer) => void, string][] = [

@@ -168,6 +168,9 @@ describe.skipIf(skipKafka())('the Kafka log', () => {
   })
 })
 
+/** The broker ends a connection that has not logged in again after this. */
+const SESSION_MS = 1_500
+
 describe.skipIf(skipKafka())('an encrypted listener with a password', () => {
   let kafka: Kafka
   let folder: string
@@ -228,6 +231,7 @@ describe.skipIf(skipKafka())('an encrypted listener with a password', () => {
     kafka = await startKafka({
       brokers: 1,
       secure: { certificate: pem('broker.pem'), key: pem('broker.pk8'), username, password },
+      settings: { 'connections.max.reauth.ms': String(SESSION_MS) },
     })
   })
 
@@ -253,6 +257,26 @@ describe.skipIf(skipKafka())('an encrypted listener with a password', () => {
       .reader({ topic: 'secret', partition: 0, from: 0 })
       .next({ records: 1, bytes: 100 })
     expect(Buffer.from(read!.value).toString()).toBe('x')
+    await log.close()
+  })
+
+  test('sends that go on while sessions end are all acknowledged, in order', async () => {
+    const log = await open({ tls: { ca: pem('ca.pem'), serverName: 'kafka.test' }, sasl: user })
+    await log.createTopic({ name: 'sessions', partitions: 1, recordBytesMax: 1 << 20 })
+    const producer = log.producer({ name: 'sessions', deadlineMs: 30_000 })
+    // Of more than one part each, so that a login could come in the middle of one.
+    const large = 'x'.repeat(900_000)
+    const until = performance.now() + 3 * SESSION_MS
+    let next = 0
+    while (performance.now() < until) {
+      const positions = await producer.send([record('sessions', large), record('sessions', `${next + 1}`)])
+      expect(positions.map(({ offset }) => offset)).toEqual([next, next + 1])
+      next += 2
+    }
+    const [last] = await log
+      .reader({ topic: 'sessions', partition: 0, from: next - 1 })
+      .next({ records: 1, bytes: 100 })
+    expect(Buffer.from(last!.value).toString()).toBe(`${next - 1}`)
     await log.close()
   })
 
