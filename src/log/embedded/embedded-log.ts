@@ -30,6 +30,7 @@ import { EmbeddedProducer } from './producer.ts'
 import { EmbeddedReader, readRange } from './reader.ts'
 import { readySlot } from './ready.ts'
 import { retain, retainIdle } from './retention.ts'
+import { Settlement } from './settlement.ts'
 import type { TopicHandle } from './topic-handle.ts'
 import { readTopic } from './topic-settings.ts'
 import { createTopic, deleteTopic } from './topics.ts'
@@ -44,6 +45,7 @@ export class EmbeddedLog implements Log {
   private readonly limits: Limits
   private readonly operations: FileOperations
   private readonly board: HeadBoard
+  private readonly settlement: Settlement
   private readonly commit: GroupCommit
   private readonly writers: Writers
   private readonly readers = new Set<EmbeddedReader>()
@@ -64,8 +66,15 @@ export class EmbeddedLog implements Log {
     this.layout = new Layout(dir)
     makeDir(dir)
     this.board = new HeadBoard(this.layout, this.limits.pollMs, this.operations.bootId, warn)
-    this.commit = new GroupCommit(this.limits, this.operations, (writer) => this.writers.drop(writer))
-    this.writers = new Writers(this.limits, this.operations, () => this.commit, warn)
+    this.settlement = new Settlement(this.layout, this.operations, this.limits.writerWaitMs, warn)
+    this.commit = new GroupCommit(
+      this.layout,
+      this.limits,
+      this.operations,
+      (writer) => this.writers.drop(writer),
+      warn,
+    )
+    this.writers = new Writers(this.limits, this.settlement, () => this.commit, warn)
   }
 
   producer(options: ProducerOptions): Producer {
@@ -160,7 +169,7 @@ export class EmbeddedLog implements Log {
   }
 
   private readonly slotOf = (topic: TopicHandle, partition: number) =>
-    readySlot(topic, partition, this.limits, this.operations)
+    readySlot(topic, partition, this.limits, this.settlement)
 
   private retainSoon(): void {
     if (this.closing) return
@@ -180,7 +189,7 @@ export class EmbeddedLog implements Log {
     for (const topic of this.board.all())
       for (let p = 0; p < topic.partitions && !this.closing; p++)
         if (topic.state === 'live' && !this.writers.peek(topic, p))
-          await retainIdle(topic, p, lowest, this.operations, Date.now()).catch((error) =>
+          await retainIdle(topic, p, lowest, this.settlement, Date.now()).catch((error) =>
             this.retentionFailed(error),
           )
   }
@@ -210,6 +219,7 @@ export class EmbeddedLog implements Log {
     await this.retaining
     await this.commit.idle()
     await this.writers.close()
+    await this.commit.close()
     this.board.close()
   }
 }

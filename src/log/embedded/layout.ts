@@ -5,6 +5,9 @@
  * topics/<topic>/topic.json                 settings and log id
  * topics/<topic>/<p>/writer.lock            held by the process that writes partition p
  * topics/<topic>/<p>/<base offset>.seg      segments
+ * journals/<id>.journal                     commits that may not be durable in their segments yet (commit-journal.ts)
+ * journals/settle.lock                      held while the journals of dead processes are settled
+ * journals/damaged                          the last journal in which damage was found
  * heads/<topic>                             durable ends, one slot per partition (head-file.ts)
  * heads/.<group>                            touched when something changes in the group
  * groups/<group>/members/<member>           held by a live member
@@ -12,14 +15,19 @@
  * groups/<group>/positions/<topic>@<log id> committed offsets, one slot per partition
  * ```
  */
-import { readdirSync } from 'node:fs'
+import { readdirSync, write } from 'node:fs'
 import { join } from 'node:path'
+import { writeFully } from '../../platform/index.ts'
 import { logError } from '../errors.ts'
 
 export { makeDir, syncDir, writeDurably, writeFully } from '../../platform/index.ts'
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/
 const SEGMENT = /^(\d{16})\.seg$/
+const JOURNAL = /^(?<id>[0-9a-f-]{36})\.journal$/
+const UNNAMED_JOURNAL = /^[0-9a-f-]{36}\.new$/
+/** More is written on another thread, so that a slow disk does not hold up the event loop. */
+const WRITE_INLINE_BYTES = 256 * 1024
 
 /** Refuses topic and group names that could not be a file name. */
 export function checkName(kind: 'topic' | 'group', name: string): void {
@@ -34,11 +42,17 @@ export class Layout {
   readonly topics: string
   readonly heads: string
   readonly topicsLock: string
+  readonly journals: string
+  readonly settleLock: string
+  readonly damagedJournal: string
 
   constructor(readonly dir: string) {
     this.topics = join(dir, 'topics')
     this.heads = join(dir, 'heads')
     this.topicsLock = join(dir, 'topics.lock')
+    this.journals = join(dir, 'journals')
+    this.settleLock = join(this.journals, 'settle.lock')
+    this.damagedJournal = join(this.journals, 'damaged')
   }
 
   topic(topic: string): string {
@@ -55,6 +69,15 @@ export class Layout {
 
   segment(topic: string, partition: number, base: number): string {
     return join(this.partition(topic, partition), segmentName(base))
+  }
+
+  journal(id: string): string {
+    return join(this.journals, `${id}.journal`)
+  }
+
+  /** A journal on its way: not a name that anybody reads entries from. */
+  unnamedJournal(id: string): string {
+    return join(this.journals, `${id}.new`)
   }
 
   head(topic: string): string {
@@ -86,4 +109,39 @@ export function segmentBases(partitionDir: string): number[] {
     if (match) bases.push(Number(match[1]))
   }
   return bases.sort((a, b) => a - b)
+}
+
+/** What lies in the folder of the journals: ids, and names of journals that were never finished. */
+export function journalsIn(layout: Layout): { ids: string[]; unnamed: string[] } {
+  let names: string[]
+  try {
+    names = readdirSync(layout.journals)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { ids: [], unnamed: [] }
+    throw error
+  }
+  return {
+    ids: names.flatMap((name) => JOURNAL.exec(name)?.groups?.id ?? []),
+    unnamed: names.filter((name) => UNNAMED_JOURNAL.test(name)),
+  }
+}
+
+/** Writes `bytes[from, to)` at `position` of the file. */
+export async function writeBytes(
+  fd: number,
+  bytes: Buffer,
+  from: number,
+  to: number,
+  position: number,
+): Promise<void> {
+  if (to - from <= WRITE_INLINE_BYTES) {
+    writeFully(fd, bytes.subarray(from, to), position)
+    return
+  }
+  for (let at = from; at < to; )
+    at += await new Promise<number>((resolve, reject) =>
+      write(fd, bytes, at, to - at, position + at - from, (error, count) =>
+        error ? reject(error) : resolve(count),
+      ),
+    )
 }

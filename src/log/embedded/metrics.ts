@@ -26,6 +26,27 @@ export const damagedRecords = counter(
   ['topic'] as const,
 )
 export const syncFailures = counter('headrace_log_sync_failures_total', 'fdatasync calls that failed (fatal)')
+export const journalEntries = counter(
+  'headrace_log_journal_entries_total',
+  'Commits over several partitions that one write to the commit journal made durable',
+)
+export const journalBytes = counter('headrace_log_journal_bytes_total', 'Bytes written to the commit journal')
+export const journalWaits = counter(
+  'headrace_log_journal_waits_total',
+  'Commits that waited for a half of the journal whose records were not yet durable in their segments',
+)
+export const journalFailures = counter(
+  'headrace_log_journal_failures_total',
+  'Times that the commit journal could not be made or written; commits are then synced file by file',
+)
+export const settledJournals = counter(
+  'headrace_log_settled_journals_total',
+  'Journals of dead processes whose commits were written into the segments',
+)
+export const journalDamage = counter(
+  'headrace_log_journal_damage_total',
+  'Journals of dead processes in which damage was found',
+)
 export const deletedSegments = counter(
   'headrace_log_deleted_segments_total',
   'Segments removed by retention',

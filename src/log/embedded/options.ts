@@ -21,6 +21,13 @@ export type EmbeddedLogOptions = {
   queueBytesMax?: number
   /** Sends are refused with HR_LOG_DISK_FULL while more than this part of the disk is used. */
   diskUsedRatioMax?: number
+  /**
+   * Each of the two halves of the commit journal that a process which writes several partitions keeps. A commit that
+   * is larger is synced file by file. Whole blocks of 4096 bytes.
+   */
+  journalHalfBytes?: number
+  /** When the journal could not be made, it is tried again after this long. */
+  journalRetryMs?: number
   /** How long to wait for a dying predecessor to let go of a partition. */
   writerWaitMs?: number
   /** A waiting reader looks at the durable end this often even when nobody woke it. */
@@ -41,6 +48,8 @@ export const LIMITS: Limits = {
   commitBytesMax: 4 * 2 ** 20,
   queueBytesMax: 64 * 2 ** 20,
   diskUsedRatioMax: 0.9,
+  journalHalfBytes: 8 * 2 ** 20,
+  journalRetryMs: 60_000,
   writerWaitMs: 10_000,
   pollMs: 1_000,
   memberPollMs: 500,

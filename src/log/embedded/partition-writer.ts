@@ -2,9 +2,13 @@
  * The one writer of one partition. Holds the writer lock from the first send until it is closed.
  *
  * States: open → appended (bytes written, not known to be durable) → open, by `confirm` after the fdatasync or by
- * `rollback` when the write failed; closed at the end. Only the commit loop (group-commit.ts) moves it.
+ * `rollback` when the write failed; closing → closed at the end. Only the commit loop (group-commit.ts) moves it.
+ *
+ * What was confirmed may be durable in the commit journal only (commit-journal.ts). `sync` makes it durable in the
+ * segment; a segment that is left behind, and a partition that is let go of, has been synced before. The writer lock
+ * carries the id of the journal meanwhile: whoever takes the partition over settles that one first.
  */
-import { closeSync, ftruncateSync, write } from 'node:fs'
+import { closeSync, ftruncateSync } from 'node:fs'
 import { FileLock } from '../../platform/index.ts'
 import { logError } from '../errors.ts'
 import {
@@ -15,15 +19,13 @@ import {
   SEGMENT_HEADER_BYTES,
 } from './format.ts'
 import type { Slot } from './head-file.ts'
-import { writeFully } from './layout.ts'
+import { partLabel } from './journal-format.ts'
+import { writeBytes } from './layout.ts'
 import { damagedRecords, tornBytes } from './metrics.ts'
-import type { FileOperations } from './options.ts'
 import { recoverPartition, type Tail } from './recover.ts'
 import { createSegment, type OpenSegment, openSegment } from './segment-file.ts'
+import type { Settlement } from './settlement.ts'
 import type { TopicHandle } from './topic-handle.ts'
-
-/** A larger commit is written on another thread, so that a slow disk does not hold up the event loop. */
-const WRITE_INLINE_BYTES = 256 * 1024
 
 /** Where commits are put together before they are written; one per commit loop. */
 export class Scratch {
@@ -42,7 +44,14 @@ export class PartitionWriter {
   /** Written but not yet durable. */
   private written: { end: number; bytes: number }
   private lastAppendedMs = 0
-  closed = false
+  /** How much of the last segment is durable in the segment itself. */
+  private syncedBytes: number
+  private syncing: Promise<void> = Promise.resolve()
+  /** The journal that the writer lock names. */
+  private journal: string | undefined
+  private closing: Promise<void> | undefined
+  /** How the commit journal names this partition. */
+  readonly label: Buffer
   /** Somebody is about to delete the topic: closed after the commit in flight. */
   leaving = false
 
@@ -51,29 +60,34 @@ export class PartitionWriter {
     readonly partition: number,
     private readonly lock: FileLock,
     private readonly tail: Tail,
+    private readonly fdatasync: (fd: number) => Promise<void>,
   ) {
     this.written = { end: tail.end, bytes: tail.bytes }
+    this.syncedBytes = tail.bytes
+    this.label = partLabel(topic.logId, partition, topic.name)
   }
 
   /**
    * Takes the writer lock and recovers the partition. Undefined when another process keeps the lock for `waitMs`.
+   * `fdatasync` is what makes its segments durable later on.
    * Throws HR_LOG_UNAVAILABLE, HR_LOG_CORRUPT, or what the disk says.
    */
   static async open(
     topic: TopicHandle,
     partition: number,
     waitMs: number,
-    operations: FileOperations,
+    settlement: Settlement,
+    fdatasync = settlement.operations.fdatasync,
   ): Promise<PartitionWriter | undefined> {
     const lock = await FileLock.within(topic.layout.writerLock(topic.name, partition), waitMs)
     if (!lock) return undefined
     try {
       topic.refresh()
       if (topic.state !== 'live') throw logError('HR_LOG_UNAVAILABLE', `topic ${topic.name} is being deleted`)
-      const tail = await recoverPartition(topic, partition, operations)
+      const tail = await recoverPartition(topic, partition, settlement)
       tornBytes.inc(tail.cutBytes)
       if (tail.damage.length > 0) damagedRecords.inc({ topic: topic.name }, tail.damage.length)
-      return new PartitionWriter(topic, partition, lock, tail)
+      return new PartitionWriter(topic, partition, lock, tail, fdatasync)
     } catch (error) {
       lock.release()
       throw error
@@ -91,6 +105,11 @@ export class PartitionWriter {
 
   get fd(): number {
     return this.tail.fd
+  }
+
+  /** Nothing more can be appended. */
+  get closed(): boolean {
+    return this.closing !== undefined
   }
 
   /** What is durable, as published. */
@@ -114,12 +133,14 @@ export class PartitionWriter {
    */
   async roll(): Promise<void> {
     const { topic, partition, tail } = this
+    // Recovery looks at the end of the last segment only.
+    await this.sync()
     let opened: OpenSegment | undefined
     try {
       await createSegment(topic, partition, tail.end)
       opened = openSegment(topic, partition, tail.end, 'r+')
     } finally {
-      if (!opened) this.close()
+      if (!opened) await this.close()
     }
     const { fd, header } = opened!
     closeSync(tail.fd)
@@ -128,34 +149,56 @@ export class PartitionWriter {
     tail.segmentMadeMs = header.madeMs
     tail.bytes = SEGMENT_HEADER_BYTES
     this.written = { end: tail.end, bytes: tail.bytes }
+    this.syncedBytes = tail.bytes
   }
 
-  /** Writes `records` (of `bodyBytes`) as one frame. Gives the first one's offset. They are not durable yet. */
-  async append(records: readonly Content[], bodyBytes: number, scratch: Scratch): Promise<number> {
+  /** Notes for whoever takes the partition over that its last commits may be in this journal only. */
+  dependOn(journal: string): void {
+    if (this.journal === journal) return
+    this.lock.note(journal)
+    this.journal = journal
+  }
+
+  /** Makes what was confirmed so far durable in the segment. One call after the other. Throws when the sync fails. */
+  sync(): Promise<void> {
+    const syncing = this.syncing.then(async () => {
+      const { fd, bytes } = this.tail
+      if (bytes <= this.syncedBytes) return
+      await this.fdatasync(fd)
+      this.syncedBytes = Math.max(this.syncedBytes, bytes)
+    })
+    this.syncing = syncing.catch(() => {})
+    return syncing
+  }
+
+  /**
+   * Puts `records` (of `bodyBytes`) as one frame into `bytes` at `from`, and writes it. Gives the first one's offset.
+   * They are not durable yet.
+   */
+  async append(records: readonly Content[], bodyBytes: number, bytes: Buffer, from: number): Promise<number> {
     const { tail } = this
     const appendedMs = Math.max(Date.now(), this.lastAppendedMs)
     const length = FRAME_HEADER_BYTES + bodyBytes
-    const bytes = scratch.take(length)
-    let at = FRAME_HEADER_BYTES
+    let at = from + FRAME_HEADER_BYTES
     for (const record of records) at = encodeRecord(bytes, at, record)
     encodeFrameHeader(
       bytes,
-      0,
+      from,
       { base: tail.end, appendedMs, records: records.length, bodyBytes },
       this.topic.mark,
     )
     this.topic.indexes[this.partition]!.note(tail.segment, tail.end, tail.bytes)
-    if (length <= WRITE_INLINE_BYTES) writeFully(tail.fd, bytes.subarray(0, length), tail.bytes)
-    else await writeAway(tail.fd, bytes, length, tail.bytes)
+    await writeBytes(tail.fd, bytes, from, from + length, tail.bytes)
     this.lastAppendedMs = appendedMs
     this.written = { end: tail.end + records.length, bytes: tail.bytes + length }
     return tail.end
   }
 
-  /** What was appended is durable. */
-  confirm(): void {
+  /** What was appended is durable: in the segment, or in the journal only. */
+  confirm(inSegment: boolean): void {
     this.tail.end = this.written.end
     this.tail.bytes = this.written.bytes
+    if (inSegment) this.syncedBytes = this.tail.bytes
   }
 
   /** Takes back what was appended. False when even that fails: the writer must be closed and opened again. */
@@ -175,19 +218,22 @@ export class PartitionWriter {
     this.topic.publish(this.partition, [this.slot])
   }
 
-  close(): void {
-    if (this.closed) return
-    this.closed = true
-    closeSync(this.tail.fd)
-    this.lock.release()
+  /**
+   * Makes all durable in the segment and lets go of the partition; with `sync` false it only lets go, and the journal
+   * that its lock names has the rest. Throws when the sync fails, and has let go then too.
+   */
+  close(sync = true): Promise<void> {
+    this.closing ??= this.letGo(sync)
+    return this.closing
   }
-}
 
-async function writeAway(fd: number, bytes: Buffer, length: number, position: number): Promise<void> {
-  for (let at = 0; at < length; )
-    at += await new Promise<number>((resolve, reject) =>
-      write(fd, bytes, at, length - at, position + at, (error, count) =>
-        error ? reject(error) : resolve(count),
-      ),
-    )
+  private async letGo(sync: boolean): Promise<void> {
+    try {
+      await (sync ? this.sync() : this.syncing)
+      if (sync && this.journal) this.lock.note('')
+    } finally {
+      closeSync(this.tail.fd)
+      this.lock.release()
+    }
+  }
 }

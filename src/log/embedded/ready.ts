@@ -8,8 +8,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { FileLock } from '../../platform/index.ts'
 import { logError } from '../errors.ts'
 import type { Slot } from './head-file.ts'
-import type { FileOperations, Limits } from './options.ts'
+import type { Limits } from './options.ts'
 import { recoverPartition } from './recover.ts'
+import type { Settlement } from './settlement.ts'
 import type { TopicHandle } from './topic-handle.ts'
 
 const RETRY_MS = 20
@@ -19,7 +20,7 @@ export async function readySlot(
   topic: TopicHandle,
   partition: number,
   limits: Limits,
-  operations: FileOperations,
+  settlement: Settlement,
 ): Promise<Slot> {
   if (!Number.isInteger(partition) || partition < 0 || partition >= topic.partitions)
     throw logError('HR_LOG_WRONG_TOPIC', `topic ${topic.name} has no partition ${partition}`)
@@ -33,7 +34,7 @@ export async function readySlot(
     const lock = FileLock.try(topic.layout.writerLock(topic.name, partition))
     if (lock) {
       try {
-        closeSync((await recoverPartition(topic, partition, operations)).fd)
+        closeSync((await recoverPartition(topic, partition, settlement)).fd)
       } finally {
         lock.release()
       }

@@ -3,6 +3,7 @@
  * what was left of one that nobody was told of, makes sure that all the rest is durable, and publishes it.
  *
  * What must hold:
+ * - What a commit journal still holds for it is in the segments first (settlement.ts).
  * - Nothing below the published end is ever cut, whatever it looks like: readers report damage there.
  * - A broken frame with a whole one behind it was durable once, so it is damage too and stays.
  * - What lies behind the published end may be in memory only, even marked clean (a failed fdatasync does that), so
@@ -16,8 +17,8 @@ import { closeSync, ftruncateSync } from 'node:fs'
 import { logError } from '../errors.ts'
 import { checkFrame, decodeFrameHeader, findFrame, SEGMENT_HEADER_BYTES } from './format.ts'
 import { segmentBases, writeFully } from './layout.ts'
-import type { FileOperations } from './options.ts'
 import { createSegment, openSegment, readAt } from './segment-file.ts'
+import type { Settlement } from './settlement.ts'
 import type { TopicHandle } from './topic-handle.ts'
 import { readTopic } from './topic-settings.ts'
 
@@ -42,11 +43,12 @@ export type Tail = {
 export async function recoverPartition(
   topic: TopicHandle,
   partition: number,
-  operations: FileOperations,
+  settlement: Settlement,
 ): Promise<Tail> {
   // The lock keeps the topic from being deleted from here on; it may have been made again before.
   if (readTopic(topic.layout, topic.name)?.logId !== topic.logId)
     throw logError('HR_LOG_UNAVAILABLE', `topic ${topic.name} was deleted or made again a moment ago`)
+  await settlement.before(topic, partition)
   topic.refresh()
   const folder = topic.layout.partition(topic.name, partition)
   const published = topic.anySlot(partition)
@@ -72,7 +74,7 @@ export async function recoverPartition(
   }
   if (!tail) throw logError('HR_LOG_CORRUPT', `${topic.name}/${partition} cannot be recovered`)
   tail.start = Math.max(bases[0]!, Math.min(published?.start ?? 0, tail.end))
-  await operations.fdatasync(tail.fd)
+  await settlement.operations.fdatasync(tail.fd)
   const { start, end, segment, bytes } = tail
   topic.publish(partition, [{ start, end, segment, bytes }])
   return tail

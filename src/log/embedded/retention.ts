@@ -9,9 +9,9 @@ import type { TopicSpec } from '../log.ts'
 import { SEGMENT_HEADER_BYTES } from './format.ts'
 import { segmentBases } from './layout.ts'
 import { deletedSegments } from './metrics.ts'
-import type { FileOperations } from './options.ts'
 import { PartitionWriter } from './partition-writer.ts'
 import { corrupt, openSegment } from './segment-file.ts'
+import type { Settlement } from './settlement.ts'
 import type { TopicHandle } from './topic-handle.ts'
 
 /** A segment as retention sees it; its records are older than `endedMs`. */
@@ -90,17 +90,17 @@ export async function retainIdle(
   topic: TopicHandle,
   partition: number,
   lowest: Lowest,
-  operations: FileOperations,
+  settlement: Settlement,
   nowMs: number,
 ): Promise<void> {
   const slot = topic.anySlot(partition)
   // Never written, or nothing in it.
   if (!slot || slot.start === slot.end) return
-  const writer = await PartitionWriter.open(topic, partition, 0, operations)
+  const writer = await PartitionWriter.open(topic, partition, 0, settlement)
   if (!writer) return
   try {
     await retain(writer, lowest, nowMs)
   } finally {
-    writer.close()
+    await writer.close()
   }
 }

@@ -5,8 +5,9 @@
  */
 import { logError } from '../errors.ts'
 import type { GroupCommit } from './group-commit.ts'
-import type { FileOperations, Limits } from './options.ts'
+import type { Limits } from './options.ts'
 import { PartitionWriter } from './partition-writer.ts'
+import type { Settlement } from './settlement.ts'
 import type { TopicHandle } from './topic-handle.ts'
 
 type Known = { open?: PartitionWriter; opening?: Promise<PartitionWriter> }
@@ -16,7 +17,7 @@ export class Writers {
 
   constructor(
     private readonly limits: Limits,
-    private readonly operations: FileOperations,
+    private readonly settlement: Settlement,
     private readonly commit: () => GroupCommit,
     private readonly warn: (sentence: string) => void,
   ) {}
@@ -34,13 +35,19 @@ export class Writers {
     const known = slots[partition]
     const writer = known.open
     if (writer && !writer.leaving && !writer.closed) return writer
-    known.opening ??= PartitionWriter.open(topic, partition, this.limits.writerWaitMs, this.operations)
-      .then((opened) => {
+    known.opening ??= PartitionWriter.open(
+      topic,
+      partition,
+      this.limits.writerWaitMs,
+      this.settlement,
+      this.commit().sync,
+    )
+      .then(async (opened) => {
         if (!opened)
           throw logError('HR_LOG_NOT_WRITER', `another live process writes ${topic.name}/${partition}`)
         for (const sentence of opened.foundAtOpen()) this.warn(sentence)
         if (topic.state !== 'live') {
-          opened.close()
+          await opened.close()
           throw logError('HR_LOG_UNAVAILABLE', `topic ${topic.name} is being deleted`)
         }
         known.open = opened
@@ -67,7 +74,7 @@ export class Writers {
     const writers = (this.topics.get(topic) ?? []).flatMap((known) => known?.open ?? [])
     for (const writer of writers) writer.leaving = true
     await this.commit().between(async () => {
-      for (const writer of writers) this.drop(writer)
+      await Promise.all(writers.map((writer) => this.drop(writer)))
     })
     if (topic.state === 'gone') this.topics.delete(topic)
   }
@@ -78,14 +85,18 @@ export class Writers {
    */
   async letGo(writers?: Iterable<PartitionWriter>): Promise<void> {
     await this.commit().between(async () => {
-      for (const writer of writers ?? this.all()) if (!this.commit().isQueued(writer)) this.drop(writer)
+      const idle = [...(writers ?? this.all())].filter((writer) => !this.commit().isQueued(writer))
+      await Promise.all(idle.map((writer) => this.drop(writer)))
     })
   }
 
-  drop(writer: PartitionWriter): void {
-    writer.close()
+  /** Resolves when the partition is free. A sync that fails on the way is told by the commit loop. */
+  async drop(writer: PartitionWriter): Promise<void> {
     const known = this.topics.get(writer.topic)?.[writer.partition]
     if (known?.open === writer) delete known.open
+    await writer.close(this.commit().failure === undefined).catch((error) => {
+      if (!this.commit().failure) throw error
+    })
   }
 
   /** Every open writer. */
@@ -97,11 +108,8 @@ export class Writers {
 
   /** Waits for openings in flight and closes everything. Nothing may be in a commit. */
   async close(): Promise<void> {
-    for (const slots of this.topics.values())
-      for (const known of slots) {
-        await known?.opening?.catch(() => {})
-        known?.open?.close()
-      }
+    for (const slots of this.topics.values()) for (const known of slots) await known?.opening?.catch(() => {})
+    await Promise.all(this.all().map((writer) => this.drop(writer)))
     this.topics.clear()
   }
 }
