@@ -8,7 +8,8 @@ import { type KafkaLogOptions, openKafkaLog } from '../src/log/index.ts'
 import { kafkaMissing, startKafka } from '../test/support/kafka.ts'
 import { ownCpuUs, quantile, report } from './measure.ts'
 
-const PARTITIONS = 8
+/** As a deployment is born with. */
+const PARTITIONS = 64
 const BATCH = 50
 const HEADER = Buffer.alloc(180, 'h')
 const AT_ONCE = 64
