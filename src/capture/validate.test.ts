@@ -242,6 +242,32 @@ test.each([
   expect(readSentAt(ofBatch, ofQuery)).toBe(expected as never)
 })
 
+test('the sdk is that of each event, whatever the one before it was sent by', () => {
+  const sdks: [string, string | number][] = [
+    ['web', '1.2'],
+    ['web', '1.2'],
+    ['web', '1.3'],
+    ['js', '1.3'],
+    ['js', 3],
+    ['js', '1.3'],
+    ['', '1.3'],
+    ['web', '1.2'],
+  ]
+  const seen = sdks.map(
+    ([lib, version]) => accept({ ...BASE, properties: { $lib: lib, $lib_version: version } }).sdk,
+  )
+  expect(seen).toEqual([
+    'web/1.2',
+    'web/1.2',
+    'web/1.3',
+    'js/1.3',
+    'js',
+    'js/1.3',
+    'posthog-php/3.0',
+    'web/1.2',
+  ])
+})
+
 test.each([
   ['posthog-python/7.42.0', 'posthog-python/7.42.0'],
   ['posthog-node/5.70.0 (x)', 'posthog-node/5.70.0'],

@@ -27,8 +27,38 @@ describe('uuid', () => {
       fc.property(fc.uuid(), (uuid) => {
         expect(canonicalUuid(uuid.toUpperCase())).toBe(uuid)
         expect(canonicalUuid(uuid.replaceAll('-', ''))).toBe(uuid)
+        expect(canonicalUuid(uuid)).toBe(uuid)
         expect(uuidText(uuidBytes(uuid)!)).toBe(uuid)
       }),
+    )
+  })
+
+  test('one that differs in a single character is read as that, or not at all', () => {
+    const strange = fc.constantFrom(
+      '-',
+      '_',
+      'g',
+      'G',
+      '`',
+      '@',
+      '/',
+      ':',
+      ' ',
+      '\0',
+      '\u0130',
+      '\uff10',
+      '\ud800',
+    )
+    const other = fc.oneof(strange, fc.constantFrom(...'0123456789abcdefABCDEF'))
+    fc.assert(
+      fc.property(fc.uuid(), fc.nat(35), other, (uuid, at, character) => {
+        const text = uuid.slice(0, at) + character + uuid.slice(at + 1)
+        const isUuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)
+        const expected = isUuid ? text.toLowerCase() : undefined
+        expect(canonicalUuid(text)).toBe(expected)
+        expect(uuidBytes(text) && uuidText(uuidBytes(text)!)).toBe(expected)
+      }),
+      { numRuns: 2000 },
     )
   })
 
@@ -38,6 +68,11 @@ describe('uuid', () => {
     '018f4b2e-0000-7000-8000-00000000000',
     '018f4b2e-0000-7000-8000-00000000000g',
     '018f4b2e_0000-7000-8000-000000000000',
+    '018f4b2e0-000-7000-8000-000000000000',
+    '018f4b2e-0000-7000-8000-0000000-0000',
+    '018f4b2e-0000-7000-8000-00000000000\u0130',
+    '018f4b2e00007000800000000000000g',
+    '018f4b2e0000700080000000000000\u01300',
   ])('"%s" is none', (text) => {
     expect(canonicalUuid(text)).toBeUndefined()
   })

@@ -7,8 +7,12 @@ import { createHash, randomFillSync } from 'node:crypto'
 /** Value of a hex digit by its character code; 255 for all else. */
 const DIGIT = new Uint8Array(128).fill(255)
 for (const [value, digit] of [...'0123456789abcdef'].entries()) DIGIT[digit.charCodeAt(0)] = value
+/** The same without upper case. */
+const LOWER_DIGIT = Uint8Array.from(DIGIT)
 for (const [value, digit] of [...'ABCDEF'].entries()) DIGIT[digit.charCodeAt(0)] = value + 10
 const DASH = 45
+/** A bit for each byte that has a dash before it. */
+const BEHIND_DASH = (1 << 4) | (1 << 6) | (1 << 8) | (1 << 10)
 
 /** Namespace of person ids; the same as PostHog's, so that data can be moved over (ingestion spec §5). */
 const PERSON_NAMESPACE = uuidBytes('932979b4-65c3-4424-8467-0b66ec27bc22')!
@@ -29,18 +33,27 @@ export function uuidBytes(text: string): Uint8Array | undefined {
 /** Writes the 16 bytes at `at`. False, with some of them written, when `text` is not a UUID in one of the two spellings. */
 export function writeUuid(text: string, bytes: Uint8Array, at: number): boolean {
   const length = text.length
-  if (length !== 36 && length !== 32) return false
+  if (length === 36 ? !hasDashes(text) : length !== 32) return false
   let from = 0
+  let seen = 0
   for (let i = 0; i < 16; i++) {
-    if (length === 36 && (i === 4 || i === 6 || i === 8 || i === 10) && text.charCodeAt(from++) !== DASH)
-      return false
+    if (length === 36 && ((BEHIND_DASH >> i) & 1) === 1) from++
     const high = digit(text.charCodeAt(from))
     const low = digit(text.charCodeAt(from + 1))
-    if ((high | low) === 255) return false
+    seen |= high | low
     bytes[at + i] = (high << 4) | low
     from += 2
   }
-  return true
+  return seen < 16
+}
+
+function hasDashes(text: string): boolean {
+  return (
+    text.charCodeAt(8) === DASH &&
+    text.charCodeAt(13) === DASH &&
+    text.charCodeAt(18) === DASH &&
+    text.charCodeAt(23) === DASH
+  )
 }
 
 function digit(code: number): number {
@@ -55,16 +68,21 @@ export function uuidText(bytes: Uint8Array, at = 0): string {
 
 /** Canonical lower-case spelling of `text`, or undefined when it is not a UUID. */
 export function canonicalUuid(text: string): string | undefined {
-  if (!writeUuid(text, scratch, 0)) return undefined
-  return text.length === 36 && isLowerCase(text) ? text : uuidText(scratch)
+  // Nearly all are, and looking takes a third of the time of reading: a sixth off judging and packing an event.
+  if (isCanonical(text)) return text
+  return writeUuid(text, scratch, 0) ? uuidText(scratch) : undefined
 }
 
-function isLowerCase(hex: string): boolean {
-  for (let i = 0; i < hex.length; i++) {
-    const code = hex.charCodeAt(i)
-    if (code >= 65 && code <= 70) return false
+function isCanonical(text: string): boolean {
+  if (text.length !== 36 || !hasDashes(text)) return false
+  let seen = 0
+  let dashes = 0
+  for (let i = 0; i < 36; i++) {
+    const code = text.charCodeAt(i)
+    if (code === DASH) dashes++
+    else seen |= code < 128 ? LOWER_DIGIT[code]! : 255
   }
-  return true
+  return seen < 16 && dashes === 4
 }
 
 /** UUIDv7 whose time part is `timeMs` (epoch ms, clamped to 0 … 2^48 − 1). */
