@@ -1,6 +1,6 @@
 /**
- * `npm run check`: format and lint, types, import rules, dead code, generated reference, links, portability. All run,
- * also when one fails; each prints one line with its time, and what it said when it failed.
+ * `npm run check`: format and lint, types, import rules, dead code, generated reference, compiled loops, links,
+ * portability. All run, also when one fails; each prints one line with its time, and what it said when it failed.
  */
 import { spawn } from 'node:child_process'
 import { dirname, join } from 'node:path'
@@ -31,6 +31,7 @@ const checks = [
   },
   { name: 'dead code', command: [bin('knip'), '--no-progress'] },
   { name: 'reference', command: [bin('bun'), 'scripts/reference.ts', '--check'] },
+  { name: 'WebAssembly', command: [bin('bun'), 'scripts/wasm.ts', '--check'] },
   { name: 'links', command: [bin('bun'), 'scripts/links.ts'] },
   { name: 'portability', command: [process.execPath, 'scripts/portability.mjs'] },
 ]

@@ -6,7 +6,7 @@
  */
 import { JsonFields, type JsonPick, JsonScanner } from '../../../event/index.ts'
 import { captureError } from '../../errors.ts'
-import { fieldNumbers, pickMember, scanRefusal, skipMember } from '../../scan-members.ts'
+import { fieldNumbers, pickMember, scanRefusal, seekMember, skipMember } from '../../scan-members.ts'
 
 /** A message where it stands in the body, not yet judged. Members start undefined: "not there". */
 export class ScannedMessage {
@@ -81,9 +81,9 @@ export function scanBatch(bytes: Buffer, messagesMax: number, valuesMax: number)
   return scan(bytes, valuesMax, (scanner, into) => {
     let hasBatch = false
     if (scanner.enterObject()) {
-      do {
-        scanner.key()
-        switch (scanner.keyIn(envelopeFields)) {
+      let field = scanner.seek(envelopeFields, false)
+      while (field >= 0) {
+        switch (field) {
           case ENVELOPE.batch:
             // Of repeated members the last one counts.
             into.messages.length = 0
@@ -103,10 +103,9 @@ export function scanBatch(bytes: Buffer, messagesMax: number, valuesMax: number)
           case ENVELOPE.integrations:
             into.integrations = pickShared(scanner, into)
             break
-          default:
-            scanner.skip()
         }
-      } while (scanner.nextMember())
+        field = scanner.seek(envelopeFields, true)
+      }
     }
     if (!hasBatch) throw captureError('HR_CAPTURE_WRONG_SHAPE', 'the body has no `batch` that is a list')
   })
@@ -170,16 +169,15 @@ function scanMessages(scanner: JsonScanner, messages: ScannedMessage[], messages
 
 function scanMessage(scanner: JsonScanner, into: ScannedMessage): void {
   if (scanner.enterObject()) {
-    do {
-      scanner.key()
-      const field = scanner.keyIn(messageFields)
+    let field = seekMember(scanner, messageFields, false, into, 1)
+    while (field >= 0) {
       if (field === MESSAGE.context) {
         into.contextGroupId = undefined
         if (scanner.peek() === OPEN_BRACE) scanContext(scanner, into)
         else skipMember(scanner, into, 1)
-      } else if (field < 0) skipMember(scanner, into, 1)
-      else keep(into, field, pickMember(scanner, into, 1))
-    } while (scanner.nextMember())
+      } else keep(into, field, pickMember(scanner, into, 1))
+      field = seekMember(scanner, messageFields, true, into, 1)
+    }
   }
   into.end = scanner.at
   into.keys = scanner.keys
@@ -217,9 +215,9 @@ function keep(into: ScannedMessage, field: number, value: JsonPick): void {
 function scanContext(scanner: JsonScanner, into: ScannedMessage): void {
   if (into.depth < 2) into.depth = 2
   if (!scanner.enterObject()) return
-  do {
-    scanner.key()
-    if (scanner.keyIn(contextFields) === 0) into.contextGroupId = pickMember(scanner, into, 2)
-    else skipMember(scanner, into, 2)
-  } while (scanner.nextMember())
+  let field = seekMember(scanner, contextFields, false, into, 2)
+  while (field >= 0) {
+    into.contextGroupId = pickMember(scanner, into, 2)
+    field = seekMember(scanner, contextFields, true, into, 2)
+  }
 }

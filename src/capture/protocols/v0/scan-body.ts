@@ -90,9 +90,8 @@ function scanRoot(scanner: JsonScanner, body: ScannedBody, eventsMax: number, na
   let hasBatch = false
   let historical = false
   if (scanner.enterObject()) {
-    do {
-      scanner.key()
-      const field = scanner.keyIn(rootFields)
+    let field = seekMember(scanner, rootFields, false, root, 1)
+    while (field >= 0) {
       if (field === ROOT.batch) {
         body.events.length = 0
         hasBatch = scanner.peek() === OPEN_BRACKET
@@ -100,7 +99,8 @@ function scanRoot(scanner: JsonScanner, body: ScannedBody, eventsMax: number, na
         else scanner.skip()
       } else if (field === ROOT.historical_migration) historical = scanner.pick() === true
       else scanEventMember(scanner, field, root)
-    } while (scanner.nextMember())
+      field = seekMember(scanner, rootFields, true, root, 1)
+    }
   }
   root.end = scanner.at
   root.keys = scanner.keys

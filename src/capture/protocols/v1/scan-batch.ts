@@ -47,9 +47,9 @@ function scanEnvelope(scanner: JsonScanner, eventsMax: number): ScannedBatch {
   let internal: JsonPick | undefined
   let batch: 'absent' | 'array' | 'other' = 'absent'
   if (scanner.enterObject()) {
-    do {
-      scanner.key()
-      switch (scanner.keyIn(envelopeFields)) {
+    let field = scanner.seek(envelopeFields, false)
+    while (field >= 0) {
+      switch (field) {
         case ENVELOPE.created_at:
           createdAt = scanner.pick()
           break
@@ -65,10 +65,9 @@ function scanEnvelope(scanner: JsonScanner, eventsMax: number): ScannedBatch {
         case ENVELOPE.capture_internal:
           internal = scanner.pick()
           break
-        default:
-          scanner.skip()
       }
-    } while (scanner.nextMember())
+      field = scanner.seek(envelopeFields, true)
+    }
   }
   scanner.finish()
   if (batch === 'absent') throw wrongShape('the body has no `batch` of events')

@@ -4,7 +4,7 @@
  */
 import { JsonFields, type JsonPick, type JsonScanner } from '../../../event/index.ts'
 import { EventCandidate } from '../../candidate.ts'
-import { fieldNumbers, kindOf, pickMember, skipMember } from '../../scan-members.ts'
+import { fieldNumbers, kindOf, pickMember, seekMember, skipMember } from '../../scan-members.ts'
 
 /** An event of v1: beside what all candidates have, what v1 says outside of `properties`. */
 export class V1Candidate extends EventCandidate {
@@ -80,9 +80,9 @@ const PROPERTY = fieldNumbers(PROPERTY_FIELDS)
 /** Scans an event whose opening brace is the next byte. */
 export function scanEvent(scanner: JsonScanner, into: V1Candidate): void {
   if (!scanner.enterObject()) return
-  do {
-    scanner.key()
-    switch (scanner.keyIn(eventFields)) {
+  let field = seekMember(scanner, eventFields, false, into, 1)
+  while (field >= 0) {
+    switch (field) {
       case EVENT.event:
         into.event = pickMember(scanner, into, 1)
         break
@@ -115,10 +115,9 @@ export function scanEvent(scanner: JsonScanner, into: V1Candidate): void {
         into.setOnce = kindOf(scanner)
         skipMember(scanner, into, 1)
         break
-      default:
-        skipMember(scanner, into, 1)
     }
-  } while (scanner.nextMember())
+    field = seekMember(scanner, eventFields, true, into, 1)
+  }
 }
 
 /** null is as good as absent. */
@@ -133,9 +132,9 @@ function scanOptions(scanner: JsonScanner, into: V1Candidate): void {
   into.options = 'object'
   if (into.depth < 2) into.depth = 2
   if (!scanner.enterObject()) return
-  do {
-    scanner.key()
-    switch (scanner.keyIn(optionFields)) {
+  let field = seekMember(scanner, optionFields, false, into, 2)
+  while (field >= 0) {
+    switch (field) {
       case OPTION.cookieless_mode:
         into.cookielessMode = pickMember(scanner, into, 2)
         break
@@ -148,10 +147,9 @@ function scanOptions(scanner: JsonScanner, into: V1Candidate): void {
       case OPTION.product_tour_id:
         into.productTourId = pickMember(scanner, into, 2)
         break
-      default:
-        skipMember(scanner, into, 2)
     }
-  } while (scanner.nextMember())
+    field = seekMember(scanner, optionFields, true, into, 2)
+  }
 }
 
 function scanProperties(scanner: JsonScanner, into: V1Candidate): void {
@@ -165,9 +163,9 @@ function scanProperties(scanner: JsonScanner, into: V1Candidate): void {
   if (into.depth < 2) into.depth = 2
   if (scanner.enterObject()) {
     into.propertiesEmpty = false
-    do {
-      scanner.key()
-      switch (scanner.keyIn(propertyFields)) {
+    let field = seekMember(scanner, propertyFields, false, into, 2)
+    while (field >= 0) {
+      switch (field) {
         case PROPERTY.$session_id:
           into.ownSessionId = true
           skipMember(scanner, into, 2)
@@ -195,10 +193,9 @@ function scanProperties(scanner: JsonScanner, into: V1Candidate): void {
         case PROPERTY.$lib_version:
           into.ownLibVersion = pickMember(scanner, into, 2)
           break
-        default:
-          skipMember(scanner, into, 2)
       }
-    } while (scanner.nextMember())
+      field = seekMember(scanner, propertyFields, true, into, 2)
+    }
   }
   into.propertiesEnd = scanner.at - 1
 }
