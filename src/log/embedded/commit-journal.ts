@@ -16,6 +16,7 @@
  * Limits: two halves of `journalHalfBytes`; at most one of them waits to be cleaned.
  */
 
+import { frameSum } from './format.ts'
 import { JournalFile } from './journal-file.ts'
 import { BLOCK_BYTES, encodeEntry, framesFrom, inBlocks, type JournalPart } from './journal-format.ts'
 import { type Layout, writeBytes } from './layout.ts'
@@ -40,7 +41,8 @@ export class Draft {
   /** The frame of `length` at `end` was written to the segment of `writer`. */
   add(writer: PartitionWriter, length: number): void {
     const { segment, bytes: position } = writer.slot
-    this.parts.push({ label: writer.label, segment, position, at: this.end, length })
+    const sum = frameSum(this.bytes, this.end)
+    this.parts.push({ label: writer.label, segment, position, at: this.end, length, sum })
     this.writers.push(writer)
     this.end += length
   }

@@ -10,6 +10,7 @@ import {
   encodeSegmentHeader,
   FRAME_HEADER_BYTES,
   findFrame,
+  frameSum,
   getU64,
   logIdMark,
   putU64,
@@ -72,6 +73,26 @@ describe('format', () => {
       const header = decodeFrameHeader(flipped, 0, mark)
       expect(header && checkFrame(flipped, 0, header)).toBeUndefined()
     }
+  })
+
+  test('a frame put together of pieces of others has another sum', () => {
+    const text = (value: string) => ({ header: Buffer.from('h'), value: Buffer.from(value) })
+    const first = frameOf(1, [text('aaaa'), text('bbbb'), text('aaaa')])
+    const second = frameOf(2, [text('cccc'), text('dddd'), text('cccc')])
+    const sums = new Set<number>()
+    const lengths = [FRAME_HEADER_BYTES, ...[0, 1, 2].map(() => recordsBytes([text('aaaa')]))]
+    for (let choice = 0; choice < 16; choice++) {
+      const mixed = Buffer.from(first)
+      let at = 0
+      lengths.forEach((length, piece) => {
+        if (choice & (1 << piece)) second.copy(mixed, at, at, at + length)
+        at += length
+      })
+      expect(checkFrame(mixed, 0, decodeFrameHeader(mixed, 0, mark)!)).toBe(mixed.length)
+      sums.add(frameSum(mixed, 0))
+    }
+    expect(sums.size).toBe(16)
+    expect(frameSum(Buffer.concat([Buffer.alloc(3), first]), 3)).toBe(frameSum(first, 0))
   })
 
   test('every flipped bit of a segment header is noticed', () => {

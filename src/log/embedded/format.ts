@@ -130,6 +130,20 @@ export function checkFrame(bytes: Buffer, at: number, frame: FrameHeader): numbe
   return place === end ? end : undefined
 }
 
+/**
+ * One number for all checksums of a whole frame, so that a frame put together of pieces of others, each undamaged, is
+ * told from the one that was written. Each step maps different checksums to different sums.
+ */
+export function frameSum(bytes: Buffer, at: number): number {
+  let sum = bytes.readUInt32LE(at + 4)
+  let place = at + FRAME_HEADER_BYTES
+  for (let left = bytes.readUInt32LE(at + 24); left > 0; left--) {
+    sum = Math.imul(sum ^ bytes.readUInt32LE(place), 0x01000193)
+    place += RECORD_HEADER_BYTES + bytes.readUInt32LE(place + 4) + bytes.readUInt32LE(place + 8)
+  }
+  return sum >>> 0
+}
+
 /** Place of the next undamaged frame header at or behind `from` whose base offset is at least `base`. */
 export function findFrame(bytes: Buffer, from: number, base: number, mark: Buffer): number | undefined {
   for (let at = bytes.indexOf(FRAME_MAGIC_BYTES, from); at >= 0; ) {

@@ -5,12 +5,14 @@
  * header   8 magic · 16 journal id · u32 crc
  * entry    8 magic · u32 crc of what follows up to the first frame · u32 table bytes · 16 journal id · u64 number
  *          · u64 clean · u32 parts · u32 entry bytes, the table, then the frames
- * table    per part: u64 segment · u64 byte in the segment · u32 place in the entry · u32 frame bytes · label
+ * table    per part: u64 segment · u64 byte in the segment · u32 place in the entry · u32 frame bytes · u32 frame sum
+ *          · label
  * label    16 log id · u32 partition · u16 name bytes · topic name
  * ```
  * Numbers rise by one through both halves, so that an entry of an earlier round is never taken for a new one. All
- * entries before number `clean` are durable in their segments. Frames carry their own checksums and are not summed
- * twice; the journal id, which nobody outside knows, keeps bytes that a client sent from being taken for an entry.
+ * entries before number `clean` are durable in their segments. Frames carry their own checksums, and the sum of those
+ * stands for the bytes: blocks are used again, so that a torn entry may hold a whole record of an older one, in
+ * the place of its own. The journal id, which nobody outside knows, keeps bytes that a client sent from being taken for an entry.
  *
  * An entry fills whole blocks: writing one never touches a block that holds an acknowledged one, and never has to
  * read a block back first.
@@ -24,11 +26,19 @@ const MAGIC = Buffer.from('HRJRNL\x01\n', 'latin1')
 /** In a byte order that no UTF-8 text has. */
 const ENTRY_MAGIC = Buffer.from([0xf5, 0x48, 0x52, 0x4a, 0x45, 0x01, 0xc1, 0x0a])
 const ENTRY_HEADER_BYTES = 56
-const PLACE_BYTES = 24
+const PLACE_BYTES = 28
 const LABEL_HEADER_BYTES = 22
 
 /** Where a frame of an entry belongs, and where it lies in the entry. */
-export type JournalPart = { label: Buffer; segment: number; position: number; at: number; length: number }
+export type JournalPart = {
+  label: Buffer
+  segment: number
+  position: number
+  at: number
+  length: number
+  /** Of all checksums in the frame (format.ts). */
+  sum: number
+}
 /** The same, read back. */
 export type ReadPart = Omit<JournalPart, 'label'> & { logId: string; topic: string; partition: number }
 export type ReadEntry = { number: number; clean: number; parts: ReadPart[] }
@@ -84,6 +94,7 @@ export function encodeEntry(
     putU64(bytes, at + 8, part.position)
     bytes.writeUInt32LE(part.at, at + 16)
     bytes.writeUInt32LE(part.length, at + 20)
+    bytes.writeUInt32LE(part.sum, at + 24)
     part.label.copy(bytes, at + PLACE_BYTES)
     at += PLACE_BYTES + part.label.length
   }
@@ -118,6 +129,7 @@ export function decodeEntry(bytes: Buffer, at: number, id: Buffer): ReadEntry | 
       position: getU64(bytes, place + 8),
       at: at + bytes.readUInt32LE(place + 16),
       length: bytes.readUInt32LE(place + 20),
+      sum: bytes.readUInt32LE(place + 24),
     })
     place = nameEnd
   }

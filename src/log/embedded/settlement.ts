@@ -28,6 +28,7 @@ import {
   decodeFrameHeader,
   decodeSegmentHeader,
   FRAME_HEADER_BYTES,
+  frameSum,
   logIdMark,
   SEGMENT_HEADER_BYTES,
 } from './format.ts'
@@ -172,7 +173,7 @@ async function redoFrame(fd: number, frame: Frame, bytes: Buffer): Promise<strin
   const mark = logIdMark(frame.logId)
   const image = bytes.subarray(frame.at, frame.at + frame.length)
   const header = decodeFrameHeader(image, 0, mark)
-  if (!header || checkFrame(image, 0, header) !== frame.length)
+  if (!header || checkFrame(image, 0, header) !== frame.length || frameSum(image, 0) !== frame.sum)
     return frame.last ? undefined : 'the commit in the journal is damaged'
   const there = readPlace(fd, frame.position, FRAME_HEADER_BYTES)
   if (decodeFrameHeader(there, 0, mark) && !there.equals(image.subarray(0, FRAME_HEADER_BYTES)))
