@@ -3,7 +3,8 @@
  * sender waiting for its answer; then everything read back by one reader per partition. Prints events/s, CPU µs
  * per event (all threads of this process) and the latency of a send.
  *
- * Bottleneck: the disk's sync time while sending (see the latency), the checksum while reading.
+ * Bottleneck: while sending the disk's sync time (see the latency), which is that of one entry of the commit journal per
+ * round and, in the background, of the segments; while reading the checksum.
  * Usage: bun bench/log-embedded.ts [seconds]
  */
 import { mkdtemp, rm } from 'node:fs/promises'

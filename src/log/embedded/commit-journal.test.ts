@@ -2,7 +2,6 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test'
 import {
   closeSync,
-  existsSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -15,7 +14,7 @@ import { join } from 'node:path'
 import { FileLock } from '../../platform/index.ts'
 import type { EmbeddedLog } from './embedded-log.ts'
 import { JOURNAL_HEADER_BYTES } from './journal-format.ts'
-import { codeOf, TOPIC, texts, withDir, withLog } from './log.fixture.ts'
+import { codeOf, journals, spread as spreadOver, TOPIC, texts, withDir, withLog } from './log.fixture.ts'
 import { LOSSES, PowerDisk, randomOf } from './power-disk.fixture.ts'
 import { Truth } from './truth.fixture.ts'
 
@@ -24,23 +23,9 @@ setDefaultTimeout(120_000)
 const PARTITIONS = 4
 const SMALL = { journalHalfBytes: 16_384 }
 
-function journals(dir: string): string[] {
-  const folder = join(dir, 'journals')
-  return existsSync(folder) ? readdirSync(folder).filter((name) => name !== 'settle.lock') : []
-}
-
-/** One send over the partitions from 0 to `partitions`, a text for each. */
-async function spread(log: EmbeddedLog, text: string, partitions = PARTITIONS, bytes = 0) {
-  const producer = log.producer({ name: 'test', deadlineMs: 20_000 })
-  return await producer.send(
-    Array.from({ length: partitions }, (_, partition) => ({
-      topic: TOPIC.name,
-      partition,
-      header: Buffer.alloc(0),
-      value: Buffer.from(`${text}p${partition}`.padEnd(bytes, '.')),
-    })),
-  )
-}
+/** A send over all partitions unless said. */
+const spread = (log: EmbeddedLog, text: string, partitions = PARTITIONS, bytes = 0) =>
+  spreadOver(log, text, partitions, bytes)
 
 async function withTopic(work: (dir: string) => Promise<void>): Promise<void> {
   await withDir(async (dir) => {

@@ -21,7 +21,7 @@ import { uuidBytes, uuidText } from '../../event/index.ts'
 import { crc, getU64, putU64 } from './format.ts'
 
 export const BLOCK_BYTES = 4096
-export const JOURNAL_HEADER_BYTES = BLOCK_BYTES
+export const JOURNAL_HEADER_BYTES = 4096
 const MAGIC = Buffer.from('HRJRNL\x01\n', 'latin1')
 /** In a byte order that no UTF-8 text has. */
 const ENTRY_MAGIC = Buffer.from([0xf5, 0x48, 0x52, 0x4a, 0x45, 0x01, 0xc1, 0x0a])

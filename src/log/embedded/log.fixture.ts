@@ -1,5 +1,5 @@
 /** What the tests of the embedded log share: a folder that goes away, and looks at its files. */
-import { readdirSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -42,6 +42,25 @@ export async function send(
   return await producer.send(
     texts.map((text) => ({ topic, partition, header: Buffer.from('h'), value: Buffer.from(text) })),
   )
+}
+
+/** One send over the partitions below `partitions`, a record for each: a commit for the journal when they are open. */
+export async function spread(log: Log, text: string, partitions: number, bytes = 0): Promise<Position[]> {
+  const producer = log.producer({ name: 'test', deadlineMs: 20_000 })
+  return await producer.send(
+    Array.from({ length: partitions }, (_, partition) => ({
+      topic: TOPIC.name,
+      partition,
+      header: Buffer.alloc(0),
+      value: Buffer.from(`${text}p${partition}`.padEnd(bytes, '.')),
+    })),
+  )
+}
+
+/** Names of what is in the folder of the commit journals, but for the lock. */
+export function journals(dir: string): string[] {
+  const folder = join(dir, 'journals')
+  return existsSync(folder) ? readdirSync(folder).filter((name) => name !== 'settle.lock') : []
 }
 
 /** Texts in [from, to), or up to the end. */

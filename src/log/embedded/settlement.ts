@@ -157,8 +157,15 @@ export class Settlement {
         ]
       const damage: string[] = []
       for (const frame of frames) {
-        const what = await redoFrame(fd, frame, bytes)
-        if (what) damage.push(`${topic}/${partition}, byte ${frame.position} of segment ${segment}: ${what}`)
+        const image = wholeFrame(frame, bytes)
+        const where = `${topic}/${partition}, byte ${frame.position} of segment ${segment}`
+        if (!image) {
+          if (!frame.last) damage.push(`${where}: the commit in the journal is damaged`)
+        } else if (isOther(fd, frame, image)) {
+          // What follows in the journal followed something else than what is here.
+          damage.push(`${where}: another commit is in its place`)
+          break
+        } else await writeBytes(fd, image, 0, image.length, frame.position)
       }
       await this.operations.fdatasync(fd)
       return damage
@@ -168,18 +175,19 @@ export class Settlement {
   }
 }
 
-/** Writes a frame in its place. Gives what is wrong when that cannot be. */
-async function redoFrame(fd: number, frame: Frame, bytes: Buffer): Promise<string | undefined> {
-  const mark = logIdMark(frame.logId)
+/** The frame as it was written; undefined when the journal does not have it whole. */
+function wholeFrame(frame: Frame, bytes: Buffer): Buffer | undefined {
   const image = bytes.subarray(frame.at, frame.at + frame.length)
-  const header = decodeFrameHeader(image, 0, mark)
-  if (!header || checkFrame(image, 0, header) !== frame.length || frameSum(image, 0) !== frame.sum)
-    return frame.last ? undefined : 'the commit in the journal is damaged'
+  const header = decodeFrameHeader(image, 0, logIdMark(frame.logId))
+  if (!header || checkFrame(image, 0, header) !== frame.length) return undefined
+  return frameSum(image, 0) === frame.sum ? image : undefined
+}
+
+/** Whether the segment has the header of another frame there. */
+function isOther(fd: number, frame: Frame, image: Buffer): boolean {
   const there = readPlace(fd, frame.position, FRAME_HEADER_BYTES)
-  if (decodeFrameHeader(there, 0, mark) && !there.equals(image.subarray(0, FRAME_HEADER_BYTES)))
-    return 'another commit is in its place'
-  await writeBytes(fd, image, 0, image.length, frame.position)
-  return undefined
+  if (there.equals(image.subarray(0, FRAME_HEADER_BYTES))) return false
+  return decodeFrameHeader(there, 0, logIdMark(frame.logId)) !== undefined
 }
 
 function readPlace(fd: number, position: number, length: number): Buffer {
