@@ -61,7 +61,7 @@ export class CommitJournal {
   /** Entries before `clean` are durable in their segments; `toldClean` is what a durable entry says of it. */
   private clean = 1
   private toldClean = 1
-  /** The half that was left is being cleaned, or a journal that was given up. Never rejects: failures are told by `sync`. */
+  /** The half that was left is being cleaned, or a journal that was given up. Never rejects: `sync` tells. */
   private cleaning: Promise<void> | undefined
   private triedMs = Number.NEGATIVE_INFINITY
 
@@ -88,7 +88,7 @@ export class CommitJournal {
     const file = this.file ?? (await this.make())
     if (!file) return undefined
     try {
-      for (const { writer } of frames) writer.dependOn(file.id)
+      for (const { writer } of frames) if (!writer.closed) writer.dependOn(file.id)
     } catch (error) {
       this.without('the journal cannot be noted', error)
       return undefined
@@ -99,7 +99,7 @@ export class CommitJournal {
     return new Draft(this.scratch.take(blocks), from)
   }
 
-  /** Makes the entry durable. False when it could not be written: the segments are to be synced. Throws when a sync failed. */
+  /** Makes it durable. False when it could not be written: the segments are to be synced. Throws when a sync failed. */
   async commit(draft: Draft): Promise<boolean> {
     const file = this.file!
     for (const writer of draft.writers) this.filling.writers.add(writer)

@@ -148,6 +148,20 @@ describe.skipIf(process.platform !== 'linux')('settlement', () => {
       }
     }))
 
+  test('a torn last entry with a whole record of an older entry in the place of its own is torn all the same', () =>
+    withDead(async (dir, journal) => {
+      loseLast(journal)
+      const bytes = readFileSync(journal)
+      // The record of partition 0: 12 bytes and its text, in entries that are laid out alike.
+      const at = (text: string) => bytes.indexOf(text) - 12
+      expect(at('cp0') - at('bp0')).toBe(4096)
+      bytes.copy(bytes, at('cp0'), at('bp0'), at('bp0') + 15)
+      writeFileSync(journal, bytes)
+      loseSegments(dir)
+      rmSync(join(dir, 'heads', TOPIC.name))
+      expect(await found(dir)).toEqual({ all: [['ap0', 'bp0'], WHOLE[1]!, WHOLE[2]!], told: [] })
+    }))
+
   test('nothing is written over another commit, nor where a segment is gone', () =>
     withDead(async (dir, journal) => {
       loseLast(journal)
