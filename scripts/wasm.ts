@@ -1,6 +1,6 @@
 /**
- * Compiles src/event/assembly/json-scan.ts to the two artefacts beside it: `json-scan.simd.wasm`, and
- * `json-scan.words.wasm` for CPUs whose WebAssembly has no SIMD. `--check` writes nothing and fails when what is
+ * Compiles src/event/assembly/json-scan.ts, with what it imports, to the two artefacts beside it: `json-scan.simd.wasm`,
+ * and `json-scan.words.wasm` for CPUs whose WebAssembly has no SIMD. `--check` writes nothing and fails when what is
  * committed is not what the source makes; the compiler's version is that of the lockfile, so it makes the same bytes
  * everywhere.
  */
@@ -22,7 +22,6 @@ const ARTEFACTS = [
 
 async function compile(features: string[]): Promise<Uint8Array> {
   let binary: Uint8Array | undefined
-  const source = readFileSync(join(FOLDER, SOURCE), 'utf8')
   const options = [
     SOURCE,
     ...['--outFile', 'out.wasm', '-O3', '--converge', '--noAssert', '--runtime', 'stub'],
@@ -32,7 +31,10 @@ async function compile(features: string[]): Promise<Uint8Array> {
     ...features,
   ]
   const { error, stderr } = await asc.main(options, {
-    readFile: (name) => (name === SOURCE ? source : null),
+    readFile: (name) => {
+      const path = join(FOLDER, name)
+      return existsSync(path) ? readFileSync(path, 'utf8') : null
+    },
     writeFile: (_, contents) => {
       if (typeof contents !== 'string') binary = contents
     },

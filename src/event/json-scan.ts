@@ -11,7 +11,8 @@
  * stands and what it counted is here, so that several scanners may be in use: one whose text another has displaced lays
  * it down again. Places are those of `bytes`. What the loops noted about a value counts only for the text and the place
  * it was noted for.
- * Cost: 0.1 ns per byte in strings, 2 to 5 per value or escape, 20 per call; nothing is allocated but what is picked.
+ * Cost: 0.1 ns per byte in long strings, 6 to 8 per short one, 3 per escape, 20 per member that is sought; nothing is
+ * allocated but what is picked.
  */
 import { isUtf8 } from 'node:buffer'
 import { atom, makeAtom } from './atoms.ts'
@@ -38,7 +39,8 @@ const SEEK_CLOSED = -1
 const SEEK_ESCAPED = -2
 const SEEK_ERROR = -2
 const TEXT_ESCAPED = -2
-const ATOM_UNKNOWN = -3
+const TEXT_ASCII = -3
+const ATOM_UNKNOWN = -4
 
 /**
  * What the reading of a string counts as, in values that are passed: texts cost more to make than to skip, and a text
@@ -219,6 +221,8 @@ export class JsonScanner {
   private text(noted: number, start: number, end: number): string {
     if (noted >= 0) return atom(noted)
     if (noted === TEXT_ESCAPED) return this.escapedText(start - 1, end + 1)
+    // A third less time than to look for UTF-8 once more.
+    if (noted === TEXT_ASCII) return this.bytes.toString('latin1', start, end)
     const text = this.bytes.toString('utf8', start, end)
     if (noted <= ATOM_UNKNOWN) makeAtom(ATOM_UNKNOWN - noted, text, start, end - start)
     return text
