@@ -10,6 +10,15 @@ export const DROP_REASONS = {
   capture_report:
     'Not an event: a report of capture about events that it refused or changed, which became an ingestion warning.',
   client_warning: 'Not an event: a warning of the SDK itself, which became an ingestion warning.',
+  cookieless_globally_disabled: 'A cookieless event, and this deployment takes none.',
+  cookieless_project_disabled: 'A cookieless event of a project that takes none.',
+  cookieless_unsupported_event: 'A cookieless $create_alias or $merge_dangerously: there is no id to join.',
+  cookieless_stateless_no_identify: 'A cookieless $identify in a project whose cookieless mode is stateless.',
+  cookieless_missing_ua: 'A cookieless event without $raw_user_agent, of which its id would be made.',
+  cookieless_missing_ip: 'A cookieless event without an address, of which its id would be made.',
+  cookieless_missing_host: 'A cookieless event without $host, of which its id would be made.',
+  cookieless_timestamp_out_of_range:
+    'A cookieless event of a day that is over for more than three days, or has not begun anywhere.',
 } as const
 export type DropReason = keyof typeof DROP_REASONS
 
@@ -44,6 +53,11 @@ export const WARNING_TYPES = {
   requests_refused: 'Capture refused whole requests; `reason` is the error code, `count` the requests.',
   client_ingestion_warning:
     'The SDK itself warns, for instance that it dropped events over its own rate limit.',
+  cookieless_missing_user_agent: 'A cookieless event without $raw_user_agent was dropped.',
+  cookieless_missing_ip: 'A cookieless event without an address was dropped.',
+  cookieless_missing_host: 'A cookieless event without $host was dropped.',
+  cookieless_timestamp_out_of_range:
+    'A cookieless event was dropped because the secret of its day is deleted, or its day has not begun.',
 } as const
 export type WarningType = keyof typeof WARNING_TYPES
 
