@@ -4,6 +4,7 @@
  * and the copies in between cost 2 µs per event, most of it page faults.
  */
 import { CORRELATION_AT } from './frame-connection.ts'
+import { writeUnsigned } from './varint.ts'
 
 /** One batch of a request, which writes itself: exactly `bytes` bytes from `at` on. */
 export type ProducePart = {
@@ -101,16 +102,6 @@ export class ProduceRequest {
       this.memory = Buffer.allocUnsafeSlow(Math.max(bytes, MEMORY_BYTES_MIN, this.memory.length * 2))
     return this.memory
   }
-}
-
-function writeUnsigned(out: Buffer, at: number, value: number): number {
-  let left = value
-  while (left >= 128) {
-    out[at++] = (left & 127) | 128
-    left >>>= 7
-  }
-  out[at++] = left
-  return at
 }
 
 /** What the broker said of each partition, by `topic/partition`. Throws RangeError on an answer that breaks off. */

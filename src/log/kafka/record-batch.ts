@@ -10,6 +10,7 @@ import { compressionsAlgorithms, compressionsAlgorithmsByBitmask, crc32c, Writer
 import { type Bytes, copyBytes } from '../../event/index.ts'
 import type { StoredRecord } from '../log.ts'
 import type { Compression } from './options.ts'
+import { writeUnsigned } from './varint.ts'
 
 /** A batch's own fields, in front of its records. */
 export const BATCH_HEAD_BYTES = 61
@@ -48,13 +49,7 @@ function varintBytes(value: number): number {
 }
 
 function writeVarint(out: Buffer, at: number, value: number): number {
-  let left = value << 1
-  while (left >= 128) {
-    out[at++] = (left & 127) | 128
-    left >>>= 7
-  }
-  out[at++] = left
-  return at
+  return writeUnsigned(out, at, value << 1)
 }
 
 /** What the length of the `index`th record of a batch counts. */
