@@ -17,7 +17,7 @@
  * Only the last entry of a journal can be torn, and nobody was told of it. Anything else is damage: it is told, the
  * whole frames are written all the same, and the journal is kept as `journals/damaged`, the newest only.
  */
-import { closeSync, existsSync, openSync, readFileSync, readSync, renameSync, rmSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -36,6 +36,7 @@ import { isJournalHeader, openEntries, type ReadPart } from './journal-format.ts
 import { journalsIn, type Layout, syncDir, writeBytes } from './layout.ts'
 import { journalDamage, settledJournals } from './metrics.ts'
 import type { FileOperations } from './options.ts'
+import { readAt } from './segment-file.ts'
 import type { TopicHandle } from './topic-handle.ts'
 
 const RETRY_MS = 20
@@ -148,7 +149,7 @@ export class Settlement {
     const fd = openExisting(this.layout.segment(topic, partition, segment))
     if (fd === undefined) return []
     try {
-      const header = decodeSegmentHeader(readPlace(fd, 0, SEGMENT_HEADER_BYTES))
+      const header = decodeSegmentHeader(await readAt(fd, SEGMENT_HEADER_BYTES, 0))
       // The topic was deleted and made again.
       if (header && header.logId !== logId) return []
       if (!header)
@@ -161,7 +162,7 @@ export class Settlement {
         const where = `${topic}/${partition}, byte ${frame.position} of segment ${segment}`
         if (!image) {
           if (!frame.last) damage.push(`${where}: the commit in the journal is damaged`)
-        } else if (isOther(fd, frame, image)) {
+        } else if (await isOther(fd, frame, image)) {
           // What follows in the journal followed something else than what is here.
           damage.push(`${where}: another commit is in its place`)
           break
@@ -184,16 +185,10 @@ function wholeFrame(frame: Frame, bytes: Buffer): Buffer | undefined {
 }
 
 /** Whether the segment has the header of another frame there. */
-function isOther(fd: number, frame: Frame, image: Buffer): boolean {
-  const there = readPlace(fd, frame.position, FRAME_HEADER_BYTES)
+async function isOther(fd: number, frame: Frame, image: Buffer): Promise<boolean> {
+  const there = await readAt(fd, FRAME_HEADER_BYTES, frame.position)
   if (there.equals(image.subarray(0, FRAME_HEADER_BYTES))) return false
   return decodeFrameHeader(there, 0, logIdMark(frame.logId)) !== undefined
-}
-
-function readPlace(fd: number, position: number, length: number): Buffer {
-  const bytes = Buffer.alloc(length)
-  readSync(fd, bytes, 0, length, position)
-  return bytes
 }
 
 function openExisting(path: string): number | undefined {
