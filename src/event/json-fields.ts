@@ -32,7 +32,7 @@ export class JsonFields {
 }
 
 /**
- * The table as `find` of assembly/json-scan.ts reads it: the length of the longest escaped key that can be a name, that
+ * The table as `find` of assembly/names.ts reads it: the length of the longest escaped key that can be a name, that
  * of the longest name, for each length the place of its names in the table or 0; then for each length how many names it
  * has, and of each its number and its bytes, filled up with zeros to whole words.
  */

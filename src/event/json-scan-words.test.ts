@@ -7,28 +7,19 @@ setDefaultTimeout(120_000)
 
 const WITHOUT_SIMD = { ...process.env, BUN_JSC_useWasmSIMD: '0' }
 
-async function run(...args: string[]): Promise<{ said: string; code: number }> {
-  const child = Bun.spawn([process.execPath, ...args], {
-    cwd: join(import.meta.dirname, '..', '..'),
-    env: WITHOUT_SIMD,
-    stdout: 'pipe',
-    stderr: 'pipe',
-  })
-  const [out, err, code] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ])
-  return { said: out + err, code }
+function run(...args: string[]): { said: string; code: number } {
+  const cwd = join(import.meta.dirname, '..', '..')
+  const { stdout, stderr, exitCode } = Bun.spawnSync([process.execPath, ...args], { cwd, env: WITHOUT_SIMD })
+  return { said: `${stdout}${stderr}`, code: exitCode }
 }
 
-test('where WebAssembly has no SIMD, the loops work by words', async () => {
+test('where WebAssembly has no SIMD, the loops work by words', () => {
   const simd = join(import.meta.dirname, 'assembly', 'json-scan.simd.wasm')
   expect(WebAssembly.validate(readFileSync(simd))).toBe(true)
   const script = `console.log(WebAssembly.validate(require('fs').readFileSync(process.argv[1])))`
-  expect((await run('-e', script, simd)).said.trim()).toBe('false')
+  expect(run('-e', script, simd).said.trim()).toBe('false')
 
-  const { said, code } = await run('test', join(import.meta.dirname, 'json-scan.test.ts'))
+  const { said, code } = run('test', join(import.meta.dirname, 'json-scan.test.ts'))
   expect(said).toContain('\n 0 fail')
   expect(code).toBe(0)
 })

@@ -31,7 +31,7 @@ const LETTER_F = 0x66
 const LETTER_N = 0x6e
 const LETTER_T = 0x74
 
-/** What `seek` and the slot of a value's text say; assembly/json-scan.ts says the same. */
+/** What `seek` and the slot of a value's text say; assembly/json-scan.ts and assembly/names.ts say the same. */
 const AT_KEY = 0
 const BEHIND_VALUE = 1
 const AT_FOREIGN_VALUE = 2

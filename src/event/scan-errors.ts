@@ -20,7 +20,7 @@ export class JsonValuesError extends Error {
   }
 }
 
-/** What the loops answer; assembly/json-scan.ts says the same. */
+/** What the loops answer; assembly/layout.ts says the same. */
 const TOO_MANY_VALUES = 1
 const ENDS_IN_STRING = 2
 const CONTROL_CHARACTER = 3

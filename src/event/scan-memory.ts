@@ -11,7 +11,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-/** Where things lie; assembly/json-scan.ts says the same. */
+/** Where things lie; assembly/layout.ts says the same. */
 const FIELDS_BASE = 1024
 const FIELDS_END = 65_536
 const BODY = 131_072
