@@ -12,9 +12,19 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { FileLock } from '../../platform/index.ts'
-import type { EmbeddedLog } from './embedded-log.ts'
+import { until } from '../conformance/harness.ts'
+import { EmbeddedLog } from './embedded-log.ts'
 import { JOURNAL_HEADER_BYTES } from './journal-format.ts'
-import { codeOf, journals, spread as spreadOver, TOPIC, texts, withDir, withLog } from './log.fixture.ts'
+import {
+  codeOf,
+  journals,
+  send,
+  spread as spreadOver,
+  TOPIC,
+  texts,
+  withDir,
+  withLog,
+} from './log.fixture.ts'
 import { LOSSES, PowerDisk, randomOf } from './power-disk.fixture.ts'
 import { Truth } from './truth.fixture.ts'
 
@@ -272,6 +282,61 @@ describe.skipIf(process.platform !== 'linux')('commit journal', () => {
         expect(await texts(log)).toEqual(['ap0', 'bp0', 'cp0'])
       })
       expect(journals(dir)).toEqual([])
+    }))
+
+  /** The kernel tells of a write that failed once, and calls the bytes clean from then on. */
+  describe('a segment whose sync fails once, while its half is cleaned', () => {
+    type Ill = { dir: string; partition: number; fail: () => void; told: string[] }
+    const withFailure = (work: (log: EmbeddedLog, ill: Ill) => Promise<void>) =>
+      withTopic(async (dir) => {
+        const gate = Promise.withResolvers<void>()
+        let armed = false
+        let partition: number | undefined
+        const told: string[] = []
+        const disk = new PowerDisk(dir, 'one start')
+        disk.onSync = async (path) => {
+          if (!armed || partition !== undefined || !path.endsWith('.seg')) return
+          partition = Number(path.split('/').at(-2))
+          await gate.promise
+          throw Object.assign(new Error('the disk is ill'), { code: 'EIO' })
+        }
+        const { operations } = disk.attach()
+        const options = { dir, ...SMALL, warn: (sentence: string) => told.push(sentence), operations }
+        await withLog(options, async (log) => {
+          await spread(log, 'a')
+          armed = true
+          while (partition === undefined) await spread(log, 'b', PARTITIONS, 900)
+          await work(log, { dir, partition, fail: () => gate.resolve(), told })
+        })
+        // What nobody made durable elsewhere is still in it.
+        expect(journals(dir)).toHaveLength(1)
+      })
+
+    test('no commit of its partition alone is acknowledged, though its own sync would succeed', () =>
+      withFailure(async (log, { partition, fail }) => {
+        const late = codeOf(send(log, ['late'], partition))
+        await new Promise((resolve) => setTimeout(resolve, 50))
+        fail()
+        expect(await late).toBe('HR_LOG_SYNC_FAILED')
+      }))
+
+    test('a journal that was given up meanwhile stays', () =>
+      withFailure(async (log, { dir, fail, told }) => {
+        replaceDescriptor(join(dir, 'journals', journals(dir).find((name) => name.endsWith('.journal'))!))
+        const given = codeOf(spread(log, 'c'))
+        await until('the journal is given up', () => told.length > 0)
+        fail()
+        expect(await given).toBe('HR_LOG_SYNC_FAILED')
+        // What waits for the failed cleaning must have had its turn before the log is closed.
+        await new Promise((resolve) => setTimeout(resolve, 100))
+      }))
+  })
+
+  test('halves that are not whole blocks are refused', () =>
+    withDir(async (dir) => {
+      expect(() => new EmbeddedLog({ dir, journalHalfBytes: 10_000 })).toThrow(
+        'whole blocks of 4096 bytes, not 10000',
+      )
     }))
 })
 

@@ -21,6 +21,7 @@ import type {
 } from '../log.ts'
 import { GroupCommit } from './group-commit.ts'
 import { HeadBoard } from './head-board.ts'
+import { BLOCK_BYTES } from './journal-format.ts'
 import { Layout, makeDir } from './layout.ts'
 import { EmbeddedMember } from './member.ts'
 import { diskUsedRatio, retentionFailures } from './metrics.ts'
@@ -62,6 +63,10 @@ export class EmbeddedLog implements Log {
     const { dir, operations, warn = () => {}, ...limits } = options
     this.warn = warn
     this.limits = { ...LIMITS, ...limits }
+    if (this.limits.journalHalfBytes % BLOCK_BYTES !== 0)
+      throw new RangeError(
+        `journalHalfBytes must be whole blocks of ${BLOCK_BYTES} bytes, not ${this.limits.journalHalfBytes}`,
+      )
     this.operations = { ...OPERATIONS, ...operations }
     this.layout = new Layout(dir)
     makeDir(dir)
@@ -178,16 +183,22 @@ export class EmbeddedLog implements Log {
     })
   }
 
-  /** Retention over every partition that this process writes, and those that nobody writes. */
+  /**
+   * Retention over every partition that this process writes, and those that nobody writes. None after a failed sync:
+   * frames that nobody was told of may lie behind the ends, and would be sealed with the segment.
+   */
   async retainAll(): Promise<void> {
+    const stopped = () => this.closing !== undefined || this.commit.failure !== undefined
     const lowest = (topic: TopicHandle, partition: number) =>
       lowestPosition(this.layout, topic.name, topic.logId, partition)
     for (const writer of this.writers.all())
       await this.commit
-        .between(() => retain(writer, lowest, Date.now()))
+        .between(async () => {
+          if (!stopped()) await retain(writer, lowest, Date.now())
+        })
         .catch((error) => this.retentionFailed(error))
     for (const topic of this.board.all())
-      for (let p = 0; p < topic.partitions && !this.closing; p++)
+      for (let p = 0; p < topic.partitions && !stopped(); p++)
         if (topic.state === 'live' && !this.writers.peek(topic, p))
           await retainIdle(topic, p, lowest, this.settlement, Date.now()).catch((error) =>
             this.retentionFailed(error),

@@ -61,8 +61,12 @@ export class GroupCommit {
     )
   }
 
-  /** The fdatasync of everything that holds records of this process: one that fails ends its writing for ever. */
+  /**
+   * The fdatasync of everything that holds records of this process: one that fails ends its writing for ever. Also
+   * one that succeeds after that proves nothing: the kernel has told of the lost bytes already and calls them clean.
+   */
   readonly sync = async (fd: number): Promise<void> => {
+    if (this.failure) throw this.failure
     try {
       await this.operations.fdatasync(fd)
     } catch (error) {
@@ -133,8 +137,8 @@ export class GroupCommit {
       // One that failed in `write` may have been a sync.
       if (this.failure) throw this.failure
       if (parts.length === 0) return
-      const inSegments = await this.makeDurable(parts, draft)
-      for (const part of parts) part.writer.confirm(inSegments)
+      await this.makeDurable(parts, draft)
+      for (const part of parts) part.writer.confirm()
     } catch (error) {
       if (!this.failure) throw error
       for (const part of taken) fail(part, this.failure)
@@ -152,12 +156,11 @@ export class GroupCommit {
     for (const part of parts) if (part.writer.leaving) await this.drop(part.writer)
   }
 
-  /** Throws when a sync failed. Gives whether they are durable in their segments, or in the journal only. */
-  private async makeDurable(parts: Part[], draft: Draft | undefined): Promise<boolean> {
-    if (draft && parts.length > 1 && (await this.journal.commit(draft))) return false
-    const synced = await Promise.allSettled(parts.map((part) => this.sync(part.writer.fd)))
+  /** In the journal, or in the segments. Throws when a sync failed. */
+  private async makeDurable(parts: Part[], draft: Draft | undefined): Promise<void> {
+    if (draft && parts.length > 1 && (await this.journal.commit(draft))) return
+    const synced = await Promise.allSettled(parts.map((part) => part.writer.sync()))
     for (const one of synced) if (one.status === 'rejected') throw one.reason
-    return true
   }
 
   /** What goes into this commit: per partition the oldest entries, as many as its limit allows. */

@@ -7,7 +7,7 @@
  * topics/<topic>/<p>/<base offset>.seg      segments
  * journals/<id>.journal                     commits that may not be durable in their segments yet (commit-journal.ts)
  * journals/settle.lock                      held while the journals of dead processes are settled
- * journals/damaged                          the last journal in which damage was found
+ * journals/<id>.damaged                     the last few journals in which damage was found
  * heads/<topic>                             durable ends, one slot per partition (head-file.ts)
  * heads/.<group>                            touched when something changes in the group
  * groups/<group>/members/<member>           held by a live member
@@ -26,6 +26,7 @@ const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/
 const SEGMENT = /^(\d{16})\.seg$/
 const JOURNAL = /^(?<id>[0-9a-f-]{36})\.journal$/
 const UNNAMED_JOURNAL = /^[0-9a-f-]{36}\.new$/
+const DAMAGED_JOURNAL = /^[0-9a-f-]{36}\.damaged$/
 /** More is written on another thread, so that a slow disk does not hold up the event loop. */
 const WRITE_INLINE_BYTES = 256 * 1024
 
@@ -44,7 +45,6 @@ export class Layout {
   readonly topicsLock: string
   readonly journals: string
   readonly settleLock: string
-  readonly damagedJournal: string
 
   constructor(readonly dir: string) {
     this.topics = join(dir, 'topics')
@@ -52,7 +52,6 @@ export class Layout {
     this.topicsLock = join(dir, 'topics.lock')
     this.journals = join(dir, 'journals')
     this.settleLock = join(this.journals, 'settle.lock')
-    this.damagedJournal = join(this.journals, 'damaged')
   }
 
   topic(topic: string): string {
@@ -78,6 +77,10 @@ export class Layout {
   /** A journal on its way: not a name that anybody reads entries from. */
   unnamedJournal(id: string): string {
     return join(this.journals, `${id}.new`)
+  }
+
+  damagedJournal(id: string): string {
+    return join(this.journals, `${id}.damaged`)
   }
 
   head(topic: string): string {
@@ -111,18 +114,19 @@ export function segmentBases(partitionDir: string): number[] {
   return bases.sort((a, b) => a - b)
 }
 
-/** What lies in the folder of the journals: ids, and names of journals that were never finished. */
-export function journalsIn(layout: Layout): { ids: string[]; unnamed: string[] } {
+/** What lies in the folder of the journals: ids, and names of journals that were never finished, or are damaged. */
+export function journalsIn(layout: Layout): { ids: string[]; unnamed: string[]; damaged: string[] } {
   let names: string[]
   try {
     names = readdirSync(layout.journals)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { ids: [], unnamed: [] }
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { ids: [], unnamed: [], damaged: [] }
     throw error
   }
   return {
     ids: names.flatMap((name) => JOURNAL.exec(name)?.groups?.id ?? []),
     unnamed: names.filter((name) => UNNAMED_JOURNAL.test(name)),
+    damaged: names.filter((name) => DAMAGED_JOURNAL.test(name)),
   }
 }
 

@@ -159,13 +159,16 @@ export class PartitionWriter {
     this.journal = journal
   }
 
-  /** Makes what was confirmed so far durable in the segment. One call after the other. Throws when the sync fails. */
+  /**
+   * Makes all that was written so far durable in the segment. One call after the other, for the kernel tells a failed
+   * write-back once per open file: of two fdatasyncs at the same time one would succeed. Throws when the sync fails.
+   */
   sync(): Promise<void> {
     const syncing = this.syncing.then(async () => {
-      const { fd, bytes } = this.tail
+      const { bytes } = this.written
       if (bytes <= this.syncedBytes) return
-      await this.fdatasync(fd)
-      this.syncedBytes = Math.max(this.syncedBytes, bytes)
+      await this.fdatasync(this.tail.fd)
+      this.syncedBytes = bytes
     })
     this.syncing = syncing.catch(() => {})
     return syncing
@@ -195,15 +198,16 @@ export class PartitionWriter {
   }
 
   /** What was appended is durable: in the segment, or in the journal only. */
-  confirm(inSegment: boolean): void {
+  confirm(): void {
     this.tail.end = this.written.end
     this.tail.bytes = this.written.bytes
-    if (inSegment) this.syncedBytes = this.tail.bytes
   }
 
   /** Takes back what was appended. False when even that fails: the writer must be closed and opened again. */
   rollback(): boolean {
     this.written = { end: this.tail.end, bytes: this.tail.bytes }
+    // The next sync must take the cut along.
+    this.syncedBytes = -1
     try {
       ftruncateSync(this.tail.fd, this.tail.bytes)
       return true

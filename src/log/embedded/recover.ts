@@ -74,9 +74,14 @@ export async function recoverPartition(
   }
   if (!tail) throw logError('HR_LOG_CORRUPT', `${topic.name}/${partition} cannot be recovered`)
   tail.start = Math.max(bases[0]!, Math.min(published?.start ?? 0, tail.end))
-  await settlement.operations.fdatasync(tail.fd)
-  const { start, end, segment, bytes } = tail
-  topic.publish(partition, [{ start, end, segment, bytes }])
+  try {
+    await settlement.operations.fdatasync(tail.fd)
+    const { start, end, segment, bytes } = tail
+    topic.publish(partition, [{ start, end, segment, bytes }])
+  } catch (error) {
+    closeSync(tail.fd)
+    throw error
+  }
   return tail
 }
 
@@ -105,12 +110,17 @@ async function readTail(
     return { ...tail, end: base, bytes: fileBytes }
   }
   const from = tail.bytes
-  const bytes = await readAt(fd, fileBytes - from, from)
-  const whole = walkFrames(topic, bytes, tail, from)
-  writeFully(fd, bytes.subarray(0, whole), from)
-  tail.cutBytes = bytes.length - whole
-  if (tail.cutBytes > 0) ftruncateSync(fd, from + whole)
-  tail.bytes = from + whole
+  try {
+    const bytes = await readAt(fd, fileBytes - from, from)
+    const whole = walkFrames(topic, bytes, tail, from)
+    writeFully(fd, bytes.subarray(0, whole), from)
+    tail.cutBytes = bytes.length - whole
+    if (tail.cutBytes > 0) ftruncateSync(fd, from + whole)
+    tail.bytes = from + whole
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
   return tail
 }
 

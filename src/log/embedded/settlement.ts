@@ -15,9 +15,11 @@
  * where it can be read: after a failed sync the kernel calls pages clean that never reached the disk.
  *
  * Only the last entry of a journal can be torn, and nobody was told of it. Anything else is damage: it is told, the
- * whole frames are written all the same, and the journal is kept as `journals/damaged`, the newest only.
+ * whole frames are written all the same, and the journal is kept as `journals/<id>.damaged`, the newest few. Blocks
+ * that the disk cannot read count as damaged; any other error of the disk leaves the journal as it is, and the others
+ * are settled before it is thrown.
  */
-import { closeSync, existsSync, openSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -32,7 +34,7 @@ import {
   logIdMark,
   SEGMENT_HEADER_BYTES,
 } from './format.ts'
-import { isJournalHeader, openEntries, type ReadPart } from './journal-format.ts'
+import { BLOCK_BYTES, isJournalHeader, openEntries, type ReadPart } from './journal-format.ts'
 import { journalsIn, type Layout, syncDir, writeBytes } from './layout.ts'
 import { journalDamage, settledJournals } from './metrics.ts'
 import type { FileOperations } from './options.ts'
@@ -40,6 +42,7 @@ import { readAt } from './segment-file.ts'
 import type { TopicHandle } from './topic-handle.ts'
 
 const RETRY_MS = 20
+const DAMAGED_KEPT = 4
 
 /** A frame of a journal; `last` when its entry may have been cut off. */
 type Frame = ReadPart & { last: boolean }
@@ -91,7 +94,9 @@ export class Settlement {
     try {
       const { ids, unnamed } = journalsIn(layout)
       for (const name of unnamed) clearUnnamed(join(layout.journals, name))
-      for (const id of ids) await this.settle(id)
+      const failures: unknown[] = []
+      for (const id of ids) await this.settle(id).catch((error) => failures.push(error))
+      if (failures.length > 0) throw failures[0]
     } finally {
       lock.release()
     }
@@ -105,13 +110,14 @@ export class Settlement {
     try {
       // Its process may remove it while we ask for its lock.
       if (!existsSync(path)) return
-      const damage = await this.redo(id, await readFile(path))
+      const damage = await this.redo(id, await readJournal(path))
       if (damage.length > 0) {
         journalDamage.inc()
         this.warn(
-          `commit journal ${id} is damaged and kept as ${layout.damagedJournal}: ${damage.join('; ')}; all else in it is in the segments`,
+          `commit journal ${id} is damaged and kept as ${layout.damagedJournal(id)}: ${damage.join('; ')}; all else in it is in the segments`,
         )
-        renameSync(path, layout.damagedJournal)
+        renameSync(path, layout.damagedJournal(id))
+        forgetDamaged(layout)
       } else rmSync(path, { force: true })
       syncDir(layout.journals)
       settledJournals.inc()
@@ -204,6 +210,38 @@ function openExisting(path: string): number | undefined {
 function clearUnnamed(path: string): void {
   const lock = FileLock.try(path)
   if (!lock) return
-  rmSync(path, { force: true })
-  lock.release()
+  try {
+    rmSync(path, { force: true })
+  } finally {
+    lock.release()
+  }
+}
+
+/** The bytes of a journal; zeros where the disk cannot read them, which no entry consists of. */
+async function readJournal(path: string): Promise<Buffer> {
+  try {
+    return await readFile(path)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EIO') throw error
+  }
+  const bytes = Buffer.alloc(statSync(path).size)
+  const fd = openSync(path, 'r')
+  try {
+    for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
+      const block = await readAt(fd, Math.min(BLOCK_BYTES, bytes.length - at), at).catch((error) => {
+        if (error.code !== 'EIO') throw error
+      })
+      block?.copy(bytes, at)
+    }
+  } finally {
+    closeSync(fd)
+  }
+  return bytes
+}
+
+/** Somebody may want to look at them, but they take room. */
+function forgetDamaged(layout: Layout): void {
+  const paths = journalsIn(layout).damaged.map((name) => join(layout.journals, name))
+  const newestFirst = paths.map((path) => ({ path, ms: statSync(path).mtimeMs })).sort((a, b) => b.ms - a.ms)
+  for (const { path } of newestFirst.slice(DAMAGED_KEPT)) rmSync(path, { force: true })
 }
