@@ -4,6 +4,13 @@
  */
 export { bindDeployment, DEPLOYMENT_ERRORS, type Deployment, type LogKind } from './deployment.ts'
 export * from './embedded/index.ts'
+export {
+  changeIngestionOptions,
+  INGESTION_OPTIONS,
+  INGESTION_OPTIONS_ERRORS,
+  type IngestionOptions,
+  ingestionOptionsIn,
+} from './ingestion-options.ts'
 export { migrateState } from './migrate.ts'
 export {
   DEFAULT_BURST_SECONDS,

@@ -3,9 +3,10 @@
  * project's settings, the same whoever writes it. Reading it is strict: a policy that is misread keeps events out that
  * should be in, so an error names the field, the value and what is allowed. Who obeys it is capture's door.
  */
-import { canonicalUuid, errorTable } from '../event/index.ts'
+import { errorTable } from '../event/index.ts'
 import { guardState, type Sql } from './postgres.ts'
 import { projectNotFound } from './projects.ts'
+import { type Fields, strictReaders } from './strict-reader.ts'
 
 export const POLICY_ERRORS = {
   HR_POLICY_INVALID: {
@@ -53,19 +54,20 @@ const EVENTS_PER_SECOND_MAX = 1e6
 /** So that a thousand projects with policies are megabytes and not gigabytes in every capture process. */
 const POLICY_UNITS_MAX = 1_000_000
 
-/** Reads one value; `path` is where it stands, for the error. */
-type Read<T> = (value: unknown, path: string) => T
-type Fields<T> = { [K in keyof T]-?: Read<Exclude<T[K], undefined>> }
+const { choice, integer, list, object, text, uuid } = strictReaders('the policy', (sentence) =>
+  policyError('HR_POLICY_INVALID', sentence),
+)
 
+// An empty list of filters would read like "for none" and hold for all, so it is refused.
 const RESTRICTION: Fields<Restriction> = {
   action: choice(RESTRICTION_ACTIONS),
-  distinct_ids: list(FILTER_VALUES_MAX, text(DISTINCT_ID_UNITS_MAX)),
-  events: list(FILTER_VALUES_MAX, text(NAME_UNITS_MAX)),
-  uuids: list(FILTER_VALUES_MAX, uuid),
+  distinct_ids: list(1, FILTER_VALUES_MAX, text(DISTINCT_ID_UNITS_MAX)),
+  events: list(1, FILTER_VALUES_MAX, text(NAME_UNITS_MAX)),
+  uuids: list(1, FILTER_VALUES_MAX, uuid),
 }
 
 const POLICY: Fields<ProjectPolicy> = {
-  restrictions: list(RESTRICTIONS_MAX, object(RESTRICTION, ['action'])),
+  restrictions: list(1, RESTRICTIONS_MAX, object(RESTRICTION, ['action'])),
   events_per_month: integer(0, EVENTS_PER_MONTH_MAX),
   events_per_second: integer(1, EVENTS_PER_SECOND_MAX),
   burst: integer(1, EVENTS_PER_SECOND_MAX * DEFAULT_BURST_SECONDS),
@@ -104,69 +106,4 @@ export async function setPolicy(sql: Sql, name: string, policy: ProjectPolicy | 
       WHERE name = ${name} RETURNING team_id`,
   )
   if (rows.length === 0) throw projectNotFound(name)
-}
-
-function refuse(path: string, value: unknown, allowed: string): Error {
-  const shown = value === undefined ? 'missing' : (JSON.stringify(value)?.slice(0, 60) ?? String(value))
-  return policyError('HR_POLICY_INVALID', `${path} is ${shown}; allowed is ${allowed}`)
-}
-
-function object<T extends object>(fields: Fields<T>, needed: readonly (keyof T & string)[]): Read<T> {
-  const names = Object.keys(fields) as (keyof T & string)[]
-  return (value, path) => {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      throw refuse(path, value, `an object with ${names.join(', ')}`)
-    }
-    const inside = (name: string) => (path === 'the policy' ? name : `${path}.${name}`)
-    for (const name of Object.keys(value)) {
-      if (names.includes(name as keyof T & string)) continue
-      throw policyError('HR_POLICY_INVALID', `${inside(name)} is not known; known are ${names.join(', ')}`)
-    }
-    const result: Partial<T> = {}
-    for (const name of names) {
-      const member = (value as Partial<Record<string, unknown>>)[name]
-      if (member !== undefined || needed.includes(name)) result[name] = fields[name](member, inside(name))
-    }
-    return result as T
-  }
-}
-
-/** An empty list is refused: it would read like "for none" and hold for all. */
-function list<T>(max: number, read: Read<T>): Read<T[]> {
-  return (value, path) => {
-    if (!Array.isArray(value) || value.length === 0 || value.length > max) {
-      const size = Array.isArray(value) ? `a list of ${value.length}` : value
-      throw refuse(path, size, `a list of 1 to ${max}; without the field there is none`)
-    }
-    return value.map((element, index) => read(element, `${path}[${index}]`))
-  }
-}
-
-function text(max: number): Read<string> {
-  return (value, path) => {
-    const fits = typeof value === 'string' && value !== '' && value.length <= max
-    if (fits && value.isWellFormed() && !value.includes('\0')) return value
-    throw refuse(path, value, `a text of 1 to ${max} characters without NUL`)
-  }
-}
-
-function uuid(value: unknown, path: string): string {
-  const canonical = typeof value === 'string' ? canonicalUuid(value) : undefined
-  if (canonical === undefined) throw refuse(path, value, 'a UUID')
-  return canonical
-}
-
-function integer(min: number, max: number): Read<number> {
-  return (value, path) => {
-    if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value
-    throw refuse(path, value, `a whole number from ${min} to ${max}`)
-  }
-}
-
-function choice<const C extends readonly string[]>(choices: C): Read<C[number]> {
-  return (value, path) => {
-    const chosen = choices.find((one) => one === value)
-    if (chosen === undefined) throw refuse(path, value, `one of ${choices.join(', ')}`)
-    return chosen
-  }
 }

@@ -1,5 +1,4 @@
-/** `headrace project list|create|policy|usage`: projects, their tokens, what they let in and what they used. */
-import { readFile } from 'node:fs/promises'
+/** `headrace project list|create|policy|ingestion|usage`: projects, their tokens, their rules and what they used. */
 import { type Command, Option } from 'commander'
 import {
   createProject,
@@ -11,8 +10,9 @@ import {
   readProject,
   setPolicy,
 } from '../catalog/index.ts'
-import { cliError } from './errors.ts'
 import { EXIT, type ExitCode } from './exit.ts'
+import { addIngestion } from './ingestion.ts'
+import { readJsonFile } from './json-file.ts'
 import { type DeploymentFlags, withDeployment } from './options.ts'
 import { withState } from './state.ts'
 import { formatTable } from './table.ts'
@@ -57,7 +57,7 @@ Examples:
 docs/guides/policies.md says what a policy may hold.`,
     )
     .action(async (name: string, flags: PolicyFlags) => {
-      const wanted = flags.set === undefined ? undefined : readPolicy(await readJson(flags.set))
+      const wanted = flags.set === undefined ? undefined : readPolicy(await readJsonFile('--set', flags.set))
       const policy = await withState(flags, 'project', async ({ sql }) => {
         if (wanted || flags.clear) await setPolicy(sql, name, wanted)
         return policyIn((await readProject(sql, name)).settings)
@@ -65,6 +65,7 @@ docs/guides/policies.md says what a policy may hold.`,
       process.stdout.write(`${JSON.stringify(policy ?? {}, null, 2)}\n`)
       done(EXIT.done)
     })
+  addIngestion(project, done)
   withDeployment(project.command('usage'))
     .description('events of each project by month (UTC): stored, and refused singly')
     .option('--json', 'one JSON array')
@@ -96,18 +97,4 @@ function print(projects: Project[], flags: ProjectFlags): void {
           projects.map(({ teamId, name, token }) => [String(teamId), name, token]),
         )
   process.stdout.write(`${text}\n`)
-}
-
-async function readJson(file: string): Promise<unknown> {
-  let text: string
-  try {
-    text = file === '-' ? await Bun.stdin.text() : await readFile(file, 'utf8')
-  } catch (error) {
-    throw cliError('HR_CLI_ARGUMENT', `--set names "${file}", which cannot be read`, error)
-  }
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    throw cliError('HR_CLI_ARGUMENT', `--set: not JSON: ${(error as Error).message}`, error)
-  }
 }
