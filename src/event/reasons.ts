@@ -10,6 +10,7 @@ export const DROP_REASONS = {
   capture_report:
     'Not an event: a report of capture about events that it refused or changed, which became an ingestion warning.',
   client_warning: 'Not an event: a warning of the SDK itself, which became an ingestion warning.',
+  event_too_old: "The event was older when it was captured than its project's dropEventsOlderThanSeconds.",
 } as const
 export type DropReason = keyof typeof DROP_REASONS
 
@@ -44,6 +45,14 @@ export const WARNING_TYPES = {
   requests_refused: 'Capture refused whole requests; `reason` is the error code, `count` the requests.',
   client_ingestion_warning:
     'The SDK itself warns, for instance that it dropped events over its own rate limit.',
+  skipping_event_invalid_distinct_id: 'An event without a distinct_id was dropped.',
+  event_dropped_too_old: 'An event was dropped because it was older than the project wants.',
+  invalid_anon_distinct_id:
+    '$anon_distinct_id of an $identify is no text; the event is stored and joins nobody.',
+  invalid_alias: '`alias` is no text; the event is stored and joins nobody.',
+  invalid_person_properties: '$set, $set_once or $unset has a wrong type; it was left out.',
+  invalid_groups: '$groups, or the type or key of a group, has a wrong type; the group was left out.',
+  invalid_elements: '$elements or $elements_chain has a wrong type; it stays a property like any other.',
 } as const
 export type WarningType = keyof typeof WARNING_TYPES
 

@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'bun:test'
+import type { IngestionOptions } from '../catalog/index.ts'
 import { encodeRawHeader, type RawHeader } from '../event/index.ts'
 import type { StoredRecord } from '../log/index.ts'
 import { type Decision, type Judge, openBatch, outcomeCode, prepareBatch, type Slot } from './batch.ts'
 import type { JsonObject } from './identity/types.ts'
+import { withDefaults } from './projects.ts'
 import { identityRequest } from './steps/identity-request.ts'
 
 const LOG = '11111111-1111-4111-8111-111111111111'
@@ -42,14 +44,21 @@ function prepare(
   records: StoredRecord[],
   judge = everyoneIsFirst,
   forced = new Map<number, Decision>(),
+  options: IngestionOptions = {},
 ): Slot[] {
   const { slots } = openBatch(records)
-  prepareBatch(slots, { logId: LOG }, new Map([['token', 7]]), judge, forced)
+  prepareBatch(
+    slots,
+    { logId: LOG },
+    new Map([['token', { teamId: 7, options: withDefaults(options) }]]),
+    judge,
+    forced,
+  )
   return slots
 }
 
-function prepareOne(value: unknown, header: Partial<RawHeader> = {}): Slot {
-  return prepare([record(value, header)])[0]!
+function prepareOne(value: unknown, header: Partial<RawHeader> = {}, options: IngestionOptions = {}): Slot {
+  return prepare([record(value, header)], everyoneIsFirst, new Map(), options)[0]!
 }
 
 describe('where an event ends that is not stored', () => {

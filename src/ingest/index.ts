@@ -2,7 +2,7 @@
  * Ingest: raw events in, enriched rows out, exactly one end state for each raw offset.
  *
  * In: `raw_events` and `raw_events_historical`. Out: rows for ClickHouse on `events` and the state topics. The way
- * of a batch is one readable list: `STEPS` in `batch.ts`; what changes persons and groups is `identity/`; who
+ * of a batch is one readable list: `steps/index.ts`; what changes persons and groups is `identity/`; who
  * works on which partition is `partition-worker.ts`, with its states drawn there.
  * What must hold: I2 (once), I3 (order) and I4 (a receipt for every offset).
  * Costs per event of 1.2 kB: about 25 µs here and 25 µs in Postgres; two round trips to Postgres per batch.
@@ -18,6 +18,7 @@ import { Gate } from './gate.ts'
 import { createIdentity } from './identity/index.ts'
 import { startMover } from './mover.ts'
 import { PartitionWorker, type WorkerDeps } from './partition-worker.ts'
+import { projectsOf } from './projects.ts'
 
 export type IngestDeps = {
   settings: Settings
@@ -50,7 +51,7 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
     rowBytesMax: await rowLimit(log),
     identity: createIdentity(sql),
     producer: log.producer({ name: 'ingest', deadlineMs: PRODUCE_DEADLINE_MS }),
-    teamsOf: async (tokens) => teamsOf(deps.projects, tokens),
+    projectsOf: projectsOf(deps.projects, logger),
     openClaims: claimsIn(join(settings.dataDir, 'dedup'), settings.dedupWindowHours * 3_600_000),
     stands: (position) => void joining.then((member) => show(member, [position])).catch(() => {}),
     gate: new Gate(BATCHES_AT_ONCE),
@@ -145,12 +146,6 @@ async function rowLimit(log: Log): Promise<number> {
       `topic ${TOPICS.events} does not exist; create it with \`headrace kafka apply\``,
     )
   return events.recordBytesMax
-}
-
-async function teamsOf(projects: ProjectCatalog, tokens: Set<string>): Promise<ReadonlyMap<string, number>> {
-  const teams = new Map<string, number>()
-  for (const [token, project] of await projects.lookup(tokens)) if (project) teams.set(token, project.teamId)
-  return teams
 }
 
 function claimsIn(folder: string, windowMs: number): (partition: number) => Claims {

@@ -14,6 +14,10 @@ export const ingestMetrics = {
   halted: gauge('headrace_ingest_halted', '1 for a partition that cannot go on without a human.', [
     'partition',
   ]),
+  optionsUnread: counter(
+    'headrace_ingest_options_unread_total',
+    'Options of projects that this version cannot read: they count as absent.',
+  ),
   stateRowsEmptied: counter(
     'headrace_ingest_state_rows_emptied_total',
     'Persons and groups whose properties no record of the log can hold; sent without them.',

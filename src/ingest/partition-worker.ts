@@ -19,7 +19,7 @@ import type { Logger } from '../observe/index.ts'
 import { type Backoff, backoffMs, pause, Signal } from '../platform/index.ts'
 import { type Decision, openBatch, prepareBatch } from './batch.ts'
 import { rangeChecksum } from './checksum.ts'
-import { catchUp, type TeamsOf } from './dedup/catch-up.ts'
+import { catchUp } from './dedup/catch-up.ts'
 import type { Claims } from './dedup/claims.ts'
 import { type LaneId, markProduced, name, openFence, unproducedReceipts } from './fence.ts'
 import type { Gate } from './gate.ts'
@@ -35,6 +35,7 @@ import {
   outputRecords,
 } from './output.ts'
 import { piecesOf } from './pieces.ts'
+import type { ProjectsOf } from './projects.ts'
 import { replayRecords } from './replay.ts'
 import { identityRequest } from './steps/identity-request.ts'
 
@@ -44,7 +45,7 @@ export type WorkerDeps = {
   sql: Sql
   identity: Identity
   producer: Producer
-  teamsOf: TeamsOf
+  projectsOf: ProjectsOf
   openClaims(partition: number): Claims
   /** Told where a lane stands as soon as it is known: from then on retention keeps what the lane has not read. */
   stands(position: Position): void
@@ -263,7 +264,7 @@ export class PartitionWorker {
     const accepted = prepareBatch(
       slots,
       input.id,
-      await deps.teamsOf(tokens),
+      await deps.projectsOf(tokens),
       (requests) => claims.judge(requests),
       forced,
     )

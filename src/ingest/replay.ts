@@ -3,20 +3,24 @@
  * given (outcomes, row counts, chain); no effect is applied again; persons and groups are stamped as they are now
  * and the rows are marked `_restamped`; state rows of the outbox are read anew. Records get the same sources and
  * `prev`, so a copy of what had landed is recognised by every reader.
+ *
+ * The options of a project are those of now, not of then. They cannot change an outcome or a row count; what may
+ * differ is inside the rows: `$ip`, what is lifted to the person, person_mode and the person's columns. And the warning
+ * of an event that was dropped under an option that is gone is not made again (its outcome is).
  */
 import type { Sql } from '../catalog/index.ts'
 import { DUPLICATE, decodeOutcomes, describeOutcome, type OffsetOutcome, STORED } from '../event/index.ts'
 import type { Log, LogRecord, StoredRecord } from '../log/index.ts'
 import { type Decision, type Judge, openBatch, prepareBatch, type Slot } from './batch.ts'
 import { rangeChecksum } from './checksum.ts'
-import type { TeamsOf } from './dedup/catch-up.ts'
 import { ingestError } from './errors.ts'
 import { type LaneId, name, type StoredReceipt } from './fence.ts'
 import type { Identity } from './identity/types.ts'
 import { encodeRows, type OutputLane, outputRecords } from './output.ts'
+import type { ProjectsOf } from './projects.ts'
 import { identityRequest } from './steps/identity-request.ts'
 
-export type ReplayDeps = { sql: Sql; log: Log; identity: Identity; teamsOf: TeamsOf; judge: Judge }
+export type ReplayDeps = { sql: Sql; log: Log; identity: Identity; projectsOf: ProjectsOf; judge: Judge }
 
 /** The records that the batch of `receipt` sends. Throws HR_INGEST_CHANGED when the raw bytes are not the same. */
 export async function replayRecords(
@@ -37,9 +41,10 @@ export async function replayRecords(
   prepareBatch(
     slots,
     lane,
-    await deps.teamsOf(tokens),
+    await deps.projectsOf(tokens),
     judgeAsReceived(deps.judge, receipt, outcomes),
     new Map(),
+    (offset) => outcomes[offset - receipt.fromOffset]!.code === STORED,
   )
   slots.forEach((slot, i) => {
     takeOutcome(lane, slot, outcomes[i]!)

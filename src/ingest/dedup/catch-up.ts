@@ -9,17 +9,16 @@ import type { Log, StoredRecord } from '../../log/index.ts'
 import { DECIDED_BEFORE_DEDUP } from '../batch.ts'
 import { ingestError } from '../errors.ts'
 import { type LaneId, name, readReceipts } from '../fence.ts'
+import type { ProjectsOf } from '../projects.ts'
 import type { ClaimRequest, Claims } from './claims.ts'
 
 /** Offsets per round: bounds the memory. */
 const ROUND_OFFSETS = 20_000
 
-export type TeamsOf = (tokens: Set<string>) => Promise<ReadonlyMap<string, number>>
-
 /** Returns how many offsets were read. `signal` stops it between two rounds; the index stays consistent. */
 export async function catchUp(
   claims: Claims,
-  deps: { sql: Sql; log: Log; teamsOf: TeamsOf },
+  deps: { sql: Sql; log: Log; projectsOf: ProjectsOf },
   lane: LaneId,
   fence: number,
   signal: AbortSignal,
@@ -31,7 +30,7 @@ export async function catchUp(
     const claimed = await claimedOffsets(deps.sql, lane, at, to)
     for await (const records of deps.log.read(lane.topic, lane.partition, at, to)) {
       claims.store(
-        await requestsOf(records, claimed, lane, deps.teamsOf),
+        await requestsOf(records, claimed, lane, deps.projectsOf),
         lane.logId,
         records.at(-1)!.offset + 1,
       )
@@ -66,14 +65,14 @@ async function requestsOf(
   records: readonly StoredRecord[],
   claimed: ReadonlySet<number>,
   lane: LaneId,
-  teamsOf: TeamsOf,
+  projectsOf: ProjectsOf,
 ): Promise<ClaimRequest[]> {
   const headers = records.flatMap((record) =>
     claimed.has(record.offset) ? [{ record, header: decodeRawHeader(record.header) }] : [],
   )
-  const teams = await teamsOf(new Set(headers.map(({ header }) => header.token)))
+  const projects = await projectsOf(new Set(headers.map(({ header }) => header.token)))
   return headers.flatMap(({ record, header }) => {
-    const teamId = teams.get(header.token)
+    const teamId = projects.get(header.token)?.teamId
     // The project was deleted since: nothing of it can come again.
     if (teamId === undefined) return []
     return [

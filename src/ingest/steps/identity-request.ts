@@ -1,11 +1,12 @@
 /**
- * What an event asks of persons and groups, in the terms of the identity step. Keys of groups become strings here;
- * a key that is too long, or a `$group_set` that is no object, is left out with a warning.
+ * What an event asks of persons and groups, in the terms of the identity step. Ids and keys of groups become texts
+ * here; what is too long or of a wrong type is left out with a warning, and the event goes on.
+ * A group is no person: a `$groupidentify` changes its group also where person processing is off.
  */
 import { boundDistinctId, type Warning } from '../../event/index.ts'
 import type { Draft } from '../draft.ts'
 import type { IdentityEvent, Json, MergeRequest } from '../identity/types.ts'
-import { isObject, own } from '../json.ts'
+import { beginningOf, isObject, keyText, own } from '../json.ts'
 
 /** UTF-16 units; upstream's limit. */
 const GROUP_KEY_LENGTH_MAX = 400
@@ -29,27 +30,32 @@ export function identityRequest(draft: Draft): { event: IdentityEvent; warnings:
     unset: draft.unset,
     merge: personful ? mergeRequest(draft) : undefined,
     groups: personful ? groupKeys(draft, warnings) : undefined,
-    groupIdentify:
-      personful && header.event === '$groupidentify' ? groupIdentify(draft, warnings) : undefined,
+    groupIdentify: header.event === '$groupidentify' ? groupIdentify(draft, warnings) : undefined,
   }
   return { event, warnings }
 }
 
-/** Ingestion spec §9.1: an identify counts when the key is there, an alias when it is truthy. */
+/**
+ * Ingestion spec §9.1: an identify counts when the key is there, an alias when it is truthy. Of an id that cannot be
+ * read, `validate` has told.
+ */
 function mergeRequest({ header, properties }: Draft): MergeRequest | undefined {
-  if (header.event === '$identify') {
-    const otherId = own(properties, '$anon_distinct_id')
-    return otherId === undefined ? undefined : { kind: 'identify', otherId: bounded(otherId) }
-  }
-  if (header.event !== '$create_alias' && header.event !== '$merge_dangerously') return undefined
-  const otherId = own(properties, 'alias')
-  if (!otherId) return undefined
-  return { kind: header.event === '$create_alias' ? 'alias' : 'dangerous', otherId: bounded(otherId) }
+  if (header.event === '$identify') return mergeWith('identify', own(properties, '$anon_distinct_id'))
+  const kind =
+    header.event === '$create_alias'
+      ? 'alias'
+      : header.event === '$merge_dangerously'
+        ? 'dangerous'
+        : undefined
+  return kind && mergeWith(kind, own(properties, 'alias') || undefined)
 }
 
-/** The same rule as for the event's own distinct_id, so that both name the same person. */
-function bounded(otherId: Json): Json {
-  return typeof otherId === 'string' ? boundDistinctId(otherId) : otherId
+function mergeWith(kind: MergeRequest['kind'], sent: Json | undefined): MergeRequest | undefined {
+  if (sent === undefined) return undefined
+  if (sent === null) return { kind, otherId: null }
+  const otherId = keyText(sent)
+  // The same rule as for the event's own distinct_id, so that both name the same person.
+  return otherId === undefined ? undefined : { kind, otherId: boundDistinctId(otherId) }
 }
 
 function groupKeys(draft: Draft, warnings: Warning[]): Record<string, string> | undefined {
@@ -77,7 +83,12 @@ function groupKeys(draft: Draft, warnings: Warning[]): Record<string, string> | 
 
 function groupKey(draft: Draft, type: string, value: Json, warnings: Warning[]): string | undefined {
   if (value === null || value === '') return undefined
-  const key = typeof value === 'string' ? value : JSON.stringify(value)
+  const key = keyText(value)
+  if (key === undefined) {
+    const details = { field: 'group key', groupType: type, value: beginningOf(value), expected: 'a text' }
+    warnings.push({ type: 'invalid_groups', details: { ...who(draft), ...details } })
+    return undefined
+  }
   if (key.length <= GROUP_KEY_LENGTH_MAX) return key
   warnings.push({
     type: 'group_key_too_long',
@@ -95,7 +106,11 @@ function groupKey(draft: Draft, type: string, value: Json, warnings: Warning[]):
 function groupIdentify(draft: Draft, warnings: Warning[]): IdentityEvent['groupIdentify'] {
   const type = own(draft.properties, '$group_type')
   const value = own(draft.properties, '$group_key')
-  if (typeof type !== 'string' || type === '' || value === undefined) return undefined
+  if (typeof type !== 'string' || type === '' || value === undefined) {
+    const details = { field: '$group_type, $group_key', expected: 'a text each' }
+    warnings.push({ type: 'invalid_groups', details: { ...who(draft), ...details } })
+    return undefined
+  }
   const key = groupKey(draft, type, value, warnings)
   if (key === undefined) return undefined
   const set = own(draft.properties, '$group_set') ?? {}
