@@ -4,7 +4,7 @@ import { encodeRawHeader, type RawHeader } from '../event/index.ts'
 import type { StoredRecord } from '../log/index.ts'
 import { type Decision, type Judge, openBatch, outcomeCode, prepareBatch, type Slot } from './batch.ts'
 import type { JsonObject } from './identity/types.ts'
-import { withDefaults } from './projects.ts'
+import { withDefaults } from './project-options.ts'
 import { identityRequest } from './steps/identity-request.ts'
 
 const LOG = '11111111-1111-4111-8111-111111111111'

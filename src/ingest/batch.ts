@@ -19,7 +19,7 @@ import {
 import type { StoredRecord } from '../log/index.ts'
 import type { ClaimRequest, ClaimVerdict } from './dedup/claims.ts'
 import type { Draft, ParsedEvent } from './draft.ts'
-import type { IngestProject } from './projects.ts'
+import type { IngestProject } from './project-options.ts'
 import { EVENT_STEPS, type StepName } from './steps/index.ts'
 import { normalise } from './steps/normalise.ts'
 import { parseEvent, parseHeader } from './steps/parse.ts'

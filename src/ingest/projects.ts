@@ -3,40 +3,12 @@
  * each; an unknown token is absent. Options are read once per change of the project, which the catalogue shows by
  * another object; it asks Postgres in the background, so a change is obeyed within 5 s and no batch waits for it.
  */
-import { type IngestionOptions, ingestionOptionsIn, type Project } from '../catalog/index.ts'
+import { ingestionOptionsIn, type Project } from '../catalog/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { ingestMetrics } from './metrics.ts'
-
-/** What the owner of a project wants, with the defaults filled in. */
-export type ProjectOptions = {
-  readonly anonymizeIps: boolean
-  readonly personProcessing: 'on' | 'off'
-  /** Age of an event when it was captured, ms. */
-  readonly ageMsMax: number
-  readonly cookieless: NonNullable<IngestionOptions['cookieless']>
-  readonly timezone: string
-  /** Undefined: the usual list. */
-  readonly suppressedProperties: ReadonlySet<string> | undefined
-  readonly propertyOrder: NonNullable<IngestionOptions['propertyOrder']>
-}
-
-export type IngestProject = { readonly teamId: number; readonly options: ProjectOptions }
+import { type IngestProject, withDefaults } from './project-options.ts'
 
 export type ProjectsOf = (tokens: Set<string>) => Promise<ReadonlyMap<string, IngestProject>>
-
-/** What holds for an option that is absent. */
-export function withDefaults(options: IngestionOptions): ProjectOptions {
-  const { dropEventsOlderThanSeconds, suppressedProperties } = options
-  return {
-    anonymizeIps: options.anonymizeIps ?? false,
-    personProcessing: options.personProcessing ?? 'on',
-    ageMsMax: dropEventsOlderThanSeconds === undefined ? Infinity : dropEventsOlderThanSeconds * 1000,
-    cookieless: options.cookieless ?? 'off',
-    timezone: options.timezone ?? 'UTC',
-    suppressedProperties: suppressedProperties && new Set(suppressedProperties),
-    propertyOrder: options.propertyOrder ?? 'arrival',
-  }
-}
 
 /** What `projectsOf` asks: the catalogue of projects. */
 export type ProjectLookup = { lookup(tokens: Set<string>): Promise<Map<string, Project | undefined>> }

@@ -9,7 +9,7 @@ import type { ParsedEvent } from '../draft.ts'
 import { JSON_DEPTH_MAX, sanitiseObject } from '../identity/sanitise.ts'
 import type { Json } from '../identity/types.ts'
 import { isDeeperThan, isObject, own } from '../json.ts'
-import type { IngestProject } from '../projects.ts'
+import type { IngestProject } from '../project-options.ts'
 
 /** Levels of nesting, the event itself being 1: what Postgres and, beyond 1,000, ClickHouse can read. */
 export const EVENT_LEVELS_MAX = JSON_DEPTH_MAX

@@ -3,7 +3,7 @@ import type { IngestionOptions } from '../../catalog/index.ts'
 import { encodeRawHeader, type RawHeader } from '../../event/index.ts'
 import type { StoredRecord } from '../../log/index.ts'
 import { type Judge, openBatch, prepareBatch, type Slot } from '../batch.ts'
-import { withDefaults } from '../projects.ts'
+import { withDefaults } from '../project-options.ts'
 
 export const NOW_MS = Date.UTC(2026, 10, 22, 12)
 
