@@ -24,6 +24,7 @@ import {
 } from '../event/index.ts'
 import type { LogRecord } from '../log/index.ts'
 import { outcomeCode, type Slot } from './batch.ts'
+import { BatchTooLarge } from './identity/errors.ts'
 import type { BatchReceipt, Stamp, StateRows } from './identity/types.ts'
 import { ingestMetrics } from './metrics.ts'
 import { encodeEventRow } from './row.ts'
@@ -50,11 +51,6 @@ const ROW_HEADER_BYTES_MAX = 64
 const BATCH_ROWS_BYTES_MAX = 64 * 2 ** 20
 /** What a client wrote can be in the details of a warning. */
 const WARNING_DETAILS_UNITS_MAX = 65_536
-
-/** The rows of the batch come to more than one batch may hold: it must be cut before it is applied. */
-export class BatchTooLarge extends Error {
-  override readonly name = 'BatchTooLarge'
-}
 
 /**
  * Encodes the rows of all slots that are not decided, with the stamps given in their order. A row that no record

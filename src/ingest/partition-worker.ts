@@ -23,17 +23,11 @@ import { catchUp } from './dedup/catch-up.ts'
 import type { Claims } from './dedup/claims.ts'
 import { type LaneId, markProduced, name, openFence, unproducedReceipts } from './fence.ts'
 import type { Gate } from './gate.ts'
+import { BatchTooLarge } from './identity/errors.ts'
 import type { BatchReceipt, CommittedBatch, Identity, Stamp } from './identity/types.ts'
 import { LaneInput } from './lane-input.ts'
 import { countBatch, ingestMetrics } from './metrics.ts'
-import {
-  BatchTooLarge,
-  type EventRows,
-  encodeRows,
-  makeReceipt,
-  type OutputLane,
-  outputRecords,
-} from './output.ts'
+import { type EventRows, encodeRows, makeReceipt, type OutputLane, outputRecords } from './output.ts'
 import { piecesOf } from './pieces.ts'
 import type { ProjectsOf } from './projects.ts'
 import { replayRecords } from './replay.ts'

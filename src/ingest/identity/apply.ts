@@ -1,5 +1,5 @@
 /**
- * Writes a batch: fence, persons, mappings, groups and receipt in one statement (0004_apply_batch.sql), or nothing.
+ * Writes a batch: fence, persons, mappings, groups and receipt in one statement (0007_identity_options.sql), or nothing.
  * Throws ApplyConflict when something that the fold read has moved since, HR_INGEST_FENCE when the fence has.
  */
 import type { Sql, Transaction } from '../../catalog/index.ts'
@@ -34,7 +34,8 @@ export async function applyBatch(
         ${`{${checks.map((check) => check.id).join()}}`}::text::bigint[],
         ${`{${checks.map((check) => check.version).join()}}`}::text::bigint[],
         ${`{${checks.map((check) => check.dead).join()}}`}::text::boolean[],
-        ${listJson(updates, updateJson)}::text::jsonb, ${listJson(inserts, insertJson)}::text::jsonb,
+        ${listJson(updates, updateJson)}::text::jsonb, ${lines(updates, (person) => person.propertiesJson ?? '')}::text,
+        ${listJson(inserts, insertJson)}::text::jsonb, ${lines(inserts, (person) => person.shownPropertiesJson)}::text,
         ${changesJson(writeSet)}::text::jsonb, ${MOVE_MAX}::int
       ) AS moved`
     return row!.moved.map(([teamId, distinctId, personUuid, version]) => ({
@@ -99,14 +100,25 @@ function listJson<T>(items: readonly T[], json: (item: T) => string): string | n
   return items.length === 0 ? null : `[${items.map(json).join()}]`
 }
 
-function updateJson(person: PersonWrite): string {
-  const { id, version, propertiesJson, createdAtMs, isIdentified } = person
-  return `{"i":${id},"v":${version},"p":${propertiesJson ?? null},"c":${createdAtMs},"f":${isIdentified}}`
+/** What JSON.stringify spells has no line feed in it, and what Postgres spells neither. */
+function lines<T>(items: readonly T[], text: (item: T) => string): string | null {
+  return items.length === 0 ? null : items.map(text).join('\n')
 }
 
-function insertJson(person: PersonWrite): string {
-  const { teamId, uuid, version, shownPropertiesJson, createdAtMs, isIdentified } = person
-  return `{"t":${teamId},"u":"${uuid}","v":${version},"p":${shownPropertiesJson},"c":${createdAtMs},"f":${isIdentified}}`
+function updateJson({ id, ...person }: PersonWrite): string {
+  return `{"i":${id},${fieldsJson(person, person.propertiesJson ?? '')}}`
+}
+
+function insertJson({ teamId, uuid, ...person }: PersonWrite): string {
+  return `{"t":${teamId},"u":"${uuid}",${fieldsJson(person, person.shownPropertiesJson)}}`
+}
+
+type Fields = Pick<PersonWrite, 'version' | 'createdAtMs' | 'isIdentified' | 'timesJson'>
+
+function fieldsJson({ version, createdAtMs, isIdentified, timesJson }: Fields, properties: string): string {
+  // Postgres writes such numbers out, 1e300 with all its zeros.
+  const bytes = /\de[+-]\d/.test(properties) ? null : Buffer.byteLength(properties)
+  return `"v":${version},"b":${bytes},"c":${createdAtMs},"f":${isIdentified},"k":${timesJson ?? null}`
 }
 
 function changesJson(writeSet: WriteSet): string | null {

@@ -8,13 +8,14 @@
  * With its persons locked nothing that the batch read can change, but for ids that have no person yet: there is
  * nothing to lock. Their insert may still meet another's, which is found by the same checks and tried again; each
  * such try finds at least one id more that now exists, so the tries end. Locks are always taken in the order that
- * 0004_apply_batch.sql states.
+ * 0007_identity_options.sql states.
  */
 import { guardState, type Sql, stateError, type Transaction, transaction } from '../../catalog/index.ts'
 import { HeadraceError } from '../../event/index.ts'
 import { ApplyConflict, applyBatch } from './apply.ts'
 import { fold } from './fold.ts'
-import { readNamesakes, readSnapshot, type Wanted, wantedBy } from './read.ts'
+import { defaultOptions, type OptionsOf } from './options.ts'
+import { idsOnly, readNamesakes, readSnapshot, type Wanted, wantedBy } from './read.ts'
 import { stateRowsOf } from './state-rows.ts'
 import type { BatchPosition, BatchReceipt, CommittedBatch, IdentityEvent, Stamp } from './types.ts'
 
@@ -38,6 +39,7 @@ type Job = {
   wanted: Wanted
   position: BatchPosition
   receipt: (stamps: Stamp[]) => BatchReceipt
+  optionsOf: OptionsOf
 }
 
 /** See Identity.commit. */
@@ -47,9 +49,10 @@ export async function commitBatch(
   position: BatchPosition,
   receipt: (stamps: Stamp[]) => BatchReceipt,
   hooks: CommitHooks = {},
+  optionsOf: OptionsOf = defaultOptions,
 ): Promise<CommittedBatch> {
   checkPosition(position)
-  const job: Job = { events, wanted: wantedBy(events), position, receipt }
+  const job: Job = { events, wanted: wantedBy(events), position, receipt, optionsOf }
   const what = `batch ${position.topic}/${position.partition} from ${position.fromOffset}`
   for (let attempt = 1; ; attempt++) {
     try {
@@ -93,7 +96,7 @@ async function locked(sql: Sql, job: Job): Promise<CommittedBatch> {
 }
 
 async function lockPersons(tx: Transaction, wanted: Wanted): Promise<void> {
-  const { mappings } = await readSnapshot(tx, { ...wanted, groups: { teamIds: [], types: [], keys: [] } })
+  const { mappings } = await readSnapshot(tx, idsOnly(wanted))
   const ids = [...new Set([...mappings.values()].map(({ person }) => person.id))]
   if (ids.length === 0) return
   await tx`SELECT FROM person WHERE id = ANY (${`{${ids.join()}}`}::text::bigint[]) ORDER BY id FOR NO KEY UPDATE`
@@ -104,7 +107,7 @@ async function foldAndApply(
   job: Job,
   snapshot: Awaited<ReturnType<typeof readSnapshot>>,
 ): Promise<CommittedBatch> {
-  const { stamps, writeSet } = fold(job.events, snapshot)
+  const { stamps, writeSet } = fold(job.events, snapshot, job.optionsOf)
   const moved = await applyBatch(sql, job.position, job.receipt(stamps), writeSet)
   return { stamps, stateRows: stateRowsOf(writeSet, moved) }
 }

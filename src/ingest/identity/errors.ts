@@ -10,3 +10,8 @@ export const IDENTITY_ERRORS = {
 } as const
 
 export const identityError = errorTable(IDENTITY_ERRORS)
+
+/** A batch comes to more than one may hold in memory: it must be cut before it is applied. Never of one event. */
+export class BatchTooLarge extends Error {
+  override readonly name = 'BatchTooLarge'
+}

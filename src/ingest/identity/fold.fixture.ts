@@ -24,6 +24,7 @@ export function snapshotOf(given: readonly Given[]): Snapshot {
       teamId: 1,
       uuid: personUuid(1, ids[0]!),
       propertiesJson: JSON.stringify(props),
+      timesJson: undefined,
       createdAtMs,
       isIdentified: identified,
       version,
@@ -44,7 +45,7 @@ export function foldOver(given: readonly Given[], events: readonly IdentityEvent
     owner.set(key.slice(2), person.uuid)
     persons.set(person.uuid, {
       ids: [],
-      props: JSON.parse(person.propertiesJson),
+      props: JSON.parse(person.propertiesJson!),
       identified: person.isIdentified,
       createdAtMs: person.createdAtMs,
     })

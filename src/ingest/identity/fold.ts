@@ -5,10 +5,19 @@
  * Cost: about 5 µs per event of a person with 1 kB of properties, most of it parsing those that change.
  */
 import { personUuid, type Warning } from '../../event/index.ts'
+import { timedChangeOf } from './event-time.ts'
 import { foldGroupIdentify, stampGroups } from './groups.ts'
 import { foldMerge } from './merge.ts'
-import { applyChange, changeOf, initialProperties, valuesUnder } from './properties.ts'
-import { limitPerson } from './property-limit.ts'
+import { defaultOptions, type OptionsOf } from './options.ts'
+import {
+  applyChange,
+  changeOf,
+  isWorthWriting,
+  neverUpdates,
+  type PropertyChange,
+  valuesUnder,
+} from './properties.ts'
+import { limitPerson, type Undo } from './property-limit.ts'
 import { put, sanitiseText } from './sanitise.ts'
 import type { Snapshot } from './snapshot.ts'
 import type { IdentityEvent, JsonObject, Stamp } from './types.ts'
@@ -20,11 +29,14 @@ const PERSONLESS_CREATED_AT_MS = 5_000
 /** A personless event this much younger than the person it would have is counted to that person. */
 const FORCE_UPGRADE_AFTER_MS = 60_000
 
+/** Throws BatchTooLarge when the stamps of several events would hold more than `textUnitsMax` units of text. */
 export function fold(
   events: readonly IdentityEvent[],
   snapshot: Snapshot,
+  optionsOf: OptionsOf = defaultOptions,
+  textUnitsMax?: number,
 ): { stamps: Stamp[]; writeSet: WriteSet } {
-  const w = new Workspace(snapshot)
+  const w = new Workspace(snapshot, optionsOf, textUnitsMax)
   const stamps = new Array<Stamp>(events.length)
   for (let i = 0; i < events.length; i++) stamps[i] = foldEvent(w, events[i]!)
   return { stamps, writeSet: writeSetOf(w) }
@@ -37,7 +49,7 @@ function foldEvent(w: Workspace, event: IdentityEvent): Stamp {
   const target = w.entry(event.teamId, sanitiseText(event.distinctId))
   if (event.merge) foldMerge(w, event, target, warnings)
   const person = w.live(target) ?? createPerson(w, event, target, warnings)
-  const propertiesJson = person.creator === event ? person.json : updateProperties(person, event, warnings)
+  const propertiesJson = person.creator === event ? person.json : updateProperties(w, person, event, warnings)
   return {
     personUuid: person.uuid,
     personCreatedAtMs: person.createdAtMs,
@@ -54,33 +66,56 @@ function createPerson(
   target: IdEntry,
   warnings: Warning[],
 ): WorkingPerson {
-  const born = {
-    properties: initialProperties(event),
-    createdAtMs: event.timestampMs,
-    isIdentified: false,
-  }
-  const person = w.create(target, born, event)
+  const person = w.create(target, { isIdentified: false, event })
   limitPerson(person, event, warnings)
   return person
 }
 
 /** Applies what the event says about the person; returns the properties that the event shows. */
-function updateProperties(person: WorkingPerson, event: IdentityEvent, warnings: Warning[]): string {
+function updateProperties(
+  w: Workspace,
+  person: WorkingPerson,
+  event: IdentityEvent,
+  warnings: Warning[],
+): string {
   if (!event.set && !event.setOnce && !event.unset) return person.json
-  const change = changeOf(person.properties, event)
+  const change = person.byTime ? timedChange(person, event) : arrivalChange(person, event)
   if (!change) return person.json
-  if (change.stored) {
-    const latest = change.puts.map(([key]) => key)
-    const before = valuesUnder(person.properties, latest)
+  const { puts, removals, times, stored } = change
+  if (stored) {
+    const latest = puts.map(([key]) => key)
+    const undo: Undo = { latest, before: valuesUnder(person.properties, latest) }
+    if (times) {
+      undo.times = person.timesOf(latest)
+      for (const [key, time] of times) person.times.set(key, time)
+    }
+    if (puts.length + removals.length === 0) {
+      person.touch(event.nowMs)
+      return person.json
+    }
     applyChange(person.properties, change)
     person.propertiesTouched(event.nowMs)
-    limitPerson(person, event, warnings, latest, before)
+    limitPerson(person, event, warnings, undo)
     return person.json
   }
+  if (puts.length + removals.length === 0) return person.json
   const shown: JsonObject = {}
   for (const key of Object.keys(person.properties)) put(shown, key, person.properties[key]!)
   applyChange(shown, change)
-  return JSON.stringify(shown)
+  return w.budget.take(JSON.stringify(shown))
+}
+
+function arrivalChange(person: WorkingPerson, event: IdentityEvent): PropertyChange | undefined {
+  return changeOf(person.properties, event, person.options.suppressed)
+}
+
+function timedChange(person: WorkingPerson, event: IdentityEvent): PropertyChange | undefined {
+  const never = neverUpdates(event)
+  const asked = never ? { ...event, setOnce: undefined, unset: undefined } : event
+  const change = timedChangeOf(person.properties, person.times, asked)
+  if (!change) return undefined
+  change.stored = !never && isWorthWriting(person.properties, event.name, change, person.options.suppressed)
+  return change
 }
 
 /** A personless event reads the person, if there is one, and never changes it (ingestion spec §5). */
@@ -92,7 +127,8 @@ function personlessStamp(w: Workspace, event: IdentityEvent, warnings: Warning[]
     const uuid = personUuid(event.teamId, distinctId)
     return { ...stamp, personUuid: uuid, personCreatedAtMs: PERSONLESS_CREATED_AT_MS, mode: 'propertyless' }
   }
-  const upgraded = event.timestampMs > person.createdAtMs + FORCE_UPGRADE_AFTER_MS
+  const upgraded =
+    event.timestampMs > person.createdAtMs + FORCE_UPGRADE_AFTER_MS && !w.optionsFor(event.teamId).optedOut
   return {
     ...stamp,
     personUuid: person.uuid,
@@ -162,6 +198,7 @@ function personWrite(person: WorkingPerson): PersonWrite {
     uuid: person.uuid,
     propertiesJson: person.propertiesChanged ? person.json : undefined,
     shownPropertiesJson: person.json,
+    timesJson: person.timesToStore,
     createdAtMs: person.createdAtMs,
     isIdentified: person.isIdentified,
     version: person.newVersion,

@@ -5,7 +5,7 @@
  */
 import type { Warning } from '../../event/index.ts'
 import { deepEqual, valuesUnder } from './properties.ts'
-import { GROUP_PROPERTIES_BYTES_MAX, isOver, keepWithin, tooLargeWarning } from './property-limit.ts'
+import { GROUP_BYTES_MAX, isOver, keepWithin, tooLargeWarning } from './property-limit.ts'
 import { put, sanitiseObject, sanitiseText } from './sanitise.ts'
 import { groupKey } from './snapshot.ts'
 import type { GroupStamp, IdentityEvent, JsonObject } from './types.ts'
@@ -47,13 +47,11 @@ function limitGroup(
   latest: readonly string[] = [],
   before: JsonObject = {},
 ): void {
-  if (!isOver(GROUP_PROPERTIES_BYTES_MAX, group.json)) return
-  const leftOut = keepWithin(GROUP_PROPERTIES_BYTES_MAX, group.properties, latest, before)
+  if (!isOver(GROUP_BYTES_MAX.limit, group.json)) return
+  const leftOut = keepWithin(GROUP_BYTES_MAX, group.properties, latest, before)
   group.json = JSON.stringify(group.properties)
   const whose = { groupTypeIndex: group.index, groupKey: group.key }
-  warnings.push(
-    tooLargeWarning('group_properties_too_large', event, GROUP_PROPERTIES_BYTES_MAX, leftOut, whose),
-  )
+  warnings.push(tooLargeWarning('group_properties_too_large', event, GROUP_BYTES_MAX.limit, leftOut, whose))
 }
 
 /** The groups that the event is stamped with, as they are now. */

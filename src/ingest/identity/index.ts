@@ -4,28 +4,45 @@
  * about persons, distinct ids and groups; and the state rows that must reach the log.
  *
  * What must hold: invariants I2 and I3. Read → fold → apply is commit.ts; the rules are fold.ts, merge.ts,
- * properties.ts and groups.ts, all pure; the one write is catalog/migrations/0004_apply_batch.sql.
+ * properties.ts and groups.ts, all pure; the one write is catalog/migrations/0007_identity_options.sql.
  */
 import { guardState, type Sql } from '../../catalog/index.ts'
 import { type CommitHooks, commitBatch } from './commit.ts'
+import { BatchTooLarge } from './errors.ts'
 import { fold } from './fold.ts'
+import { defaultOptions, type OptionsOf } from './options.ts'
 import { readSnapshot, wantedBy } from './read.ts'
 import { readStateRows } from './state-rows.ts'
-import type { Identity } from './types.ts'
+import type { Identity, IdentityEvent, Stamp } from './types.ts'
 
 export type { CommitHooks } from './commit.ts'
+export { BatchTooLarge } from './errors.ts'
 export { moveMappings } from './move-mappings.ts'
+export { DEFAULT_OPTIONS } from './options.ts'
 export * from './types.ts'
 
 /** Two connections are used at once by a batch that speaks of groups. */
-export function createIdentity(sql: Sql, hooks: CommitHooks = {}): Identity {
+export function createIdentity(
+  sql: Sql,
+  hooks: CommitHooks = {},
+  optionsOf: OptionsOf = defaultOptions,
+): Identity {
   return {
-    commit: (events, position, receipt) => commitBatch(sql, events, position, receipt, hooks),
-    restamp: async (events) => {
-      if (events.length === 0) return []
-      const snapshot = await guardState('reading persons', () => readSnapshot(sql, wantedBy(events)))
-      return fold(events, snapshot).stamps
-    },
+    commit: (events, position, receipt) => commitBatch(sql, events, position, receipt, hooks, optionsOf),
+    restamp: (events) => guardState('reading persons', () => restamp(sql, events, optionsOf)),
     stateRows: (outbox) => readStateRows(sql, outbox),
+  }
+}
+
+/** The state has all effects of the batch already, so one that is too large for one read can be stamped in parts. */
+async function restamp(sql: Sql, events: IdentityEvent[], optionsOf: OptionsOf): Promise<Stamp[]> {
+  if (events.length === 0) return []
+  try {
+    return fold(events, await readSnapshot(sql, wantedBy(events)), optionsOf).stamps
+  } catch (error) {
+    if (!(error instanceof BatchTooLarge) || events.length === 1) throw error
+    const middle = events.length >> 1
+    const first = await restamp(sql, events.slice(0, middle), optionsOf)
+    return [...first, ...(await restamp(sql, events.slice(middle), optionsOf))]
   }
 }

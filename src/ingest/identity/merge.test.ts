@@ -266,6 +266,7 @@ describe('persons that come back (68, W-10)', () => {
     teamId: 1,
     uuid: personUuid(1, id),
     propertiesJson: '{}',
+    timesJson: undefined,
     createdAtMs: T0 - 100,
     isIdentified: true,
     version,

@@ -14,7 +14,6 @@
  */
 import type { Warning } from '../../event/index.ts'
 import { idText, isUnmergeable } from './illegal-ids.ts'
-import { initialProperties } from './properties.ts'
 import { limitPerson } from './property-limit.ts'
 import { sanitiseText } from './sanitise.ts'
 import type { IdentityEvent } from './types.ts'
@@ -67,10 +66,13 @@ export function foldMerge(w: Workspace, event: IdentityEvent, target: IdEntry, w
   }
   if (ofSource !== ofTarget) {
     if (!ofSource.isIdentified || dangerous) {
-      const own = ofTarget.properties
+      const before = ofTarget.properties
+      const { times } = ofTarget
       ofTarget.absorb(ofSource, event.nowMs)
-      const added = Object.keys(ofSource.properties).filter((key) => !Object.hasOwn(own, key))
-      limitPerson(ofTarget, event, warnings, added)
+      const latest = Object.keys(ofSource.properties).filter(
+        (key) => !Object.hasOwn(before, key) || before[key] !== ofTarget.properties[key],
+      )
+      limitPerson(ofTarget, event, warnings, { latest, before, times })
     } else {
       warnings.push(refusal('cannot_merge_already_identified', event, otherId, ofTarget.uuid, ofSource.uuid))
     }
@@ -79,12 +81,7 @@ export function foldMerge(w: Workspace, event: IdentityEvent, target: IdEntry, w
 }
 
 function createIdentified(w: Workspace, event: IdentityEvent, target: IdEntry, warnings: Warning[]) {
-  const born = {
-    properties: initialProperties(event),
-    createdAtMs: event.timestampMs,
-    isIdentified: true,
-  }
-  const person = w.create(target, born, event)
+  const person = w.create(target, { isIdentified: true, event })
   limitPerson(person, event, warnings)
   return person
 }

@@ -1,7 +1,8 @@
 /**
  * What `$set`, `$set_once` and `$unset` of one event do to the properties of a person (ingestion spec §7). Pure.
  * `$set` wins over `$set_once`, `$unset` over both; a change is a difference by deep equality; a change that
- * consists only of known, ever-changing keys is shown on the event but not stored.
+ * consists only of known, suppressed keys is shown on the event but not stored. By order of arrival; event-time.ts has
+ * the other order.
  */
 import { put, sanitiseJson, sanitiseText } from './sanitise.ts'
 import type { IdentityEvent, Json, JsonObject } from './types.ts'
@@ -12,53 +13,29 @@ const NEVER_UPDATE = new Set(['$exception', '$$heatmap'])
 /** Events that are about the person: everything they say is stored. */
 const PERSON_EVENTS = new Set(['$identify', '$create_alias', '$merge_dangerously', '$set'])
 
-/** Keys that change with every page view: a new value alone is not worth a write. */
-const WRITE_SUPPRESSED = new Set([
-  '$current_url',
-  '$pathname',
-  '$referring_domain',
-  '$referrer',
-  '$screen_height',
-  '$screen_width',
-  '$viewport_height',
-  '$viewport_width',
-  '$browser',
-  '$browser_version',
-  '$device_type',
-  '$raw_user_agent',
-  '$os',
-  '$os_name',
-  '$os_version',
-  '$geoip_postal_code',
-  '$geoip_time_zone',
-  '$geoip_latitude',
-  '$geoip_longitude',
-  '$geoip_accuracy_radius',
-  '$geoip_subdivision_1_code',
-  '$geoip_subdivision_1_name',
-  '$geoip_subdivision_2_code',
-  '$geoip_subdivision_2_name',
-  '$geoip_subdivision_3_code',
-  '$geoip_subdivision_3_name',
-  '$geoip_city_confidence',
-  '$geoip_country_confidence',
-  '$geoip_postal_code_confidence',
-  '$geoip_subdivision_1_confidence',
-  '$geoip_subdivision_2_confidence',
-])
-
-type Request = Pick<IdentityEvent, 'name' | 'set' | 'setOnce' | 'unset'>
+export type Request = Pick<IdentityEvent, 'name' | 'set' | 'setOnce' | 'unset'>
 
 export type PropertyChange = {
   puts: [key: string, value: Json][]
   removals: string[]
+  /** In the order of event times: the new time of each key that the event speaks of with effect. */
+  times?: [key: string, time: number | [once: number, floor: number]][]
   /** False: shown on this event only. */
   stored: boolean
 }
 
-/** The difference that `event` makes to `properties`; undefined when none. */
-export function changeOf(properties: JsonObject, event: Request): PropertyChange | undefined {
-  const never = NEVER_UPDATE.has(event.name)
+/** Events that show what they set but change nothing. */
+export function neverUpdates(event: Request): boolean {
+  return NEVER_UPDATE.has(event.name)
+}
+
+/** The difference that `event` makes to `properties` in the order of arrival; undefined when none. */
+export function changeOf(
+  properties: JsonObject,
+  event: Request,
+  suppressed: ReadonlySet<string>,
+): PropertyChange | undefined {
+  const never = neverUpdates(event)
   const puts: [string, Json][] = []
   const unset = event.unset?.length && !never ? new Set(event.unset.map(sanitiseText)) : undefined
   if (event.set) collectSet(properties, event.set, unset, puts)
@@ -66,7 +43,9 @@ export function changeOf(properties: JsonObject, event: Request): PropertyChange
   const removals: string[] = []
   if (unset) for (const key of unset) if (Object.hasOwn(properties, key)) removals.push(key)
   if (puts.length === 0 && removals.length === 0) return undefined
-  return { puts, removals, stored: !never && isWorthWriting(properties, event.name, puts, removals) }
+  const change: PropertyChange = { puts, removals, stored: false }
+  change.stored = !never && isWorthWriting(properties, event.name, change, suppressed)
+  return change
 }
 
 function collectSet(
@@ -109,14 +88,16 @@ function collectSetOnce(
   }
 }
 
-function isWorthWriting(
+/** Whether a change is stored: one known key that is not suppressed, or a new key, releases all of it. */
+export function isWorthWriting(
   properties: JsonObject,
   name: string,
-  puts: [string, Json][],
-  removals: string[],
+  { puts, removals, times }: PropertyChange,
+  suppressed: ReadonlySet<string>,
 ): boolean {
   if (removals.length > 0 || PERSON_EVENTS.has(name)) return true
-  return puts.some(([key]) => !WRITE_SUPPRESSED.has(key) || !Object.hasOwn(properties, key))
+  const releases = ([key]: [string, unknown]) => !suppressed.has(key) || !Object.hasOwn(properties, key)
+  return puts.some(releases) || (times?.some(releases) ?? false)
 }
 
 /** The values that stand under `keys` now. */

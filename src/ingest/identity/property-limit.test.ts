@@ -2,13 +2,7 @@ import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { foldOver } from './fold.fixture.ts'
 import { event, identify } from './identity.fixture.ts'
-import {
-  compactJson,
-  GROUP_PROPERTIES_BYTES_MAX,
-  isOver,
-  keepWithin,
-  PERSON_PROPERTIES_BYTES_MAX,
-} from './property-limit.ts'
+import { compactJson, GROUP_BYTES_MAX, isOver, keepWithin, PERSON_BYTES_MAX } from './property-limit.ts'
 import type { IdentityEvent, JsonObject } from './types.ts'
 
 const bytesOf = (value: unknown) => Buffer.byteLength(JSON.stringify(value))
@@ -16,40 +10,45 @@ const bytesOf = (value: unknown) => Buffer.byteLength(JSON.stringify(value))
 const large = (kib: number) => 'é'.repeat(kib * 512)
 
 describe('keepWithin', () => {
+  const long = 'x'.repeat(9)
   test.each([
     ['what fits stays', { a: 'x', b: 'y' }, ['a', 'b'], {}, 100, [], { a: 'x', b: 'y' }],
-    [
-      'the largest of the new goes first',
-      { a: 'x'.repeat(9), b: 'y' },
-      ['a', 'b'],
-      {},
-      12,
-      ['a'],
-      { b: 'y' },
-    ],
-    ['what stood there comes back', { a: 'x'.repeat(9), b: 1 }, ['a'], { a: 0 }, 14, ['a'], { a: 0, b: 1 }],
-    ['of equals the first by name', { b: 'xx', a: 'xx' }, ['b', 'a'], {}, 11, ['a'], { b: 'xx' }],
-    ['then the largest of the rest', { a: 'x'.repeat(9), b: 1 }, [], {}, 9, ['a'], { b: 1 }],
+    ['of the new the first by name goes', { a: 1, b: long }, ['a', 'b'], {}, 17, ['a'], { b: long }],
+    ['a protected one goes last', { z: 'y', email: long }, ['z', 'email'], {}, 22, ['z'], { email: long }],
+    ['what stood there comes back', { a: long, b: 1 }, ['a'], { a: 0 }, 14, ['a'], { a: 0, b: 1 }],
+    ['but not when that is longer', { a: 1, b: long }, ['a', 'b'], { a: 20 }, 14, ['b'], { a: 1 }],
+    ['stored ones go down to the target', { a: 1, b: 2, c: 3, d: 4 }, [], {}, 20, ['a', 'b'], { c: 3, d: 4 }],
+    ['protected ones after them', { email: long, x: 1, y: 2 }, [], {}, 30, ['x', 'y', 'email'], {}],
   ] as [string, JsonObject, string[], JsonObject, number, string[], JsonObject][])(
     '%s',
-    (_, properties, latest, before, max, leftOut, rest) => {
-      expect(keepWithin(max, properties, latest, before)).toEqual(leftOut)
+    (_, properties, latest, before, limit, leftOut, rest) => {
+      const target = limit - 5
+      expect(
+        keepWithin(
+          { limit, target: latest.length > 0 ? limit : Math.min(target, 15) },
+          properties,
+          latest,
+          before,
+        ),
+      ).toEqual(leftOut)
       expect(properties).toEqual(rest)
     },
   )
 
-  test('whatever comes, it fits afterwards, and only what does not fit goes', () => {
+  test('whatever comes, it fits afterwards, and what was stored within the limit stays', () => {
     const values = fc.dictionary(fc.string(), fc.oneof(fc.string({ unit: 'binary' }), fc.integer()), {
       maxKeys: 12,
     })
     fc.assert(
-      fc.property(values, values, fc.integer({ min: 2, max: 200 }), (old, news, max) => {
+      fc.property(values, values, fc.integer({ min: 2, max: 200 }), (old, news, limit) => {
         const before = JSON.parse(JSON.stringify(old)) as JsonObject
         const properties = { ...before, ...(JSON.parse(JSON.stringify(news)) as JsonObject) }
-        const fitted = bytesOf(properties) <= max
-        const leftOut = keepWithin(max, properties, Object.keys(news), before)
-        expect(bytesOf(properties)).toBeLessThanOrEqual(max)
+        const fitted = bytesOf(properties) <= limit
+        const leftOut = keepWithin({ limit, target: limit }, properties, Object.keys(news), before)
+        expect(bytesOf(properties)).toBeLessThanOrEqual(limit)
         if (fitted) expect(leftOut).toEqual([])
+        if (bytesOf(before) <= limit)
+          for (const key of Object.keys(before)) expect(Object.hasOwn(properties, key)).toBe(true)
       }),
     )
   })
@@ -71,8 +70,8 @@ test('numbers that Postgres writes out are spelled as JSON again', () => {
 describe('a person that would become too large', () => {
   const tooLarge = ['person_properties_too_large' as const]
 
-  test('by its creation: the largest property is left out', () => {
-    const { of, warnings } = foldOver([], [event('A', { set: { a: large(600), b: 1 } })])
+  test('by its creation: what does not fit is left out', () => {
+    const { of, warnings } = foldOver([], [event('A', { set: { a: large(700), b: 1 } })])
     expect(Object.keys(of('A')!.props).sort()).toEqual(['$creator_event_uuid', 'b'])
     expect(warnings).toEqual(tooLarge)
   })
@@ -81,7 +80,7 @@ describe('a person that would become too large', () => {
     const props = { a: large(300), b: 'old' }
     const { of, stamps, warnings } = foldOver(
       [{ ids: ['A'], props }],
-      [event('A', { set: { b: large(300), c: 1 } })],
+      [event('A', { set: { b: large(400), c: 1 } })],
     )
     expect(of('A')!.props).toEqual({ ...props, c: 1 })
     expect(JSON.parse(stamps[0]!.personPropertiesJson)).toEqual({ ...props, c: 1 })
@@ -92,15 +91,15 @@ describe('a person that would become too large', () => {
     const events = Array.from({ length: 20 }, (_, i) => event('A', { set: { [`k${i}`]: large(100) } }))
     const { of, stamps } = foldOver([], events)
     for (const { personPropertiesJson } of stamps)
-      expect(Buffer.byteLength(personPropertiesJson)).toBeLessThanOrEqual(PERSON_PROPERTIES_BYTES_MAX)
-    expect(of('A')!.props).toHaveProperty('k4')
-    expect(of('A')!.props).not.toHaveProperty('k5')
+      expect(Buffer.byteLength(personPropertiesJson)).toBeLessThanOrEqual(PERSON_BYTES_MAX.limit)
+    expect(of('A')!.props).toHaveProperty('k5')
+    expect(of('A')!.props).not.toHaveProperty('k6')
   })
 
   test('by a merge: the survivor keeps its own', () => {
     const { of, warnings } = foldOver(
       [
-        { ids: ['anon'], props: { a: large(300), small: 1 } },
+        { ids: ['anon'], props: { a: large(400), small: 1 } },
         { ids: ['B'], props: { b: large(300) } },
       ],
       [identify('B', 'anon')],
@@ -118,12 +117,12 @@ test('a group that would become too large keeps what it had', () => {
   )
   const json = writeSet.groups[0]!.propertiesJson
   expect(JSON.parse(json)).toEqual({ a: large(200), b: 'old', c: 1 })
-  expect(Buffer.byteLength(json)).toBeLessThanOrEqual(GROUP_PROPERTIES_BYTES_MAX)
+  expect(Buffer.byteLength(json)).toBeLessThanOrEqual(GROUP_BYTES_MAX.limit)
   expect(warnings).toEqual(['group_properties_too_large', 'group_properties_too_large'])
 })
 
 test.each([
-  ['a property', { set: { [`${'x'.repeat(99)}😀`]: large(600) } }],
+  ['a property', { set: { [`${'x'.repeat(99)}😀`]: large(700) } }],
   ['a group type', { groups: { [`${'x'.repeat(99)}${'😀'.repeat(200)}`]: 'k' } }],
   ['a group', { groups: { org: `${'x'.repeat(99)}${'😀'.repeat(200)}` } }],
 ])('the cut name of %s in a warning is text that Postgres holds', (_, more) => {

@@ -3,47 +3,59 @@
  * their own, both of which the log refuses beyond 4 MiB: without a limit a few large `$set` would make all later
  * events of the person dead letters, and its state row one that cannot be sent at all.
  *
- * In: an object after a change. Out: the same object within the limit, and which keys were left out: of what the
- * change brought, the largest first. Sizes are bytes of compact JSON. Cost: nothing measurable below the limit.
+ * In: an object after a change. Out: the same object within its limit, and which keys were left out. Of what the change
+ * brought keys are taken back in alphabetical order, protected ones last, until the rest fits: what was stored before
+ * stays. Only what was over the limit already (stored by something else) is cut itself, in the same order, down to a
+ * target below the limit. Sizes are bytes of compact JSON. Cost: nothing measurable below the limit.
  */
 import type { Warning } from '../../event/index.ts'
+import type { KeyTimes } from './event-time.ts'
+import { PROTECTED_KEYS } from './protected-keys.ts'
 import { put, sanitiseText } from './sanitise.ts'
-import type { IdentityEvent, JsonObject } from './types.ts'
+import type { IdentityEvent, Json, JsonObject } from './types.ts'
 import type { WorkingPerson } from './workspace.ts'
 
-export const PERSON_PROPERTIES_BYTES_MAX = 524_288
-/** An event carries up to five groups beside its person and itself, and must fit into a record with all of them. */
-export const GROUP_PROPERTIES_BYTES_MAX = 262_144
+/** Over `limit` something goes; what was stored over it is cut to `target`. */
+export type SizeLimit = { limit: number; target: number }
+
+/** Upstream's numbers (ingestion spec §8.4), which leave room in a record. */
+export const PERSON_BYTES_MAX: SizeLimit = { limit: 655_360, target: 524_288 }
+/** Ours: an event carries up to five groups beside its person and itself, and must fit into 4 MiB with all of them. */
+export const GROUP_BYTES_MAX: SizeLimit = { limit: 262_144, target: 262_144 }
+/** Beyond this text from Postgres is spelled anew. */
+const LONG_UNITS = 262_144
 
 /** Named in a warning: enough to find the cause. */
 const KEYS_TOLD_MAX = 10
 const KEY_UNITS_TOLD_MAX = 100
 
 /**
- * Brings `properties` within `bytesMax`, in place. `latest` are the keys that the change has set, and `before` holds
- * what stood there; they are taken back first. Then, when it was too large already, the largest of the rest go.
- * Returns the keys that were left out.
+ * Brings `properties` within `max`, in place; see the module comment. `latest` are the keys that the change has set, and
+ * `before` holds what stood there. Returns the keys that were left out.
  */
 export function keepWithin(
-  bytesMax: number,
+  max: SizeLimit,
   properties: JsonObject,
   latest: readonly string[],
   before: JsonObject = {},
 ): string[] {
   let bytes = Buffer.byteLength(JSON.stringify(properties))
   const leftOut: string[] = []
-  for (const key of largestFirst(properties, latest)) {
-    if (bytes <= bytesMax) return leftOut
-    bytes -= entryBytes(properties, key)
-    if (Object.hasOwn(before, key)) {
-      put(properties, key, before[key]!)
-      bytes += entryBytes(properties, key)
-    } else delete properties[key]
+  for (const key of inOrder(properties, latest)) {
+    if (bytes <= max.limit) return leftOut
+    const now = memberBytes(key, properties[key]!)
+    const then = Object.hasOwn(before, key) ? memberBytes(key, before[key]!) : 0
+    // Taking it back would make it worse.
+    if (then >= now) continue
+    if (then === 0) delete properties[key]
+    else put(properties, key, before[key]!)
+    bytes -= now - then
     leftOut.push(key)
   }
-  for (const key of largestFirst(properties, Object.keys(properties))) {
-    if (bytes <= bytesMax) break
-    bytes -= entryBytes(properties, key)
+  if (bytes <= max.limit) return leftOut
+  for (const key of inOrder(properties, Object.keys(properties))) {
+    if (bytes <= max.target) break
+    bytes -= memberBytes(key, properties[key]!)
     delete properties[key]
     leftOut.push(key)
   }
@@ -60,37 +72,39 @@ export function isOver(bytesMax: number, json: string): boolean {
  * writes numbers out (1e300 with 300 zeros) and puts blanks between members. Long ones are spelled anew.
  */
 export function compactJson(text: string): string {
-  return text.length <= GROUP_PROPERTIES_BYTES_MAX ? text : JSON.stringify(JSON.parse(text))
+  return text.length <= LONG_UNITS ? text : JSON.stringify(JSON.parse(text))
 }
 
-function largestFirst(properties: JsonObject, keys: readonly string[]): string[] {
-  const sized = keys
-    .filter((key) => Object.hasOwn(properties, key))
-    .map((key) => ({ key, bytes: entryBytes(properties, key) }))
-  // By key among equals, so that a fold that runs again decides the same.
-  return sized.sort((a, b) => b.bytes - a.bytes || (a.key < b.key ? -1 : 1)).map(({ key }) => key)
+/** Alphabetical by UTF-16 units, so that a fold that runs again decides the same; protected keys after all others. */
+function inOrder(properties: JsonObject, keys: readonly string[]): string[] {
+  const there = keys.filter((key) => Object.hasOwn(properties, key)).sort()
+  return [
+    ...there.filter((key) => !PROTECTED_KEYS.has(key)),
+    ...there.filter((key) => PROTECTED_KEYS.has(key)),
+  ]
 }
 
-/** The member with its colon and comma. */
-function entryBytes(properties: JsonObject, key: string): number {
-  return Buffer.byteLength(JSON.stringify(key)) + Buffer.byteLength(JSON.stringify(properties[key])) + 2
+/** With its colon and comma. */
+function memberBytes(key: string, value: Json): number {
+  return Buffer.byteLength(JSON.stringify(key)) + Buffer.byteLength(JSON.stringify(value)) + 2
 }
+
+/** What an event changed about a person, so that it can be taken back in part. */
+export type Undo = { latest: readonly string[]; before: JsonObject; times?: KeyTimes }
 
 /** To be called after `event` made the properties of `person` grow; see `keepWithin`. */
 export function limitPerson(
   person: WorkingPerson,
   event: IdentityEvent,
   warnings: Warning[],
-  latest: readonly string[] = [],
-  before: JsonObject = {},
+  { latest, before, times }: Undo = { latest: [], before: {} },
 ): void {
-  if (!isOver(PERSON_PROPERTIES_BYTES_MAX, person.json)) return
-  const leftOut = keepWithin(PERSON_PROPERTIES_BYTES_MAX, person.properties, latest, before)
+  if (!isOver(PERSON_BYTES_MAX.limit, person.json)) return
+  const leftOut = keepWithin(PERSON_BYTES_MAX, person.properties, latest, before)
+  person.forgetTimes(leftOut, times)
   person.propertiesTouched(event.nowMs)
   const whose = { personId: person.uuid }
-  warnings.push(
-    tooLargeWarning('person_properties_too_large', event, PERSON_PROPERTIES_BYTES_MAX, leftOut, whose),
-  )
+  warnings.push(tooLargeWarning('person_properties_too_large', event, PERSON_BYTES_MAX.limit, leftOut, whose))
 }
 
 /** Tells the project's owner what was left out. */

@@ -4,8 +4,10 @@ export type PersonRow = {
   id: number
   teamId: number
   uuid: string
-  /** As Postgres spells it; parsed only when it is to change. */
-  propertiesJson: string
+  /** As Postgres spells it; parsed only when it is to change. Undefined when only personless events ask for it. */
+  propertiesJson: string | undefined
+  /** See event-time.ts; undefined when none are stored. */
+  timesJson: string | undefined
   createdAtMs: number
   isIdentified: boolean
   version: number

@@ -12,6 +12,8 @@ export type PersonWrite = {
   propertiesJson: string | undefined
   /** What the state row shows. */
   shownPropertiesJson: string
+  /** See event-time.ts; undefined when what is stored stays, `{}` for none. */
+  timesJson: string | undefined
   createdAtMs: number
   isIdentified: boolean
   version: number
