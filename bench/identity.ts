@@ -1,14 +1,16 @@
 /**
  * Benchmark of the identity step alone: 100,000 persons of 1.1 kB in the embedded Postgres, batches of 1,000 events of
  * random persons; 30 % change a property, 1 % merge an anonymous person into a known one, every event with `--set`
- * carries a `$set` that mostly says what is known. Prints events per second and CPU µs per event, ours and Postgres's.
+ * carries a `$set` that mostly says what is known. With `--personless` events of people whom nobody knows, two of each;
+ * with `--event-time` in a project that orders properties so. Prints events per second and CPU µs per event, ours and
+ * Postgres's.
  *
- *   bun bench/identity.ts [--seconds 10] [--lanes 1] [--set] [--persons 100000]
+ *   bun bench/identity.ts [--seconds 10] [--lanes 1] [--set] [--personless] [--event-time] [--persons 100000]
  */
 import { randomUUID } from 'node:crypto'
 import { openPostgres, type Sql } from '../src/catalog/index.ts'
 import { encodeOutcomes, personUuid } from '../src/event/index.ts'
-import { createIdentity, type IdentityEvent } from '../src/ingest/identity/index.ts'
+import { createIdentity, DEFAULT_OPTIONS, type IdentityEvent } from '../src/ingest/identity/index.ts'
 import { startTestPostgres } from '../test/support/postgres.ts'
 import { bottleneckOf, cpuUsOf, ownCpuUs, quantile, report } from './measure.ts'
 
@@ -23,6 +25,13 @@ const persons = option('persons', 100_000)
 const seconds = option('seconds', 10)
 const lanes = option('lanes', 1)
 const everySet = process.argv.includes('--set')
+const personless = process.argv.includes('--personless')
+const eventTime = process.argv.includes('--event-time')
+const variant = [
+  everySet && ', $set on every event',
+  personless && ', personless',
+  eventTime && ', by event time',
+].filter(Boolean)
 
 const filler = Object.fromEntries(
   Array.from({ length: 24 }, (_, i) => [`property_${i}`, `value ${i} of some length, xxxxxx`]),
@@ -76,6 +85,9 @@ function makeEvent(): IdentityEvent {
     groups: undefined,
     groupIdentify: undefined,
   }
+  if (personless) {
+    return { ...event, distinctId: `anonymous-${serial >> 1}`, personProcessing: 'off', set: undefined }
+  }
   if (dice < 0.3) event.set = { ...event.set, plan: `plan ${serial}` }
   if (dice < 0.01) {
     event.name = '$identify'
@@ -92,11 +104,10 @@ try {
   let batches = 0
   let generateMs = 0
   const latencies: number[] = []
-  const identity = createIdentity(sql, {
-    attempt: () => {
-      attempts++
-    },
-  })
+  const hooks = { attempt: () => attempts++ }
+  const identity = createIdentity(sql, hooks, () =>
+    eventTime ? { ...DEFAULT_OPTIONS, propertyOrder: 'eventTime' } : DEFAULT_OPTIONS,
+  )
   const run = async (partition: number, untilMs: number) => {
     const logId = randomUUID()
     await sql`INSERT INTO ingest_fence (log_id, partition, topic, next_offset, produced_through)
@@ -151,7 +162,7 @@ try {
   }
   console.log(`${attempts - batches} conflicts in ${batches} batches`)
   report({
-    name: `identity, ${lanes} lane${lanes > 1 ? 's' : ''}${everySet ? ', $set on every event' : ''}`,
+    name: `identity, ${lanes} lane${lanes > 1 ? 's' : ''}${variant.join('')}`,
     eventsPerSecond: events / wallS,
     cpuUs: { identity: used.identity / events, postgres: used.postgres / events },
     p50Ms: quantile(latencies, 0.5),

@@ -1,7 +1,7 @@
 /**
  * Properties by the time of their events (`propertyOrder: 'eventTime'`): the stored values are those that the same
  * events would give in the order of their timestamps, in whatever order they arrive. (But a `$set_once` that found
- * something is forgotten: an `$unset` that arrives later does not bring it back.) Pure. Each key of a person is a
+ * something is forgotten: an `$unset`, or a `$set` to null, that arrives later does not bring it back.) Pure. Each key of a person is a
  * register; what it holds is in the properties, how it came there in its KeyTime:
  *
  *   n               `$set` wrote it at n, or `$unset` removed it at n (then the key is absent)

@@ -1,18 +1,9 @@
 /** For tests of the pure rules: stored state as plain data, and who is alive after a batch was folded over it. */
 import { personUuid } from '../../event/index.ts'
 import { fold } from './fold.ts'
-import { T0 } from './identity.fixture.ts'
+import { type Given, T0 } from './identity.fixture.ts'
 import { emptySnapshot, idKey, type PersonRow, type Snapshot } from './snapshot.ts'
 import type { IdentityEvent, JsonObject } from './types.ts'
-
-/** A stored person, named after its first id. */
-export type Given = {
-  ids: string[]
-  props?: JsonObject
-  identified?: boolean
-  createdAtMs?: number
-  version?: number
-}
 
 export type Person = { ids: string[]; props: JsonObject; identified: boolean; createdAtMs: number }
 

@@ -10,6 +10,7 @@ import {
   PERSON_DISTINCT_ID_OVERRIDES,
   type PersonDistinctIdOverrideRow,
   type PersonRow,
+  personUuid,
 } from '../../event/index.ts'
 import type { BatchReceipt, CommittedBatch, Identity, IdentityEvent, JsonObject, StateRows } from './types.ts'
 
@@ -135,6 +136,32 @@ export async function livingPersons(sql: Sql, teamId = 1): Promise<StoredPerson[
       p.version,
       coalesce((SELECT jsonb_agg(l.distinct_id ORDER BY l.distinct_id) FROM lead l WHERE l.id = p.id), '[]') AS ids
     FROM person p WHERE p.team_id = ${teamId} AND p.deleted_at IS NULL ORDER BY p.uuid`
+}
+
+export type Given = {
+  /** The first names the person. */
+  ids: string[]
+  props?: JsonObject
+  identified?: boolean
+  createdAtMs?: number
+  version?: number
+}
+
+/** Stores persons of team 1 as if earlier batches had made them. */
+export async function store(sql: Sql, given: readonly Given[]): Promise<void> {
+  for (const { ids, props = {}, identified = false, createdAtMs = T0, version = 1 } of given) {
+    const json = JSON.stringify(props)
+    await sql`
+      WITH born AS (
+        INSERT INTO person (team_id, uuid, properties, properties_bytes, created_at, is_identified, version)
+        VALUES (1, ${personUuid(1, ids[0]!)}, ${json}::text::jsonb, ${Buffer.byteLength(json)},
+          to_timestamp(${createdAtMs / 1000}::float8), ${identified}, ${version})
+        RETURNING id
+      )
+      INSERT INTO person_distinct_id (team_id, distinct_id, person_id, version)
+      SELECT 1, d.id, born.id, (d.n > 1)::int
+      FROM born, jsonb_array_elements_text(${JSON.stringify(ids)}::text::jsonb) WITH ORDINALITY AS d(id, n)`
+  }
 }
 
 export async function mappingVersion(sql: Sql, distinctId: string, teamId = 1): Promise<number | undefined> {
