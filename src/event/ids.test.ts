@@ -18,6 +18,7 @@ import {
   personUuid,
   uuidBytes,
   uuidText,
+  uuidV5,
   uuidV7,
 } from './uuid.ts'
 
@@ -87,6 +88,18 @@ describe('uuid', () => {
     // Python: uuid.uuid5(uuid.UUID('932979b4-65c3-4424-8467-0b66ec27bc22'), '1:abc')
     expect(personUuid(1, 'abc')).toBe('07738276-ab30-525b-9ece-796064758bd4')
   })
+
+  test.each(['', 'ü😀\ud800', 'x'.repeat(681), 'ü'.repeat(700), 'x'.repeat(5_000)])(
+    'also for an id of any length and alphabet',
+    (distinctId) => {
+      const namespace = uuidBytes('932979b4-65c3-4424-8467-0b66ec27bc22')!
+      const expected = uuidV5(namespace, `7:${distinctId}`)
+      expect(personUuid(7, distinctId)).toBe(expected)
+      // The next one is not written over what is left of it.
+      expect(personUuid(7, 'a')).toBe(uuidV5(namespace, '7:a'))
+      expect(personUuid(7, distinctId)).toBe(expected)
+    },
+  )
 
   test('a derived id depends on token and bytes, a child on its number', () => {
     const bytes = Buffer.from('{"event":"a"}')

@@ -36,9 +36,9 @@ export const WARNING_TYPES = {
   group_key_too_long: 'A group key is longer than 400 characters; the group was left out.',
   too_many_group_types: 'The project has five group types already; the sixth was left out.',
   person_properties_too_large:
-    'The person would be over 512 KiB of properties; the largest new ones were left out.',
+    'The person would be over 640 KiB of properties; new ones were left out in the order of their names.',
   group_properties_too_large:
-    'The group would be over 256 KiB of properties; the largest new ones were left out.',
+    'The group would be over 256 KiB of properties; new ones were left out in the order of their names.',
   uuid_reused: 'The uuid was used before for another event name or distinct_id; both events are kept.',
   events_rejected: 'Capture refused events and stored their neighbours; `reason` says why, `count` how many.',
   events_changed: 'Capture stored events not quite as they were sent; `reason` says what was changed.',

@@ -3,6 +3,10 @@
  * tried again and then passes, and no event is blamed (failure classes of docs/invariants.md).
  */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'bun:test'
+import { randomBytes } from 'node:crypto'
+import { chownSync, mkdtempSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { startTestPostgres, type TestPostgres } from '../../../test/support/postgres.ts'
 import { waitFor } from '../../../test/support/wait-for.ts'
 import { openPostgres, type Sql } from '../../catalog/index.ts'
@@ -219,6 +223,51 @@ test.each([
     await lane.commit(identity, batch())
     await expectApplied()
   },
+)
+
+/** A file system of 6 MB, where this process may mount one; else the test is skipped. */
+const small = mkdtempSync(join(tmpdir(), 'headrace-small-disk-'))
+const mounted = Bun.spawnSync(['mount', '-t', 'tmpfs', '-o', 'size=6m', 'headrace-test', small]).success
+afterAll(() => {
+  if (mounted) Bun.spawnSync(['umount', '-l', small])
+  rmSync(small, { recursive: true, force: true })
+})
+
+test.skipIf(!mounted)(
+  '53100: a disk that is really full: lag, and what failed passes when there is room',
+  async () => {
+    const owner = statSync(join(postgres.dataDir, 'cluster')).uid
+    chownSync(small, owner, owner)
+    // The postmaster's parents must be open to it; the folder of the test is.
+    await sql.unsafe(`CREATE TABLESPACE small LOCATION '${small}'`)
+    await sql`ALTER TABLE person SET TABLESPACE small`
+    const filler = (n: number) =>
+      Array.from({ length: 10 }, (_, i) =>
+        event(`f-${n}-${i}`, { set: { f: randomBytes(30_000).toString('hex') } }),
+      )
+    let error: unknown
+    let applied = 0
+    while (!error && applied < 100) {
+      await lane.commit(identity, filler(applied)).then(
+        () => applied++,
+        (failure) => {
+          error = failure
+        },
+      )
+    }
+    expect(error).toMatchObject({ code: 'HR_STATE_UNAVAILABLE', class: 'retriable' })
+    expect((error as { cause?: { code?: string } }).cause?.code).toBe('53100')
+    const again = await lane.commit(identity, filler(applied)).catch((failure: unknown) => failure)
+    expect(isRetriable(again)).toBe(true)
+    expect(await livingPersons(sql)).toHaveLength(2 + 10 * applied)
+    await sql`ALTER TABLE person SET TABLESPACE pg_default`
+    await sql`DROP TABLESPACE small`
+    await lane.commit(identity, filler(applied))
+    expect(await livingPersons(sql)).toHaveLength(2 + 10 * (applied + 1))
+    const [row] = await sql`SELECT count(*) AS n FROM receipt`
+    expect(row!.n).toBe(applied + 1)
+  },
+  TEST_MS_MAX,
 )
 
 test(
