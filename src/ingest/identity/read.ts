@@ -1,22 +1,14 @@
 /**
- * Reads what the fold needs, without locks: one query for all distinct ids of the batch, and one more, at the same time,
- * when the batch speaks of groups. In: events. Out: a Snapshot. Three rare things take a query after it: persons whose
- * properties are long (read only when all of them together are not too much), ids of a merged person that have not
- * moved yet, and, after a conflict, namesakes.
- *
- * An id of which there are only personless events costs a look into the mapping; no property is read for it.
- *
- * Parameters go as a few texts: neither the driver's limit of 65,534 nor its table of array types is in the way. The
- * answer is one row, a column per field with all ids in it: of 1,000 rows with ten fields each the driver makes 10,000
- * strings, and that took twice as long as the rest of this step (measured: 16 µs per id, now 5).
+ * Reads what the fold needs, without locks: one query for all distinct ids of the batch (read-persons.ts), and one more,
+ * at the same time, when the batch speaks of groups. In: events. Out: a Snapshot.
+ * Parameters go as a few texts: neither the driver's limit of 65,534 nor its table of array types is in the way.
  */
-import { type Sql, stateError, type Transaction } from '../../catalog/index.ts'
-import { personUuid } from '../../event/index.ts'
-import { BatchTooLarge } from './errors.ts'
+import type { Sql, Transaction } from '../../catalog/index.ts'
 import { mayMerge, otherIdOf } from './merge.ts'
 import { compactJson } from './property-limit.ts'
+import { LONG_BYTES_MAX, readPersons } from './read-persons.ts'
 import { sanitiseText } from './sanitise.ts'
-import { emptySnapshot, groupKey, idKey, type PersonRow, type Snapshot } from './snapshot.ts'
+import { emptySnapshot, groupKey, idKey, type Snapshot } from './snapshot.ts'
 import type { IdentityEvent } from './types.ts'
 
 /** What a batch has to know, each thing once. */
@@ -78,12 +70,7 @@ export function idsOnly({ ids }: Wanted): Wanted {
   }
 }
 
-type Queryable = Sql | Transaction
-
-/** Bytes of JSON up to which properties come with the first query. */
-const INLINE_BYTES_MAX = 16_384
-/** Bytes of JSON of one batch beyond that. */
-const LONG_BYTES_MAX = 64 * 2 ** 20
+export type Queryable = Sql | Transaction
 
 /**
  * One round trip. Throws BatchTooLarge when the long properties come to over `longBytesMax` and there is more than one
@@ -97,219 +84,6 @@ export async function readSnapshot(
   const snapshot = emptySnapshot()
   await Promise.all([readPersons(sql, wanted, snapshot, longBytesMax), readGroups(sql, wanted, snapshot)])
   return snapshot
-}
-
-type PersonColumns = {
-  id: number
-  team_id: number
-  uuid: string
-  properties: string
-  times: string | null
-  /** Seconds. */
-  created: number
-  is_identified: boolean
-  version: number
-  dead: boolean
-}
-
-function personRow(row: PersonColumns): PersonRow {
-  return {
-    id: row.id,
-    teamId: row.team_id,
-    uuid: row.uuid,
-    propertiesJson: compactJson(row.properties),
-    timesJson: row.times ?? undefined,
-    createdAtMs: Math.round(row.created * 1000),
-    isIdentified: row.is_identified,
-    version: row.version,
-    dead: row.dead,
-  }
-}
-
-/** A column per field, in the order of the ids that were found; null when there are none. */
-type Found = {
-  i: string | null
-  mapping_version: string
-  id: string
-  uuid: string
-  created: string
-  is_identified: string
-  version: string
-  dead: string
-  merged_into: string | null
-  long: string | null
-  properties: string
-  times: string | null
-}
-
-async function readPersons(
-  sql: Queryable,
-  { ids }: Wanted,
-  snapshot: Snapshot,
-  longBytesMax: number,
-): Promise<void> {
-  if (ids.teamIds.length === 0) return
-  // What JSON spells holds no line feed, so one can stand between two. `merged_into`, `long` and `times` are mostly
-  // null for all: then they come as one null.
-  const [found] = await sql<[Found]>`
-    SELECT array_agg(w.i)::text AS i, array_agg(m.version)::text AS mapping_version, array_agg(p.id)::text AS id,
-      array_agg(p.uuid)::text AS uuid, array_agg(date_part('epoch', p.created_at))::text AS created,
-      array_agg(p.is_identified)::text AS is_identified, array_agg(p.version)::text AS version,
-      array_agg(p.deleted_at IS NOT NULL)::text AS dead,
-      string_agg(w.i || ' ' || p.merged_into, ',') AS merged_into,
-      string_agg(CASE WHEN w.f AND p.properties_bytes > ${INLINE_BYTES_MAX}::int
-        THEN p.id || ' ' || p.properties_bytes END, ',') AS long,
-      string_agg(CASE WHEN w.f AND p.properties_bytes <= ${INLINE_BYTES_MAX}::int
-        THEN p.properties::text ELSE '' END, E'\n') AS properties,
-      string_agg(CASE WHEN w.f THEN w.i || ' ' || p.property_times::text END, E'\n') AS times
-    FROM ROWS FROM (
-      unnest(${`{${ids.teamIds.join()}}`}::text::int[]),
-      jsonb_array_elements_text(${JSON.stringify(ids.distinctIds)}::text::jsonb),
-      unnest(${`{${ids.full.join()}}`}::text::boolean[])
-    ) WITH ORDINALITY AS w(team_id, distinct_id, f, i)
-    JOIN person_distinct_id m ON m.team_id = w.team_id AND m.distinct_id = w.distinct_id
-    JOIN person p ON p.id = m.person_id`
-  if (found.i === null) return
-  const rows = rowsOf(ids, found as Found & { i: string })
-  if (found.long !== null) await readLong(sql, rows, found.long, longBytesMax)
-  if (found.merged_into !== null) await followMerges(sql, rows, found.merged_into)
-  for (const [i, { mappingVersion, person }] of rows)
-    snapshot.mappings.set(idKey(ids.teamIds[i]!, ids.distinctIds[i]!), { version: mappingVersion, person })
-}
-
-/** By the index of the id. */
-type FoundRows = Map<number, { mappingVersion: number; person: PersonRow }>
-
-function rowsOf(ids: Wanted['ids'], found: Found & { i: string }): FoundRows {
-  const at = listOf(found.i)
-  const [mappingVersions, personIds, uuids] = [found.mapping_version, found.id, found.uuid].map(listOf)
-  const [created, identified, versions, dead] = [
-    found.created,
-    found.is_identified,
-    found.version,
-    found.dead,
-  ].map(listOf)
-  const properties = found.properties.split('\n')
-  const times = new Map<number, string>()
-  for (const line of found.times?.split('\n') ?? []) {
-    const blank = line.indexOf(' ')
-    times.set(Number(line.slice(0, blank)), line.slice(blank + 1))
-  }
-  const rows: FoundRows = new Map()
-  const byId = new Map<number, PersonRow>()
-  for (let k = 0; k < at.length; k++) {
-    const ordinal = Number(at[k])
-    const id = Number(personIds![k])
-    let person = byId.get(id)
-    if (!person) {
-      person = {
-        id,
-        teamId: ids.teamIds[ordinal - 1]!,
-        uuid: uuids![k]!,
-        propertiesJson: undefined,
-        timesJson: undefined,
-        createdAtMs: Math.round(Number(created![k]) * 1000),
-        isIdentified: identified![k] === 't',
-        version: Number(versions![k]),
-        dead: dead![k] === 't',
-      }
-      byId.set(id, person)
-    }
-    if (properties[k] !== '') person.propertiesJson = properties[k]
-    person.timesJson ??= times.get(ordinal)
-    rows.set(ordinal - 1, { mappingVersion: Number(mappingVersions![k]), person })
-  }
-  return rows
-}
-
-/** The items of an array as Postgres spells it; none of ours needs quotes. */
-function listOf(array: string): string[] {
-  return array.slice(1, -1).split(',')
-}
-
-/** `long`: "id bytes,…" of persons whose properties were too long to come along; a person may stand there twice. */
-async function readLong(sql: Queryable, rows: FoundRows, long: string, longBytesMax: number): Promise<void> {
-  const bytes = new Map(long.split(',').map((item) => item.split(' ').map(Number) as [number, number]))
-  const total = [...bytes.values()].reduce((sum, some) => sum + some, 0)
-  if (total > longBytesMax && rows.size > 2)
-    throw new BatchTooLarge(`the persons of the batch hold ${total} bytes of long properties`)
-  const read = await sql<{ id: number; version: number; properties: string; times: string | null }[]>`
-    SELECT id, version, properties::text AS properties, property_times::text AS times FROM person
-    WHERE id = ANY (${`{${[...bytes.keys()].join()}}`}::text::bigint[])`
-  const byId = new Map(read.map((row) => [row.id, row]))
-  for (const { person } of rows.values()) {
-    const row = byId.get(person.id)
-    if (!bytes.has(person.id)) continue
-    if (row?.version !== person.version) throw changedMeanwhile(person.uuid)
-    person.propertiesJson = compactJson(row.properties)
-    person.timesJson = row.times ?? undefined
-  }
-}
-
-/** `merged`: "i id,…" of ids whose person is merged into the one with this id, and has not handed them over yet. */
-async function followMerges(sql: Queryable, rows: FoundRows, merged: string): Promise<void> {
-  const into = merged.split(',').map((item) => item.split(' ').map(Number) as [number, number])
-  const ends = await sql<(PersonColumns & { start: number })[]>`
-    WITH RECURSIVE chain AS (
-      SELECT p.id AS start, p.id, p.merged_into FROM person p
-      WHERE p.id = ANY (${`{${[...new Set(into.map(([, id]) => id))].join()}}`}::text::bigint[])
-      UNION
-      SELECT c.start, n.id, n.merged_into FROM chain c JOIN person n ON n.id = c.merged_into
-    )
-    SELECT c.start, p.id, p.team_id, p.uuid, p.properties::text AS properties, p.property_times::text AS times,
-      date_part('epoch', p.created_at) AS created, p.is_identified, p.version, p.deleted_at IS NOT NULL AS dead
-    FROM chain c JOIN person p ON p.id = c.id WHERE c.merged_into IS NULL`
-  const known = new Map([...rows.values()].map(({ person }) => [person.id, person]))
-  const survivors = new Map<number, PersonRow>()
-  for (const row of ends) {
-    const person = known.get(row.id)
-    if (person && person.version !== row.version) throw changedMeanwhile(row.uuid)
-    // One object per person, whichever ids lead to it; the personless ones asked for no properties.
-    const survivor = person ?? personRow(row)
-    survivor.propertiesJson ??= compactJson(row.properties)
-    survivor.timesJson ??= row.times ?? undefined
-    known.set(row.id, survivor)
-    survivors.set(row.start, survivor)
-  }
-  for (const [ordinal, id] of into) {
-    const survivor = survivors.get(id)
-    if (!survivor) throw changedMeanwhile(String(id))
-    rows.get(ordinal - 1)!.person = survivor
-  }
-}
-
-function changedMeanwhile(person: string): Error {
-  return stateError('HR_STATE_CONFLICT', `person ${person} changed while its batch was read`)
-}
-
-/**
- * Adds to `snapshot`, for ids that lead to no living person, the row that holds the uuid they would be given: the
- * person was deleted, or its id taken away. Rare, so it is asked only when an insert has met such a row.
- */
-export async function readNamesakes(sql: Queryable, { ids }: Wanted, snapshot: Snapshot): Promise<void> {
-  const names: { team_id: number; uuid: string }[] = []
-  const keyOf = new Map<string, string>()
-  ids.teamIds.forEach((teamId, i) => {
-    const key = idKey(teamId, ids.distinctIds[i]!)
-    const mapping = snapshot.mappings.get(key)
-    if (mapping && !mapping.person.dead) return
-    const uuid = personUuid(teamId, ids.distinctIds[i]!)
-    names.push({ team_id: teamId, uuid })
-    keyOf.set(idKey(teamId, uuid), key)
-  })
-  if (names.length === 0) return
-  const rows = await sql<PersonColumns[]>`
-    SELECT p.id, p.team_id, p.uuid, p.properties::text AS properties, p.property_times::text AS times,
-      date_part('epoch', p.created_at) AS created, p.is_identified, p.version, p.deleted_at IS NOT NULL AS dead
-    FROM jsonb_to_recordset(${JSON.stringify(names)}::text::jsonb) AS w(team_id int, uuid uuid)
-    JOIN person p ON p.team_id = w.team_id AND p.uuid = w.uuid`
-  // A living namesake may be known already, by another id; both must be the same object.
-  const known = new Map([...snapshot.mappings.values()].map(({ person }) => [person.id, person]))
-  for (const row of rows) {
-    const person = known.get(row.id) ?? personRow(row)
-    person.propertiesJson ??= compactJson(row.properties)
-    snapshot.namesakes.set(keyOf.get(idKey(row.team_id, row.uuid))!, person)
-  }
 }
 
 async function readGroups(sql: Queryable, { groups }: Wanted, snapshot: Snapshot): Promise<void> {

@@ -5,7 +5,7 @@
  */
 import type { PersonMode, PersonProcessing, Warning } from '../../event/index.ts'
 
-export type { IdentityOptions, OptionsOf } from './options.ts'
+export type { IdentityOptions } from './options.ts'
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 export type JsonObject = { [key: string]: Json }
