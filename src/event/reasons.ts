@@ -11,6 +11,15 @@ export const DROP_REASONS = {
     'Not an event: a report of capture about events that it refused or changed, which became an ingestion warning.',
   client_warning: 'Not an event: a warning of the SDK itself, which became an ingestion warning.',
   event_too_old: "The event was older when it was captured than its project's dropEventsOlderThanSeconds.",
+  cookieless_globally_disabled: 'A cookieless event, and this deployment takes none.',
+  cookieless_project_disabled: 'A cookieless event of a project that takes none.',
+  cookieless_unsupported_event: 'A cookieless $create_alias or $merge_dangerously: there is no id to join.',
+  cookieless_stateless_no_identify: 'A cookieless $identify in a project whose cookieless mode is stateless.',
+  cookieless_missing_ua: 'A cookieless event without $raw_user_agent, of which its id would be made.',
+  cookieless_missing_ip: 'A cookieless event without an address, of which its id would be made.',
+  cookieless_missing_host: 'A cookieless event without $host, of which its id would be made.',
+  cookieless_timestamp_out_of_range:
+    'A cookieless event of a day that is over for more than three days, or has not begun anywhere.',
 } as const
 export type DropReason = keyof typeof DROP_REASONS
 
@@ -53,6 +62,11 @@ export const WARNING_TYPES = {
   invalid_person_properties: '$set, $set_once or $unset has a wrong type; it was left out.',
   invalid_groups: '$groups, or the type or key of a group, has a wrong type; the group was left out.',
   invalid_elements: '$elements or $elements_chain has a wrong type; it stays a property like any other.',
+  cookieless_missing_user_agent: 'A cookieless event without $raw_user_agent was dropped.',
+  cookieless_missing_ip: 'A cookieless event without an address was dropped.',
+  cookieless_missing_host: 'A cookieless event without $host was dropped.',
+  cookieless_timestamp_out_of_range:
+    'A cookieless event was dropped because the secret of its day is deleted, or its day has not begun.',
 } as const
 export type WarningType = keyof typeof WARNING_TYPES
 

@@ -1,0 +1,34 @@
+/**
+ * Cookieless events: ids for people who left no cookie, made of what each request shows, under a secret that lives for
+ * a day. In: parsed events that say `$cookieless_mode`. Out: the same events with ids and without what these were made
+ * of, or a drop with its reason.
+ *
+ *   salts.open ─▶ judge (per event) ─▶ normalise ─▶ [read visitors] ─▶ findIds ─▶ withIds ─▶ [write visitors, note]
+ *
+ * What must hold: a salt is the same for all processes and gone when its day is closed; the ids of a batch are stored
+ * with its receipt until the log has its rows, so a replay gives the same; no event is dead-lettered because Postgres
+ * is away. Cost: no round trip more per batch, about 9 µs per event here (docs/decisions/0018).
+ */
+export { type Judged, type JudgeFacts, judge, type Visit } from './judge.ts'
+export { judgeAgain, type NotedIds, noteIds, readNote } from './note.ts'
+export {
+  COOKIELESS_ERRORS,
+  COOKIELESS_MODES,
+  type CookielessMode,
+  type CookielessProject,
+  type CookielessSettings,
+  cookielessProject,
+  setCookieless,
+} from './project.ts'
+export { purgeClosedDays, startPurge } from './purge.ts'
+export { type CookielessIds, withIds } from './rewrite.ts'
+export { type DaySalts, Salts } from './salts.ts'
+export {
+  lockVisitors,
+  readVisitors,
+  visitorsJson,
+  visitorWritesJson,
+  type WantedVisitors,
+  wantedVisitors,
+} from './state.ts'
+export { type FoundIds, findIds, NO_STATES, type VisitorStates, type VisitorWrite } from './visitors.ts'
