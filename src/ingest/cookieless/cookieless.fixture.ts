@@ -3,8 +3,7 @@ import type { RawHeader } from '../../event/index.ts'
 import type { ParsedEvent } from '../draft.ts'
 import type { JsonObject } from '../identity/types.ts'
 import { openDays } from './calendar-day.ts'
-import { type Judged, type JudgeFacts, judge, type Visit } from './judge.ts'
-import type { CookielessProject } from './project.ts'
+import { type CookielessProject, type Judged, type JudgeFacts, judge, type Visit } from './judge.ts'
 import type { DaySalts } from './salts.ts'
 import { COOKIELESS_DISTINCT_ID } from './visitor.ts'
 
@@ -12,8 +11,16 @@ export const NOON = Date.UTC(2026, 2, 10, 12)
 export const MINUTE_MS = 60_000
 export const HOUR_MS = 60 * MINUTE_MS
 
-export const STATEFUL: CookielessProject = { teamId: 1, mode: 'stateful' }
-export const STATELESS: CookielessProject = { teamId: 1, mode: 'stateless' }
+export function projectIn(
+  mode: CookielessProject['options']['cookieless'],
+  teamId = 1,
+  timezone = 'UTC',
+): CookielessProject {
+  return { teamId, options: { cookieless: mode, timezone } }
+}
+
+export const STATEFUL: CookielessProject = projectIn('stateful')
+export const STATELESS: CookielessProject = projectIn('stateless')
 
 /** The same salts for the same days in every test: 16 times the day of the month. */
 export function saltsAt(nowMs: number): DaySalts {

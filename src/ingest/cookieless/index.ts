@@ -9,17 +9,8 @@
  * with its receipt until the log has its rows, so a replay gives the same; no event is dead-lettered because Postgres
  * is away. Cost: no round trip more per batch, about 9 µs per event here (docs/decisions/0018).
  */
-export { type Judged, type JudgeFacts, judge, type Visit } from './judge.ts'
+export { type CookielessProject, type Judged, type JudgeFacts, judge, type Visit } from './judge.ts'
 export { judgeAgain, type NotedIds, noteIds, readNote } from './note.ts'
-export {
-  COOKIELESS_ERRORS,
-  COOKIELESS_MODES,
-  type CookielessMode,
-  type CookielessProject,
-  type CookielessSettings,
-  cookielessProject,
-  setCookieless,
-} from './project.ts'
 export { purgeClosedDays, startPurge } from './purge.ts'
 export { type CookielessIds, withIds } from './rewrite.ts'
 export { type DaySalts, Salts } from './salts.ts'

@@ -9,7 +9,6 @@ import type { ParsedEvent } from '../draft.ts'
 import type { Json } from '../identity/types.ts'
 import { own } from '../json.ts'
 import { isOpenDay, zoneDay } from './calendar-day.ts'
-import type { CookielessProject } from './project.ts'
 import { type CookielessIds, removePersonalData, withIds } from './rewrite.ts'
 import { rootDomain } from './root-domain.ts'
 import type { DaySalts } from './salts.ts'
@@ -29,6 +28,16 @@ export type Judged = {
   visit?: Visit
 }
 
+/** What the step asks of a project; `IngestionOptions` of the catalogue say the same. */
+export type CookielessProject = {
+  readonly teamId: number
+  readonly options: {
+    readonly cookieless: 'off' | 'stateless' | 'stateful'
+    /** Of events that do not say their own. */
+    readonly timezone: string
+  }
+}
+
 /** What holds for a whole batch. */
 export type JudgeFacts = {
   /** Off for the whole deployment. */
@@ -45,11 +54,11 @@ export function isCookieless({ header, properties }: ParsedEvent): boolean {
 export function judge(event: ParsedEvent, project: CookielessProject, facts: JudgeFacts): Outcome<Judged> {
   if (!isCookieless(event)) return pass({ event })
   const { header, properties } = event
-  const { mode } = project
+  const { cookieless: mode, timezone } = project.options
   if (!facts.enabled) return refuse('cookieless_globally_disabled', header)
   if (header.event === '$create_alias' || header.event === '$merge_dangerously')
     return refuse('cookieless_unsupported_event', header)
-  if (mode === 'disabled') return refuse('cookieless_project_disabled', header)
+  if (mode === 'off') return refuse('cookieless_project_disabled', header)
   if (header.event === '$identify' && mode === 'stateless')
     return refuse('cookieless_stateless_no_identify', header)
 
@@ -62,7 +71,7 @@ export function judge(event: ParsedEvent, project: CookielessProject, facts: Jud
   if (host === '') return refuse('cookieless_missing_host', header)
 
   const { timestampMs } = header
-  const { day, startMs } = zoneDay(timestampMs, own(properties, '$timezone'), project.timezone)
+  const { day, startMs } = zoneDay(timestampMs, own(properties, '$timezone'), timezone)
   const salt = isOpenDay(day, facts.nowMs) ? facts.salts.get(day) : undefined
   if (!salt) return refuse('cookieless_timestamp_out_of_range', header)
 

@@ -55,10 +55,11 @@ export function findIds(visits: readonly Visit[], states: VisitorStates): FoundI
       working.set(key, work)
     }
     const { state } = work
-    const distinctId = distinctIdOf(state.currentHash)
     const before = role === 'identified'
+    const n = before ? state.identifies - 1 : state.identifies
+    const distinctId = distinctIdOf(before ? visitor.hash(n) : state.currentHash)
     const held = before ? state.sessionBefore : state.session
-    const session = continued(held, visitor, before ? state.identifies - 1 : state.identifies, timestampMs)
+    const session = continued(held, visitor, n, timestampMs)
     if (session !== held) work.changed = true
     if (before) state.sessionBefore = session
     else state.session = session
