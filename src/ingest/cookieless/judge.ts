@@ -2,7 +2,7 @@
  * Judges one event on its way between the checks that come before and `normalise`: not cookieless (passes as it is),
  * dropped with a reason, or cookieless. In stateless mode a cookieless event has its ids here; in stateful mode it has
  * its visitor, and `visitors.ts` finds its ids once the batch has read what is known of them.
- * Pure. About 6 µs per cookieless event.
+ * Pure. About 4 µs per stateful event, 7 per stateless one, 0.15 for all others.
  */
 import { type DropReason, drop, type Outcome, pass, type RawHeader, type Warning } from '../../event/index.ts'
 import type { ParsedEvent } from '../draft.ts'
