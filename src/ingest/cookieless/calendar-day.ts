@@ -1,7 +1,7 @@
 /**
  * The calendar day of an event where its sender is, and when that day's salt may be used. In: an instant and a time
  * zone by name. Out: `YYYY-MM-DD`, and when that day began there. A day lasts for many events of a zone, so each zone
- * remembers the one it was asked for last: about 0.05 µs, 20 µs when the day is another.
+ * remembers the one it was asked for last: about 0.06 µs, 66 µs when the day is another.
  */
 const HOUR_MS = 3_600_000
 const DAY_MS = 24 * HOUR_MS

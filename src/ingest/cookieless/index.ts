@@ -7,7 +7,7 @@
  *
  * What must hold: a salt is the same for all processes and gone when its day is closed; the ids of a batch are stored
  * with its receipt until the log has its rows, so a replay gives the same; no event is dead-lettered because Postgres
- * is away. Cost: no round trip more per batch, about 9 µs per event here (docs/decisions/0018).
+ * is away. Cost: no round trip more per batch, about 8 µs per event here (docs/decisions/0018).
  */
 export { type CookielessProject, type Judged, type JudgeFacts, judge, type Visit } from './judge.ts'
 export { judgeAgain, type NotedIds, noteIds, readNote } from './note.ts'

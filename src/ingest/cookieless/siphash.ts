@@ -2,7 +2,7 @@
  * SipHash-2-4 with the output of 128 bits that its authors call "double": the keyed hash of cookieless ids.
  * In: a key of 16 bytes and a text, hashed as its UTF-8 bytes. Out: 16 bytes, the four 32-bit words of the reference's
  * output in reverse order, which is how upstream lays them out, so that the same salt gives the same ids (ingestion
- * spec §11). 64-bit numbers are pairs of 32-bit halves: BigInt takes forty times as long. About 1 µs for 150 bytes.
+ * spec §11). 64-bit numbers are pairs of 32-bit halves, because BigInt allocates each. About 0.7 µs for 140 bytes.
  */
 const encoder = new TextEncoder()
 let scratch = new Uint8Array(4096)
