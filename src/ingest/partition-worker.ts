@@ -29,6 +29,7 @@ import { LaneInput } from './lane-input.ts'
 import { countBatch, ingestMetrics } from './metrics.ts'
 import { type EventRows, encodeRows, makeReceipt, type OutputLane, outputRecords } from './output.ts'
 import { piecesOf } from './pieces.ts'
+import { identityOptionsOf } from './project-options.ts'
 import type { ProjectsOf } from './projects.ts'
 import { replayRecords } from './replay.ts'
 import { identityRequest } from './steps/identity-request.ts'
@@ -255,13 +256,8 @@ export class PartitionWorker {
     const started = performance.now()
     const output = this.outputLane(input.id)
     const { slots, tokens } = openBatch(records)
-    const accepted = prepareBatch(
-      slots,
-      input.id,
-      await deps.projectsOf(tokens),
-      (requests) => claims.judge(requests),
-      forced,
-    )
+    const projects = await deps.projectsOf(tokens)
+    const accepted = prepareBatch(slots, input.id, projects, (requests) => claims.judge(requests), forced)
 
     const candidates = slots.filter((slot) => !slot.decision)
     const requests = candidates.map((slot) => {
@@ -284,6 +280,7 @@ export class PartitionWorker {
         receipt = makeReceipt(slots, rows, checksum, input.last, warnings)
         return receipt
       },
+      { optionsOf: identityOptionsOf(projects) },
     )
     candidates.forEach((slot, i) => {
       slot.warnings.push(...committed.stamps[i]!.warnings)

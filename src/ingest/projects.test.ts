@@ -4,8 +4,10 @@ import { waitFor } from '../../test/support/wait-for.ts'
 import { changeIngestionOptions, ProjectCatalog, type Sql } from '../catalog/index.ts'
 import { decodeOutcomes, describeOutcome, EVENTS, TOPICS } from '../event/index.ts'
 import { createLogger } from '../observe/index.ts'
+import { DEFAULT_OPTIONS } from './identity/index.ts'
 import { ingestMetrics } from './metrics.ts'
 import { Pipeline, TOKEN, WITHIN_MS } from './pipeline.fixture.ts'
+import { identityOptionsOf } from './project-options.ts'
 import { projectsOf } from './projects.ts'
 
 setDefaultTimeout(WITHIN_MS * 2)
@@ -44,6 +46,35 @@ describe('options', () => {
       for (let batch = 0; batch < 3; batch++) expect((await ask(new Set(['nobody']))).size).toBe(0)
       expect(queries - beforeUnknown).toBeGreaterThanOrEqual(3)
     } finally {
+      await catalog.close()
+    }
+  })
+
+  test('a team has one set of options in a batch, also while its token is replaced', async () => {
+    await set(undefined)
+    const catalog = new ProjectCatalog(pipeline.sql, { refreshMs: 3_600_000 })
+    const ask = projectsOf(catalog, createLogger('test', 'silent'))
+    const rename = (from: string, to: string) =>
+      pipeline.sql`UPDATE project SET token = ${to} WHERE token = ${from}`
+    try {
+      await ask(new Set([TOKEN]))
+      await rename(TOKEN, 'another')
+      await set({ personProcessing: 'off', propertyOrder: 'eventTime', suppressedProperties: ['a'] })
+      const projects = await ask(new Set(['another', TOKEN]))
+      expect(projects.size).toBe(2)
+      expect(projects.get('another')).toBe(projects.get(TOKEN)!)
+      const { teamId } = projects.get(TOKEN)!
+      expect(identityOptionsOf(projects)(teamId)).toEqual(DEFAULT_OPTIONS)
+      const alone = identityOptionsOf(await ask(new Set(['another'])))
+      expect(alone(teamId)).toEqual({
+        suppressed: new Set(['a']),
+        propertyOrder: 'eventTime',
+        optedOut: true,
+      })
+      expect(() => alone(teamId + 1)).toThrow(TypeError)
+    } finally {
+      await rename('another', TOKEN)
+      await set(undefined)
       await catalog.close()
     }
   })

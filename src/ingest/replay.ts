@@ -17,6 +17,7 @@ import { ingestError } from './errors.ts'
 import { type LaneId, name, type StoredReceipt } from './fence.ts'
 import type { Identity } from './identity/types.ts'
 import { encodeRows, type OutputLane, outputRecords } from './output.ts'
+import { identityOptionsOf } from './project-options.ts'
 import type { ProjectsOf } from './projects.ts'
 import { identityRequest } from './steps/identity-request.ts'
 
@@ -38,10 +39,11 @@ export async function replayRecords(
   }
   const outcomes = decodeOutcomes(receipt.outcomes)
   const { slots, tokens } = openBatch(raw)
+  const projects = await deps.projectsOf(tokens)
   prepareBatch(
     slots,
     lane,
-    await deps.projectsOf(tokens),
+    projects,
     judgeAsReceived(deps.judge, receipt, outcomes),
     new Map(),
     (offset) => outcomes[offset - receipt.fromOffset]!.code === STORED,
@@ -57,7 +59,7 @@ export async function replayRecords(
     slot.warnings.push(...warnings)
     return event
   })
-  const stamps = await deps.identity.restamp(requests)
+  const stamps = await deps.identity.restamp(requests, identityOptionsOf(projects))
   const rows = encodeRows(slots, stamps, output, true)
   const stateRows = receipt.outbox
     ? await deps.identity.stateRows(receipt.outbox)

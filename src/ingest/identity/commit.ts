@@ -18,7 +18,14 @@ import { defaultOptions, type OptionsOf } from './options.ts'
 import { idsOnly, readSnapshot, type Wanted, wantedBy } from './read.ts'
 import { readNamesakes } from './read-persons.ts'
 import { stateRowsOf } from './state-rows.ts'
-import type { BatchPosition, BatchReceipt, CommittedBatch, IdentityEvent, Stamp } from './types.ts'
+import type {
+  BatchContext,
+  BatchPosition,
+  BatchReceipt,
+  CommittedBatch,
+  IdentityEvent,
+  Stamp,
+} from './types.ts'
 
 /** One optimistic try, then locked ones. */
 const ATTEMPTS_MAX = 8
@@ -50,9 +57,10 @@ export async function commitBatch(
   position: BatchPosition,
   receipt: (stamps: Stamp[]) => BatchReceipt,
   hooks: CommitHooks = {},
-  optionsOf: OptionsOf = defaultOptions,
+  context: BatchContext = {},
 ): Promise<CommittedBatch> {
   checkPosition(position)
+  const { optionsOf = defaultOptions } = context
   const job: Job = { events, wanted: wantedBy(events), position, receipt, optionsOf }
   const what = `batch ${position.topic}/${position.partition} from ${position.fromOffset}`
   for (let attempt = 1; ; attempt++) {

@@ -18,18 +18,16 @@ import type { Identity, IdentityEvent, Stamp } from './types.ts'
 export type { CommitHooks } from './commit.ts'
 export { BatchTooLarge } from './errors.ts'
 export { moveMappings } from './move-mappings.ts'
-export { DEFAULT_OPTIONS } from './options.ts'
+export { DEFAULT_OPTIONS, type OptionsOf } from './options.ts'
 export * from './types.ts'
 
 /** Two connections are used at once by a batch that speaks of groups. */
-export function createIdentity(
-  sql: Sql,
-  hooks: CommitHooks = {},
-  optionsOf: OptionsOf = defaultOptions,
-): Identity {
+export function createIdentity(sql: Sql, hooks: CommitHooks = {}): Identity {
   return {
-    commit: (events, position, receipt) => commitBatch(sql, events, position, receipt, hooks, optionsOf),
-    restamp: (events) => guardState('reading persons', () => restamp(sql, events, optionsOf)),
+    commit: (events, position, receipt, context) =>
+      commitBatch(sql, events, position, receipt, hooks, context),
+    restamp: (events, optionsOf = defaultOptions) =>
+      guardState('reading persons', () => restamp(sql, events, optionsOf)),
     stateRows: (outbox) => readStateRows(sql, outbox),
   }
 }

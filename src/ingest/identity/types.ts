@@ -4,11 +4,11 @@
  * stands twice.
  */
 import type { PersonMode, PersonProcessing, Warning } from '../../event/index.ts'
+import type { Json, JsonObject } from '../json.ts'
+import type { OptionsOf } from './options.ts'
 
+export type { Json, JsonObject } from '../json.ts'
 export type { IdentityOptions } from './options.ts'
-
-export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
-export type JsonObject = { [key: string]: Json }
 
 /** A request of the event to join two ids (ingestion spec §9.1). */
 export type MergeRequest = { kind: 'identify' | 'alias' | 'dangerous'; otherId: Json }
@@ -91,6 +91,12 @@ export type BatchReceipt = {
 /** The answer of the identity step: stamps parallel to the events, and the state rows that the batch changed. */
 export type CommittedBatch = { stamps: Stamp[]; stateRows: StateRows }
 
+/** What else is to be known of a batch. */
+export type BatchContext = {
+  /** One answer per team for the whole batch; the usual options where it is absent. */
+  optionsOf?: OptionsOf
+}
+
 export interface Identity {
   /**
    * Applies `events` and `position` in one transaction. `receipt` is called with the stamps, again whenever a
@@ -102,9 +108,10 @@ export interface Identity {
     events: IdentityEvent[],
     position: BatchPosition,
     receipt: (stamps: Stamp[]) => BatchReceipt,
+    context?: BatchContext,
   ): Promise<CommittedBatch>
   /** Stamps for a replay: state as it is now, no effect. */
-  restamp(events: IdentityEvent[]): Promise<Stamp[]>
+  restamp(events: IdentityEvent[], optionsOf?: OptionsOf): Promise<Stamp[]>
   /** The state rows of an outbox that may not have reached the log, as they are now. */
   stateRows(outbox: Outbox): Promise<StateRows>
 }
