@@ -9,7 +9,7 @@
  * with its receipt until the log has its rows, so a replay gives the same; no event is dead-lettered because Postgres
  * is away. Cost: no round trip more per batch, about 8 µs per event here (docs/decisions/0018).
  */
-export { type CookielessProject, type Judged, type JudgeFacts, judge, type Visit } from './judge.ts'
+export { type Judged, type JudgeFacts, judge, type Visit } from './judge.ts'
 export { judgeAgain, type NotedIds, noteIds, readNote } from './note.ts'
 export { purgeClosedDays, startPurge } from './purge.ts'
 export { type CookielessIds, withIds } from './rewrite.ts'
