@@ -3,6 +3,8 @@ import type { IngestionOptions } from '../catalog/index.ts'
 import { encodeRawHeader, type RawHeader } from '../event/index.ts'
 import type { StoredRecord } from '../log/index.ts'
 import { type Decision, type Judge, openBatch, outcomeCode, prepareBatch, type Slot } from './batch.ts'
+import { factsAt } from './cookieless/cookieless.fixture.ts'
+import { judge as judgeCookieless } from './cookieless/index.ts'
 import type { JsonObject } from './identity/types.ts'
 import { withDefaults } from './project-options.ts'
 import { identityRequest } from './steps/identity-request.ts'
@@ -53,6 +55,7 @@ function prepare(
     new Map([['token', { teamId: 7, options: withDefaults(options) }]]),
     judge,
     forced,
+    (event) => judgeCookieless(event, factsAt(HEADER.nowMs)),
   )
   return slots
 }

@@ -4,7 +4,8 @@
  * about persons, distinct ids and groups; and the state rows that must reach the log.
  *
  * What must hold: invariants I2 and I3. Read → fold → apply is commit.ts; the rules are fold.ts, merge.ts,
- * properties.ts and groups.ts, all pure; the one write is catalog/migrations/0007_identity_options.sql.
+ * properties.ts and groups.ts, all pure; the one write is catalog/migrations/0007_identity_options.sql, with that of
+ * cookieless visitors (0008_cookieless.sql).
  */
 import { guardState, type Sql } from '../../catalog/index.ts'
 import { type CommitHooks, commitBatch } from './commit.ts'
@@ -18,10 +19,10 @@ import type { Identity, IdentityEvent, Stamp } from './types.ts'
 export type { CommitHooks } from './commit.ts'
 export { BatchTooLarge } from './errors.ts'
 export { moveMappings } from './move-mappings.ts'
-export { DEFAULT_OPTIONS, type OptionsOf } from './options.ts'
+export { DEFAULT_OPTIONS } from './options.ts'
 export * from './types.ts'
 
-/** Two connections are used at once by a batch that speaks of groups. */
+/** A batch uses a connection more at once when it speaks of groups, and one more when it has cookieless visitors. */
 export function createIdentity(sql: Sql, hooks: CommitHooks = {}): Identity {
   return {
     commit: (events, position, receipt, context) =>

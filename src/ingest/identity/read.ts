@@ -4,6 +4,7 @@
  * Parameters go as a few texts: neither the driver's limit of 65,534 nor its table of array types is in the way.
  */
 import type { Sql, Transaction } from '../../catalog/index.ts'
+import type { WantedVisitors } from '../cookieless/index.ts'
 import { mayMerge, otherIdOf } from './merge.ts'
 import { compactJson } from './property-limit.ts'
 import { LONG_BYTES_MAX, readPersons } from './read-persons.ts'
@@ -16,13 +17,16 @@ export type Wanted = {
   /** `full`: properties are wanted too. */
   ids: { teamIds: number[]; distinctIds: string[]; full: boolean[] }
   groups: { teamIds: number[]; types: string[]; keys: string[] }
+  /** The ids that they have now are wanted as well, whatever these are. */
+  visitors: WantedVisitors
 }
 
 /** Collects the ids and groups that `events` name. */
-export function wantedBy(events: readonly IdentityEvent[]): Wanted {
+export function wantedBy(events: readonly IdentityEvent[], visitors: WantedVisitors = []): Wanted {
   const wanted: Wanted = {
     ids: { teamIds: [], distinctIds: [], full: [] },
     groups: { teamIds: [], types: [], keys: [] },
+    visitors,
   }
   const { ids } = wanted
   const seen = new Map<string, number>()
@@ -63,10 +67,11 @@ export function wantedBy(events: readonly IdentityEvent[]): Wanted {
 }
 
 /** The same without properties and groups: who has to be locked. */
-export function idsOnly({ ids }: Wanted): Wanted {
+export function idsOnly({ ids, visitors }: Wanted): Wanted {
   return {
     ids: { ...ids, full: ids.full.map(() => false) },
     groups: { teamIds: [], types: [], keys: [] },
+    visitors,
   }
 }
 
