@@ -27,7 +27,7 @@ import {
 import { ApplyConflict, applyBatch } from './apply.ts'
 import { fold } from './fold.ts'
 import { defaultOptions, type OptionsOf } from './options.ts'
-import { idsOnly, readSnapshot, type Wanted, wantedBy } from './read.ts'
+import { readSnapshot } from './read.ts'
 import { readNamesakes } from './read-persons.ts'
 import { idKey, type Snapshot } from './snapshot.ts'
 import { stateRowsOf } from './state-rows.ts'
@@ -40,6 +40,7 @@ import type {
   IdentityEvent,
   Stamp,
 } from './types.ts'
+import { idsOnly, type Wanted, wantedBy } from './wanted.ts'
 
 /** One optimistic try, then locked ones. */
 const ATTEMPTS_MAX = 8

@@ -11,13 +11,15 @@
  * Of cookieless visitors nobody knows here which ids they have now. Postgres does: their persons are read by the same
  * query, and it tells by which ids.
  */
-import { stateError } from '../../catalog/index.ts'
+import { type Sql, stateError, type Transaction } from '../../catalog/index.ts'
 import { personUuid } from '../../event/index.ts'
 import { visitorsJson } from '../cookieless/index.ts'
 import { BatchTooLarge } from './errors.ts'
 import { compactJson } from './property-limit.ts'
-import type { Queryable, Wanted } from './read.ts'
 import { idKey, type PersonRow, type Snapshot } from './snapshot.ts'
+import type { Wanted } from './wanted.ts'
+
+export type Queryable = Sql | Transaction
 
 /** Bytes of JSON up to which properties come with the first query. */
 const INLINE_BYTES_MAX = 16_384
