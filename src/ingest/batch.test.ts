@@ -129,6 +129,28 @@ describe('where an event ends that is not stored', () => {
   })
 })
 
+test('what was stored stays stored, though its ids can be found no more; it speaks of no person', () => {
+  const properties = { $cookieless_mode: true, $host: 'a.example', $raw_user_agent: 'Secret' }
+  const raw = record({ properties, $set: { a: 1 } }, { cookieless: true, timestampMs: 0 })
+  expect(prepare([raw], everyoneIsFirst, new Map(), { cookieless: 'stateful' })[0]!.decision).toMatchObject({
+    reason: 'cookieless_timestamp_out_of_range',
+  })
+  const { slots } = openBatch([raw])
+  prepareBatch(
+    slots,
+    { logId: LOG },
+    new Map([['token', { teamId: 7, options: withDefaults({ cookieless: 'stateful' }) }]]),
+    everyoneIsFirst,
+    new Map(),
+    (event) => judgeCookieless(event, factsAt(HEADER.nowMs)),
+    () => true,
+  )
+  const [slot] = slots as [Slot]
+  expect([slot.decision, slot.warnings, slot.visit]).toEqual([undefined, [], undefined])
+  expect(slot.draft!.personProcessing).toBe('forcedOff')
+  expect(JSON.stringify(slot.draft!.properties)).not.toMatch(/Secret|10\.0\.0\.1|\$set/)
+})
+
 describe('normalise', () => {
   const properties = (slot: Slot): JsonObject => slot.draft!.properties
 

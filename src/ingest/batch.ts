@@ -17,7 +17,7 @@ import {
   type Warning,
 } from '../event/index.ts'
 import type { StoredRecord } from '../log/index.ts'
-import { type CookielessIds, type Judged, type Visit, withIds } from './cookieless/index.ts'
+import { type CookielessIds, type Judged, type Visit, withIds, withoutIds } from './cookieless/index.ts'
 import type { ClaimRequest, ClaimVerdict } from './dedup/claims.ts'
 import type { Draft, ParsedEvent } from './draft.ts'
 import type { IngestProject } from './project-options.ts'
@@ -149,7 +149,10 @@ function finishSlot(
     if (!value) return
     event = value
   }
-  const judged = settle(slot, 'cookieless', judgeCookieless(event, slot.record.offset))
+  const outcome = judgeCookieless(event, slot.record.offset)
+  // As above: what was stored stays stored, also when the secret of its day is gone.
+  const judged =
+    wasStored && outcome.kind === 'drop' ? withoutIds(event) : settle(slot, 'cookieless', outcome)
   if (!judged) return
   const draft = settle(slot, 'normalise', normalise(judged.event))
   if (!draft) return

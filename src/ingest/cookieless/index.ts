@@ -11,7 +11,7 @@
  */
 export { type FactsOf, factsFrom } from './facts.ts'
 export { type Judged, judge, type Visit } from './judge.ts'
-export { judgeAgain, type NotedIds, noteIds, readNote } from './note.ts'
+export { judgeAgain, type NotedIds, noteIds, readNote, withoutIds } from './note.ts'
 export { startPurge } from './purge.ts'
 export { type CookielessIds, withIds } from './rewrite.ts'
 export { Salts } from './salts.ts'

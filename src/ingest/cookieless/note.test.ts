@@ -61,6 +61,12 @@ describe('a replay', () => {
     expect(JSON.stringify(again)).not.toMatch(/1\.2\.3\.4|Test User Agent/)
   })
 
+  test('of an event whose ids are lost speaks of no person', () => {
+    const outcome = judgeAgain(cookieless({ $ip: '1.2.3.4' }), undefined, STORED)
+    expect(outcome).toMatchObject({ kind: 'pass', value: { event: { personProcessing: 'forcedOff' } } })
+    expect(JSON.stringify(outcome)).not.toMatch(/1\.2\.3\.4|Test User Agent/)
+  })
+
   test('of an event that is not cookieless changes nothing', () => {
     const event = cookieless({ $cookieless_mode: undefined, $ip: '1.2.3.4' }, { cookieless: false })
     expect(judgeAgain(event, undefined, STORED)).toEqual({ kind: 'pass', value: { event } })

@@ -46,5 +46,13 @@ export function judgeAgain(
   if (ids) return pass({ event: removePersonalData(event), ids })
   const { state, reason } = describeOutcome(code)
   if (state === 'dropped') return refuse(reason as Parameters<typeof refuse>[0], event.header)
-  return pass({ event: removePersonalData(event) })
+  return pass(withoutIds(event))
+}
+
+/**
+ * A cookieless event that was stored, but whose ids nobody can find any more: it speaks of no person, else all such
+ * events would be of one.
+ */
+export function withoutIds(event: ParsedEvent): Judged {
+  return { event: { ...removePersonalData(event), personProcessing: 'forcedOff' } }
 }
