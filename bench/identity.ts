@@ -10,7 +10,12 @@
 import { randomUUID } from 'node:crypto'
 import { openPostgres, type Sql } from '../src/catalog/index.ts'
 import { encodeOutcomes, personUuid } from '../src/event/index.ts'
-import { createIdentity, DEFAULT_OPTIONS, type IdentityEvent } from '../src/ingest/identity/index.ts'
+import {
+  createIdentity,
+  DEFAULT_OPTIONS,
+  type IdentityEvent,
+  type IdentityOptions,
+} from '../src/ingest/identity/index.ts'
 import { startTestPostgres } from '../test/support/postgres.ts'
 import { bottleneckOf, cpuUsOf, ownCpuUs, quantile, report } from './measure.ts'
 
@@ -105,9 +110,10 @@ try {
   let generateMs = 0
   const latencies: number[] = []
   const hooks = { attempt: () => attempts++ }
-  const identity = createIdentity(sql, hooks, () =>
-    eventTime ? { ...DEFAULT_OPTIONS, propertyOrder: 'eventTime' } : DEFAULT_OPTIONS,
-  )
+  const identity = createIdentity(sql, hooks)
+  const options: IdentityOptions = eventTime
+    ? { ...DEFAULT_OPTIONS, propertyOrder: 'eventTime' }
+    : DEFAULT_OPTIONS
   const run = async (partition: number, untilMs: number) => {
     const logId = randomUUID()
     await sql`INSERT INTO ingest_fence (log_id, partition, topic, next_offset, produced_through)
@@ -142,6 +148,7 @@ try {
           configVersion: 1,
           warnings: [],
         }),
+        { optionsOf: () => options },
       )
       latencies.push(performance.now() - started)
       batches++

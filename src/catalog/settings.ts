@@ -278,9 +278,9 @@ export const SETTINGS = {
     'HEADRACE_CAPTURE_EVENT_DEPTH_MAX',
     128,
     8,
-    512,
+    490,
     'levels',
-    'Deepest nesting of objects and arrays in one event.',
+    'Deepest nesting of objects and arrays in one event; ingest takes 500, and what is made of a message of Segment nests deeper than it.',
   ),
   captureEventKeysMax: integer(
     'HEADRACE_CAPTURE_EVENT_KEYS_MAX',
@@ -424,6 +424,12 @@ export const SETTINGS = {
     5_000,
     'ms',
     'Least time between two batches of a partition while it is not behind.',
+  ),
+  ingestCookieless: choice(
+    'HEADRACE_INGEST_COOKIELESS',
+    'on',
+    ['on', 'off'] as const,
+    'Whether projects can take cookieless events; `off` drops them in all projects.',
   ),
   dedupWindowHours: integer(
     'HEADRACE_DEDUP_WINDOW_HOURS',

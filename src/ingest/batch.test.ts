@@ -3,6 +3,8 @@ import type { IngestionOptions } from '../catalog/index.ts'
 import { encodeRawHeader, type RawHeader } from '../event/index.ts'
 import type { StoredRecord } from '../log/index.ts'
 import { type Decision, type Judge, openBatch, outcomeCode, prepareBatch, type Slot } from './batch.ts'
+import { factsAt } from './cookieless/cookieless.fixture.ts'
+import { judge as judgeCookieless } from './cookieless/index.ts'
 import type { JsonObject } from './identity/types.ts'
 import { withDefaults } from './project-options.ts'
 import { identityRequest } from './steps/identity-request.ts'
@@ -53,6 +55,7 @@ function prepare(
     new Map([['token', { teamId: 7, options: withDefaults(options) }]]),
     judge,
     forced,
+    (event) => judgeCookieless(event, factsAt(HEADER.nowMs)),
   )
   return slots
 }
@@ -124,6 +127,28 @@ describe('where an event ends that is not stored', () => {
     expect(slot.decision).toBeUndefined()
     expect(identityRequest(slot.draft!).event.merge).toBeUndefined()
   })
+})
+
+test('what was stored stays stored, though its ids can be found no more; it speaks of no person', () => {
+  const properties = { $cookieless_mode: true, $host: 'a.example', $raw_user_agent: 'Secret' }
+  const raw = record({ properties, $set: { a: 1 } }, { cookieless: true, timestampMs: 0 })
+  expect(prepare([raw], everyoneIsFirst, new Map(), { cookieless: 'stateful' })[0]!.decision).toMatchObject({
+    reason: 'cookieless_timestamp_out_of_range',
+  })
+  const { slots } = openBatch([raw])
+  prepareBatch(
+    slots,
+    { logId: LOG },
+    new Map([['token', { teamId: 7, options: withDefaults({ cookieless: 'stateful' }) }]]),
+    everyoneIsFirst,
+    new Map(),
+    (event) => judgeCookieless(event, factsAt(HEADER.nowMs)),
+    () => true,
+  )
+  const [slot] = slots as [Slot]
+  expect([slot.decision, slot.warnings, slot.visit]).toEqual([undefined, [], undefined])
+  expect(slot.draft!.personProcessing).toBe('forcedOff')
+  expect(JSON.stringify(slot.draft!.properties)).not.toMatch(/Secret|10\.0\.0\.1|\$set/)
 })
 
 describe('normalise', () => {

@@ -17,6 +17,7 @@ import {
   type Warning,
 } from '../event/index.ts'
 import type { StoredRecord } from '../log/index.ts'
+import { type CookielessIds, type Judged, type Visit, withIds, withoutIds } from './cookieless/index.ts'
 import type { ClaimRequest, ClaimVerdict } from './dedup/claims.ts'
 import type { Draft, ParsedEvent } from './draft.ts'
 import type { IngestProject } from './project-options.ts'
@@ -31,7 +32,7 @@ export type Decision =
   | { kind: 'deadLetter'; reason: DeadLetterReason; detail: string; step: StepName }
   | { kind: 'duplicate'; holder: { logId: string; offset: number } }
 
-/** One raw record of the batch and what is known of it. Filled step by step, by this module only. */
+/** One raw record of the batch and what is known of it. Filled step by step: here, and in batch-requests.ts. */
 export type Slot = {
   readonly record: StoredRecord
   header: RawHeader | undefined
@@ -39,6 +40,10 @@ export type Slot = {
   teamId: number
   decision: Decision | undefined
   draft: Draft | undefined
+  /** Cookieless, and its ids depend on what came before: they go on the draft when that was read. */
+  visit: Visit | undefined
+  /** Cookieless: the ids that its draft has. */
+  ids: CookielessIds | undefined
   warnings: Warning[]
 }
 
@@ -46,6 +51,9 @@ export type Slot = {
 export type Forced = ReadonlyMap<number, Decision>
 
 export type Judge = (requests: readonly ClaimRequest[]) => ClaimVerdict[]
+
+/** Says what becomes of the event at `offset` if it is cookieless; any other goes on as it is. */
+export type JudgeCookieless = (event: ParsedEvent, offset: number) => Outcome<Judged>
 
 /** The slots of a batch, their headers read, and the tokens that they name. */
 export function openBatch(records: readonly StoredRecord[]): { slots: Slot[]; tokens: Set<string> } {
@@ -57,6 +65,8 @@ export function openBatch(records: readonly StoredRecord[]): { slots: Slot[]; to
       teamId: 0,
       decision: undefined,
       draft: undefined,
+      visit: undefined,
+      ids: undefined,
       warnings: [],
     }
     slot.header = settle(slot, 'header', parseHeader(record.header))
@@ -79,6 +89,7 @@ export function prepareBatch(
   projects: ReadonlyMap<string, IngestProject>,
   judge: Judge,
   forced: Forced,
+  judgeCookieless: JudgeCookieless,
   wasStored: StoredBefore = () => false,
 ): ClaimRequest[] {
   const parsed = slots.map((slot) => parseSlot(slot, projects))
@@ -102,7 +113,7 @@ export function prepareBatch(
     }
     claims.push(requests[k]!)
     if (verdict.uuidReused) slot.warnings.push(reusedWarning(slot.header!))
-    finishSlot(slot, parsed[i]!, wasStored(slot.record.offset))
+    finishSlot(slot, parsed[i]!, judgeCookieless, wasStored(slot.record.offset))
     const decision = forced.get(slot.record.offset)
     if (decision) slot.decision = decision
   }
@@ -123,7 +134,12 @@ function parseSlot(slot: Slot, projects: ReadonlyMap<string, IngestProject>): Pa
   return settle(slot, 'parse', parseEvent(header, project, slot.record.value))
 }
 
-function finishSlot(slot: Slot, parsed: ParsedEvent, wasStored: boolean): void {
+function finishSlot(
+  slot: Slot,
+  parsed: ParsedEvent,
+  judgeCookieless: JudgeCookieless,
+  wasStored: boolean,
+): void {
   let event = parsed
   for (const [step, run] of EVENT_STEPS) {
     const outcome = run(event)
@@ -133,7 +149,16 @@ function finishSlot(slot: Slot, parsed: ParsedEvent, wasStored: boolean): void {
     if (!value) return
     event = value
   }
-  slot.draft = settle(slot, 'normalise', normalise(event))
+  const outcome = judgeCookieless(event, slot.record.offset)
+  // As above: what was stored stays stored, also when the secret of its day is gone.
+  const judged =
+    wasStored && outcome.kind === 'drop' ? withoutIds(event) : settle(slot, 'cookieless', outcome)
+  if (!judged) return
+  const draft = settle(slot, 'normalise', normalise(judged.event))
+  if (!draft) return
+  slot.visit = judged.visit
+  slot.ids = judged.ids
+  slot.draft = judged.ids ? withIds(draft, judged.ids) : draft
 }
 
 /** Notes what a step decided; the value when the event goes on. */

@@ -1,6 +1,6 @@
 /** An event on its way through the steps: what was captured, and what it will be stored as. */
 import type { PersonProcessing, RawHeader } from '../event/index.ts'
-import type { JsonObject } from './identity/types.ts'
+import type { JsonObject } from './json.ts'
 import type { IngestProject } from './project-options.ts'
 
 /** After `parse`: the raw header, the client's object, and what its project wants. */

@@ -13,6 +13,7 @@ import type { ProjectCatalog, Settings, Sql } from '../catalog/index.ts'
 import { RAW_TOPICS, TOPICS } from '../event/index.ts'
 import { type Log, logError, type Member, type Position } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
+import { factsFrom, Salts, startPurge } from './cookieless/index.ts'
 import { Claims } from './dedup/claims.ts'
 import { Gate } from './gate.ts'
 import { createIdentity } from './identity/index.ts'
@@ -45,6 +46,8 @@ export type Ingest = { stop(): Promise<void>; notReady(): Promise<string | undef
 /** Joins the group and works on what it is assigned, until `stop`. */
 export async function startIngest(deps: IngestDeps): Promise<Ingest> {
   const { settings, log, sql, logger, partitions } = deps
+  const salts = new Salts(sql)
+  const now = () => Date.now()
   const workerDeps: WorkerDeps = {
     ...deps,
     lanes: await rawLanes(log),
@@ -52,6 +55,7 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
     identity: createIdentity(sql),
     producer: log.producer({ name: 'ingest', deadlineMs: PRODUCE_DEADLINE_MS }),
     projectsOf: projectsOf(deps.projects, logger),
+    cookielessFacts: factsFrom({ enabled: settings.ingestCookieless === 'on', salts, now }),
     openClaims: claimsIn(join(settings.dataDir, 'dedup'), settings.dedupWindowHours * 3_600_000),
     stands: (position) => void joining.then((member) => show(member, [position])).catch(() => {}),
     gate: new Gate(BATCHES_AT_ONCE),
@@ -79,6 +83,8 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
     producer: workerDeps.producer,
     lane: () => [...workers.values()][0]?.outputLane(),
   })
+  // Also where no cookieless events are taken any more: what was stored of them must go.
+  const purge = startPurge({ ...deps, salts, now })
   const joining = log.join({
     group: INGEST_GROUP,
     topics: [...RAW_TOPICS],
@@ -101,7 +107,7 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
   })
   const member = await joining.catch(async (error: unknown) => {
     // The caller may try again: nothing of this try may stay.
-    await mover.stop()
+    await Promise.all([mover.stop(), purge.stop()])
     await workerDeps.producer.close()
     throw error
   })
@@ -114,7 +120,7 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
   return {
     async stop() {
       clearInterval(commits)
-      await mover.stop()
+      await Promise.all([mover.stop(), purge.stop()])
       await member.leave()
       await workerDeps.producer.close()
     },

@@ -1,5 +1,7 @@
-/** Small questions about parsed JSON that several steps ask. */
-import type { Json, JsonObject } from './identity/types.ts'
+/** What parsed JSON is, and small questions about it that several steps ask. */
+
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
+export type JsonObject = { [key: string]: Json }
 
 export function isObject(value: Json | undefined): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)

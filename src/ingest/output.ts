@@ -24,6 +24,7 @@ import {
 } from '../event/index.ts'
 import type { LogRecord } from '../log/index.ts'
 import { outcomeCode, type Slot } from './batch.ts'
+import { type CookielessIds, noteIds } from './cookieless/index.ts'
 import { BatchTooLarge } from './identity/errors.ts'
 import type { BatchReceipt, Stamp, StateRows } from './identity/types.ts'
 import { ingestMetrics } from './metrics.ts'
@@ -103,6 +104,7 @@ export function makeReceipt(
 ): BatchReceipt {
   const outcomes: OffsetOutcome[] = []
   const counts = { stored: 0, duplicate: 0, dropped: 0, deadLettered: 0 }
+  const cookieless: { offset: number; ids: CookielessIds }[] = []
   let hashSum = 0
   let last = prev
   for (let i = 0; i < slots.length; i++) {
@@ -113,6 +115,7 @@ export function makeReceipt(
     if (code !== STORED) continue
     last = { offset: slot.record.offset, sub: 0 }
     hashSum += sourceHash(last)
+    if (slot.ids) cookieless.push({ offset: slot.record.offset, ids: slot.ids })
   }
   return {
     checksum,
@@ -124,6 +127,7 @@ export function makeReceipt(
     last,
     configVersion: CONFIG_VERSION,
     warnings,
+    ...(cookieless.length > 0 && { cookieless: noteIds(cookieless, slots[0]!.record.offset) }),
   }
 }
 

@@ -18,7 +18,9 @@ import type { Log, LogRecord, Position, Producer, StoredRecord } from '../log/in
 import type { Logger } from '../observe/index.ts'
 import { type Backoff, backoffMs, pause, Signal } from '../platform/index.ts'
 import { type Decision, openBatch, prepareBatch } from './batch.ts'
+import { batchRequests } from './batch-requests.ts'
 import { rangeChecksum } from './checksum.ts'
+import { type FactsOf, judge } from './cookieless/index.ts'
 import { catchUp } from './dedup/catch-up.ts'
 import type { Claims } from './dedup/claims.ts'
 import { type LaneId, markProduced, name, openFence, unproducedReceipts } from './fence.ts'
@@ -29,9 +31,9 @@ import { LaneInput } from './lane-input.ts'
 import { countBatch, ingestMetrics } from './metrics.ts'
 import { type EventRows, encodeRows, makeReceipt, type OutputLane, outputRecords } from './output.ts'
 import { piecesOf } from './pieces.ts'
+import { identityOptionsOf } from './project-options.ts'
 import type { ProjectsOf } from './projects.ts'
 import { replayRecords } from './replay.ts'
-import { identityRequest } from './steps/identity-request.ts'
 
 export type WorkerDeps = {
   settings: Settings
@@ -40,6 +42,7 @@ export type WorkerDeps = {
   identity: Identity
   producer: Producer
   projectsOf: ProjectsOf
+  cookielessFacts: FactsOf
   openClaims(partition: number): Claims
   /** Told where a lane stands as soon as it is known: from then on retention keeps what the lane has not read. */
   stands(position: Position): void
@@ -255,26 +258,25 @@ export class PartitionWorker {
     const started = performance.now()
     const output = this.outputLane(input.id)
     const { slots, tokens } = openBatch(records)
+    const projects = await deps.projectsOf(tokens)
+    const facts = await deps.cookielessFacts(projects.values())
     const accepted = prepareBatch(
       slots,
       input.id,
-      await deps.projectsOf(tokens),
+      projects,
       (requests) => claims.judge(requests),
       forced,
+      (event) => judge(event, facts),
     )
 
     const candidates = slots.filter((slot) => !slot.decision)
-    const requests = candidates.map((slot) => {
-      const { event, warnings } = identityRequest(slot.draft!)
-      slot.warnings.push(...warnings)
-      return event
-    })
+    const requests = batchRequests(candidates)
     const checksum = rangeChecksum(records)
     const toOffset = records.at(-1)!.offset + 1
     let rows: EventRows = []
     let receipt: BatchReceipt | undefined
     const committed: CommittedBatch = await deps.identity.commit(
-      requests,
+      requests.events,
       { ...input.id, fromOffset: records[0]!.offset, toOffset, producedThrough: input.producedThrough },
       (stamps) => {
         // Called again after a conflict: what a former call decided about sizes no longer stands.
@@ -284,9 +286,11 @@ export class PartitionWorker {
         receipt = makeReceipt(slots, rows, checksum, input.last, warnings)
         return receipt
       },
+      { optionsOf: identityOptionsOf(projects), visitors: requests.visitors },
     )
+    const left = requests.warnings()
     candidates.forEach((slot, i) => {
-      slot.warnings.push(...committed.stamps[i]!.warnings)
+      slot.warnings.push(...left[i]!, ...committed.stamps[i]!.warnings)
     })
     input.markedThrough = input.producedThrough
     input.nextOffset = toOffset

@@ -11,7 +11,15 @@ import pino from 'pino'
 import { startTestPostgres, type TestPostgres } from '../../test/support/postgres.ts'
 import { createTopics } from '../../test/support/rows.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
-import { ensureDefaultProject, ProjectCatalog, readSettings, type Sql } from '../catalog/index.ts'
+import {
+  type EmbeddedPostgres,
+  ensureDefaultProject,
+  ProjectCatalog,
+  readSettings,
+  type Settings,
+  type Sql,
+  startEmbeddedPostgres,
+} from '../catalog/index.ts'
 import { ByteReader, encodeRawHeader, type RawHeader, TOPICS } from '../event/index.ts'
 import { type Log, openEmbeddedLog, type StoredRecord } from '../log/index.ts'
 import { type Ingest, startIngest } from './index.ts'
@@ -26,6 +34,7 @@ export type Captured = { json: string } & Partial<RawHeader>
 
 export class Pipeline {
   private postgres!: TestPostgres
+  private revived: EmbeddedPostgres | undefined
   private dir!: string
   log!: Log
 
@@ -35,12 +44,16 @@ export class Pipeline {
       this.postgres = await startTestPostgres()
       await ensureDefaultProject(this.sql, TOKEN)
     })
-    afterAll(() => this.postgres.stop())
+    afterAll(async () => {
+      await this.postgres.stop()
+      await this.revived?.stop()
+    })
     beforeEach(async () => {
       this.dir = await mkdtemp(join(tmpdir(), 'headrace-ingest-'))
       this.log = await this.openLog()
       await this
         .sql`TRUNCATE ingest_fence, receipt, person_distinct_id, person, group_type, group_state CASCADE`
+      await this.sql`TRUNCATE cookieless_salt, cookieless_visitor`
       await createTopics(this.log, 1)
     })
     afterEach(async () => {
@@ -88,13 +101,16 @@ export class Pipeline {
   }
 
   /** Ingest at work until `done`; a fatal end fails the test. */
-  async run(done: (ingest: Ingest) => Promise<boolean>): Promise<void> {
+  async run(
+    done: (ingest: Ingest) => Promise<boolean>,
+    { sql = this.sql, settings = {} }: { sql?: Sql; settings?: Partial<Settings> } = {},
+  ): Promise<void> {
     const projects = new ProjectCatalog(this.sql)
     let fatal: unknown
     const ingest = await startIngest({
-      settings: readSettings({ HEADRACE_DATA_DIR: this.dir }),
+      settings: readSettings({ HEADRACE_DATA_DIR: this.dir }, settings),
       log: this.log,
-      sql: this.sql,
+      sql,
       projects,
       partitions: 1,
       logger: pino({ level: 'silent' }),
@@ -115,12 +131,25 @@ export class Pipeline {
     expect(fatal).toBeUndefined()
   }
 
+  /** Postgres dies, `work` is done without it, and it is back. */
+  async withoutPostgres(work: () => Promise<void>): Promise<void> {
+    await this.postgres.kill()
+    await work()
+    this.revived = await startEmbeddedPostgres({ dataDir: this.postgres.dataDir })
+  }
+
+  /** True when all that is below `offsets` is in the log, and Postgres knows it. */
+  async isProduced(offsets: number): Promise<boolean> {
+    const [fence] = await this.sql`SELECT produced_through FROM ingest_fence WHERE topic = ${TOPICS.raw}`
+    return fence?.produced_through === offsets
+  }
+
   /** Runs until all that was captured is produced, and gives the totals of the receipts. */
-  async ingested(offsets: number): Promise<{ stored: number; dead: number }> {
-    await this.run(async () => {
-      const [fence] = await this.sql`SELECT produced_through FROM ingest_fence WHERE topic = ${TOPICS.raw}`
-      return fence?.produced_through === offsets
-    })
+  async ingested(
+    offsets: number,
+    how?: { sql?: Sql; settings?: Partial<Settings> },
+  ): Promise<{ stored: number; dead: number }> {
+    await this.run(() => this.isProduced(offsets), how)
     const [sums] = await this
       .sql`SELECT sum(stored)::int AS stored, sum(dead_lettered)::int AS dead FROM receipt`
     return { stored: sums!.stored, dead: sums!.dead }

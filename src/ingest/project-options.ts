@@ -1,5 +1,9 @@
-/** What the owner of a project says about ingest, with the defaults filled in: what the steps look at. */
+/**
+ * What the owner of a project says about ingest, with what holds otherwise filled in: what the steps look at, and what
+ * the identity step is told. What holds otherwise for persons is written in identity/options.ts.
+ */
 import type { IngestionOptions } from '../catalog/index.ts'
+import { DEFAULT_OPTIONS, type OptionsOf } from './identity/options.ts'
 
 export type ProjectOptions = {
   readonly anonymizeIps: boolean
@@ -8,8 +12,7 @@ export type ProjectOptions = {
   readonly ageMsMax: number
   readonly cookieless: NonNullable<IngestionOptions['cookieless']>
   readonly timezone: string
-  /** Undefined: the usual list. */
-  readonly suppressedProperties: ReadonlySet<string> | undefined
+  readonly suppressedProperties: ReadonlySet<string>
   readonly propertyOrder: NonNullable<IngestionOptions['propertyOrder']>
 }
 
@@ -24,7 +27,21 @@ export function withDefaults(options: IngestionOptions): ProjectOptions {
     ageMsMax: dropEventsOlderThanSeconds === undefined ? Infinity : dropEventsOlderThanSeconds * 1000,
     cookieless: options.cookieless ?? 'off',
     timezone: options.timezone ?? 'UTC',
-    suppressedProperties: suppressedProperties && new Set(suppressedProperties),
-    propertyOrder: options.propertyOrder ?? 'arrival',
+    suppressedProperties: suppressedProperties ? new Set(suppressedProperties) : DEFAULT_OPTIONS.suppressed,
+    propertyOrder: options.propertyOrder ?? DEFAULT_OPTIONS.propertyOrder,
+  }
+}
+
+/** What `projects`, by token, say about their persons. A team that is not among them is our own mistake. */
+export function identityOptionsOf(projects: ReadonlyMap<string, IngestProject>): OptionsOf {
+  const byTeam = new Map([...projects.values()].map((project) => [project.teamId, project.options]))
+  return (teamId) => {
+    const options = byTeam.get(teamId)
+    if (!options) throw new TypeError(`no project of the batch is team ${teamId}`)
+    return {
+      suppressed: options.suppressedProperties,
+      propertyOrder: options.propertyOrder,
+      optedOut: options.personProcessing === 'off',
+    }
   }
 }

@@ -4,8 +4,10 @@ import { waitFor } from '../../test/support/wait-for.ts'
 import { changeIngestionOptions, ProjectCatalog, type Sql } from '../catalog/index.ts'
 import { decodeOutcomes, describeOutcome, EVENTS, TOPICS } from '../event/index.ts'
 import { createLogger } from '../observe/index.ts'
+import { DEFAULT_OPTIONS } from './identity/index.ts'
 import { ingestMetrics } from './metrics.ts'
-import { Pipeline, TOKEN, WITHIN_MS } from './pipeline.fixture.ts'
+import { type Captured, Pipeline, TOKEN, WITHIN_MS } from './pipeline.fixture.ts'
+import { identityOptionsOf } from './project-options.ts'
 import { projectsOf } from './projects.ts'
 
 setDefaultTimeout(WITHIN_MS * 2)
@@ -48,6 +50,35 @@ describe('options', () => {
     }
   })
 
+  test('a team has one set of options in a batch, also while its token is replaced', async () => {
+    await set(undefined)
+    const catalog = new ProjectCatalog(pipeline.sql, { refreshMs: 3_600_000 })
+    const ask = projectsOf(catalog, createLogger('test', 'silent'))
+    const rename = (from: string, to: string) =>
+      pipeline.sql`UPDATE project SET token = ${to} WHERE token = ${from}`
+    try {
+      await ask(new Set([TOKEN]))
+      await rename(TOKEN, 'another')
+      await set({ personProcessing: 'off', propertyOrder: 'eventTime', suppressedProperties: ['a'] })
+      const projects = await ask(new Set(['another', TOKEN]))
+      expect(projects.size).toBe(2)
+      expect(projects.get('another')).toBe(projects.get(TOKEN)!)
+      const { teamId } = projects.get(TOKEN)!
+      expect(identityOptionsOf(projects)(teamId)).toEqual(DEFAULT_OPTIONS)
+      const alone = identityOptionsOf(await ask(new Set(['another'])))
+      expect(alone(teamId)).toEqual({
+        suppressed: new Set(['a']),
+        propertyOrder: 'eventTime',
+        optedOut: true,
+      })
+      expect(() => alone(teamId + 1)).toThrow(TypeError)
+    } finally {
+      await rename('another', TOKEN)
+      await set(undefined)
+      await catalog.close()
+    }
+  })
+
   test('what cannot be read keeps no event out, and is told once per change', async () => {
     await pipeline.sql`
       UPDATE project SET settings = jsonb_set(settings, '{ingestion}', '{"anonymizeIps": true, "later": 1}')`
@@ -58,6 +89,54 @@ describe('options', () => {
     const rows = (await pipeline.rowsOf(TOPICS.events)).map((row) => EVENTS.decode(row).properties)
     expect(rows).toEqual(['{"a":1}', '{"a":1}'])
     expect((await unread()) - before).toBe(1)
+  })
+
+  test('a running process obeys what a project says of its persons', async () => {
+    await set(undefined)
+    let captured = 0
+    const rowOf = async (event: Captured) => {
+      await pipeline.capture([{ timestampMs: NOW_MS, nowMs: NOW_MS, ...event }], captured++)
+      const all = async () => (await pipeline.records(TOPICS.events)).length === captured
+      await waitFor('the row', all, WITHIN_MS)
+      return EVENTS.decode((await pipeline.rowsOf(TOPICS.events)).at(-1)!)
+    }
+    const stored = async () => {
+      const [row] = await pipeline.sql`
+        SELECT p.properties FROM person p JOIN person_distinct_id d ON d.person_id = p.id WHERE d.distinct_id = 'd'`
+      return row!.properties
+    }
+    const setting = ($set: object, more: Partial<Captured> = {}) =>
+      rowOf({ json: JSON.stringify({ $set }), ...more })
+    /** Changes the options; a probe says when they are obeyed. */
+    const obeyed = async (options: object, probe: () => Promise<boolean>) => {
+      await set(options)
+      await waitFor('the options', probe, OBEYED_WITHIN_MS)
+    }
+    const hidesAddress = async () =>
+      !(await rowOf({ json: '{}', ip: '203.0.113.7', distinctId: 'probe' })).properties.includes('$ip')
+    const isPersonless = async () => (await rowOf({ json: '{}', distinctId: 'probe' })).person_mode !== 'full'
+
+    await pipeline.run(async () => {
+      await setting({ plan: 'a', n: 1 })
+      await setting({ plan: 'b' })
+      expect(await stored()).toMatchObject({ plan: 'b', n: 1 })
+
+      const options = { suppressedProperties: ['plan'], propertyOrder: 'eventTime', anonymizeIps: true }
+      await obeyed(options, hidesAddress)
+      const shown = await setting({ plan: 'c' })
+      expect(JSON.parse(shown.person_properties)).toMatchObject({ plan: 'c' })
+      expect(await stored()).toMatchObject({ plan: 'b' })
+      await setting({ n: 2 })
+      await setting({ n: 0 }, { timestampMs: NOW_MS - 1 })
+      expect(await stored()).toMatchObject({ n: 2 })
+
+      await obeyed({ personProcessing: 'off' }, isPersonless)
+      const late = await setting({ n: 3 }, { timestampMs: NOW_MS + 3_600_000, nowMs: NOW_MS + 3_600_000 })
+      expect(late.person_mode).toBe('propertyless')
+      expect(await stored()).toMatchObject({ n: 2 })
+      return true
+    })
+    await set(undefined)
   })
 
   async function unread(): Promise<number> {

@@ -2,6 +2,8 @@
  * The projects of a batch: their team id, and their options made ready for the steps. In: tokens. Out: what is known of
  * each; an unknown token is absent. Options are read once per change of the project, which the catalogue shows by
  * another object; it asks Postgres in the background, so a change is obeyed within 5 s and no batch waits for it.
+ * While a project gets another token both may be in one batch, the old one with the options of before: in one batch a
+ * team has one set of options, whichever token an event names.
  */
 import { ingestionOptionsIn, type Project } from '../catalog/index.ts'
 import type { Logger } from '../observe/index.ts'
@@ -30,8 +32,12 @@ export function projectsOf(catalog: ProjectLookup, logger: Logger): ProjectsOf {
   }
   return async (tokens) => {
     const found = new Map<string, IngestProject>()
+    const byTeam = new Map<number, IngestProject>()
     for (const [token, project] of await catalog.lookup(tokens)) {
-      if (project) found.set(token, ready.get(project) ?? makeReady(project))
+      if (!project) continue
+      const made = byTeam.get(project.teamId) ?? ready.get(project) ?? makeReady(project)
+      byTeam.set(project.teamId, made)
+      found.set(token, made)
     }
     return found
   }

@@ -6,17 +6,20 @@
  *
  * The options of a project are those of now, not of then. They cannot change an outcome or a row count; what may
  * differ is inside the rows: `$ip`, what is lifted to the person, person_mode and the person's columns. And the warning
- * of an event that was dropped under an option that is gone is not made again (its outcome is).
+ * of an event that was dropped under an option that is gone is not made again (its outcome is). The ids of cookieless
+ * events are those of then: the receipt has kept them.
  */
 import type { Sql } from '../catalog/index.ts'
 import { DUPLICATE, decodeOutcomes, describeOutcome, type OffsetOutcome, STORED } from '../event/index.ts'
 import type { Log, LogRecord, StoredRecord } from '../log/index.ts'
 import { type Decision, type Judge, openBatch, prepareBatch, type Slot } from './batch.ts'
 import { rangeChecksum } from './checksum.ts'
+import { judgeAgain, readNote } from './cookieless/index.ts'
 import { ingestError } from './errors.ts'
 import { type LaneId, name, type StoredReceipt } from './fence.ts'
 import type { Identity } from './identity/types.ts'
 import { encodeRows, type OutputLane, outputRecords } from './output.ts'
+import { identityOptionsOf } from './project-options.ts'
 import type { ProjectsOf } from './projects.ts'
 import { identityRequest } from './steps/identity-request.ts'
 
@@ -37,14 +40,18 @@ export async function replayRecords(
     )
   }
   const outcomes = decodeOutcomes(receipt.outcomes)
+  const codeOf = (offset: number) => outcomes[offset - receipt.fromOffset]!.code
+  const noted = readNote(receipt.outbox?.cookieless ?? [], receipt.fromOffset)
   const { slots, tokens } = openBatch(raw)
+  const projects = await deps.projectsOf(tokens)
   prepareBatch(
     slots,
     lane,
-    await deps.projectsOf(tokens),
+    projects,
     judgeAsReceived(deps.judge, receipt, outcomes),
     new Map(),
-    (offset) => outcomes[offset - receipt.fromOffset]!.code === STORED,
+    (event, offset) => judgeAgain(event, noted.get(offset), codeOf(offset)),
+    (offset) => codeOf(offset) === STORED,
   )
   slots.forEach((slot, i) => {
     takeOutcome(lane, slot, outcomes[i]!)
@@ -57,7 +64,7 @@ export async function replayRecords(
     slot.warnings.push(...warnings)
     return event
   })
-  const stamps = await deps.identity.restamp(requests)
+  const stamps = await deps.identity.restamp(requests, identityOptionsOf(projects))
   const rows = encodeRows(slots, stamps, output, true)
   const stateRows = receipt.outbox
     ? await deps.identity.stateRows(receipt.outbox)

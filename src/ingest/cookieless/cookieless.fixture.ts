@@ -1,9 +1,10 @@
 /** What the tests of this folder share: cookieless events by a few words, and salts that are known. */
 import type { RawHeader } from '../../event/index.ts'
 import type { ParsedEvent } from '../draft.ts'
-import type { JsonObject } from '../identity/types.ts'
+import type { JsonObject } from '../json.ts'
+import { type IngestProject, type ProjectOptions, withDefaults } from '../project-options.ts'
 import { openDays } from './calendar-day.ts'
-import { type CookielessProject, type Judged, type JudgeFacts, judge, type Visit } from './judge.ts'
+import { type Judged, type JudgeFacts, judge, type Visit } from './judge.ts'
 import type { DaySalts } from './salts.ts'
 import { COOKIELESS_DISTINCT_ID } from './visitor.ts'
 
@@ -12,15 +13,15 @@ export const MINUTE_MS = 60_000
 export const HOUR_MS = 60 * MINUTE_MS
 
 export function projectIn(
-  mode: CookielessProject['options']['cookieless'],
+  cookieless: ProjectOptions['cookieless'],
   teamId = 1,
   timezone = 'UTC',
-): CookielessProject {
-  return { teamId, options: { cookieless: mode, timezone } }
+): IngestProject {
+  return { teamId, options: withDefaults({ cookieless, timezone }) }
 }
 
-export const STATEFUL: CookielessProject = projectIn('stateful')
-export const STATELESS: CookielessProject = projectIn('stateless')
+export const STATEFUL: IngestProject = projectIn('stateful')
+export const STATELESS: IngestProject = projectIn('stateless')
 
 /** The same salts for the same days in every test: 16 times the day of the month. */
 export function saltsAt(nowMs: number): DaySalts {
@@ -33,7 +34,7 @@ export function factsAt(nowMs: number): JudgeFacts {
 
 let serial = 0
 
-/** A pageview of a visitor without a name at NOON; `properties` are added, undefined removes one. */
+/** A pageview of a visitor without a name at NOON, in STATEFUL; `properties` are added, undefined removes one. */
 export function cookieless(
   properties: { [key: string]: unknown } = {},
   header: Partial<RawHeader> = {},
@@ -68,6 +69,8 @@ export function cookieless(
       replayOf: undefined,
       ...header,
     },
+    project: STATEFUL,
+    personProcessing: 'on',
     body,
     properties: Object.fromEntries(
       Object.entries(all).filter(([, value]) => value !== undefined),
@@ -77,7 +80,7 @@ export function cookieless(
 
 /** Of an event that goes on. */
 export function judged(event: ParsedEvent, project = STATEFUL, nowMs = NOON): Judged {
-  const outcome = judge(event, project, factsAt(nowMs))
+  const outcome = judge({ ...event, project }, factsAt(nowMs))
   if (outcome.kind !== 'pass') throw new Error(`the event was not passed but ${JSON.stringify(outcome)}`)
   return outcome.value
 }

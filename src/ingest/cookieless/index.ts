@@ -9,12 +9,14 @@
  * with its receipt until the log has its rows, so a replay gives the same; no event is dead-lettered because Postgres
  * is away. Cost: no round trip more per batch, about 8 µs per event here (docs/decisions/0018).
  */
-export { type CookielessProject, type Judged, type JudgeFacts, judge, type Visit } from './judge.ts'
-export { judgeAgain, type NotedIds, noteIds, readNote } from './note.ts'
-export { purgeClosedDays, startPurge } from './purge.ts'
+export { type FactsOf, factsFrom } from './facts.ts'
+export { type Judged, judge, type Visit } from './judge.ts'
+export { judgeAgain, type NotedIds, noteIds, readNote, withoutIds } from './note.ts'
+export { startPurge } from './purge.ts'
 export { type CookielessIds, withIds } from './rewrite.ts'
-export { type DaySalts, Salts } from './salts.ts'
+export { Salts } from './salts.ts'
 export {
+  currentIds,
   lockVisitors,
   readVisitors,
   visitorsJson,
@@ -22,4 +24,5 @@ export {
   type WantedVisitors,
   wantedVisitors,
 } from './state.ts'
-export { type FoundIds, findIds, NO_STATES, type VisitorStates, type VisitorWrite } from './visitors.ts'
+export { COOKIELESS_DISTINCT_ID } from './visitor.ts'
+export { findIds, NO_STATES, type VisitorStates, type VisitorWrite } from './visitors.ts'

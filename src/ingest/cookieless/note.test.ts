@@ -1,18 +1,8 @@
 import { describe, expect, test } from 'bun:test'
 import { DUPLICATE, deadLetterCode, dropCode, STORED } from '../../event/index.ts'
-import {
-  cookieless,
-  factsAt,
-  identify,
-  judged,
-  NOON,
-  STATEFUL,
-  STATELESS,
-  visitOf,
-} from './cookieless.fixture.ts'
+import { cookieless, factsAt, identify, judged, NOON, STATELESS, visitOf } from './cookieless.fixture.ts'
 import { judge } from './judge.ts'
 import { judgeAgain, noteIds, readNote } from './note.ts'
-import { withIds } from './rewrite.ts'
 import { findIds, NO_STATES } from './visitors.ts'
 
 const events = [
@@ -29,9 +19,8 @@ function live() {
     events.map((event) => visitOf(event)),
     NO_STATES,
   )
-  const stored = events.map((event, i) => withIds(judged(event).event, ids[i]!))
   return {
-    stored,
+    stored: events.map((event, i) => ({ event: judged(event).event, ids: ids[i]! })),
     note: noteIds(
       ids.map((one, i) => ({ offset: 100 + 10 * i, ids: one })),
       100,
@@ -49,10 +38,10 @@ describe('a replay', () => {
   })
 
   test('of stateless events, too', () => {
-    const { event, ids } = judged(cookieless(), STATELESS)
-    const noted = readNote(noteIds([{ offset: 5, ids: ids! }], 5), 5)
-    const fresh = cookieless({}, { uuid: event.header.uuid })
-    expect(judgeAgain(fresh, noted.get(5), STORED)).toEqual({ kind: 'pass', value: event })
+    const fresh = { ...cookieless(), project: STATELESS }
+    const value = judged(fresh, STATELESS)
+    const noted = readNote(noteIds([{ offset: 5, ids: value.ids! }], 5), 5)
+    expect(judgeAgain(fresh, noted.get(5), STORED)).toEqual({ kind: 'pass', value })
   })
 
   test.each([
@@ -60,7 +49,7 @@ describe('a replay', () => {
     ['a closed day', cookieless({}, { timestampMs: 0 }), 'cookieless_timestamp_out_of_range'],
     ['an alias', cookieless({}, { event: '$create_alias' }), 'cookieless_unsupported_event'],
   ] as const)('drops again, with the same warning: %s', (_rule, event, reason) => {
-    const first = judge(event, STATEFUL, factsAt(NOON))
+    const first = judge(event, factsAt(NOON))
     expect(judgeAgain(event, undefined, dropCode(reason))).toEqual(first as never)
   })
 
@@ -72,9 +61,15 @@ describe('a replay', () => {
     expect(JSON.stringify(again)).not.toMatch(/1\.2\.3\.4|Test User Agent/)
   })
 
+  test('of an event whose ids are lost speaks of no person', () => {
+    const outcome = judgeAgain(cookieless({ $ip: '1.2.3.4' }), undefined, STORED)
+    expect(outcome).toMatchObject({ kind: 'pass', value: { event: { personProcessing: 'forcedOff' } } })
+    expect(JSON.stringify(outcome)).not.toMatch(/1\.2\.3\.4|Test User Agent/)
+  })
+
   test('of an event that is not cookieless changes nothing', () => {
     const event = cookieless({ $cookieless_mode: undefined, $ip: '1.2.3.4' }, { cookieless: false })
-    expect(judgeAgain(event, undefined, STORED)).toEqual({ kind: 'pass', value: event })
+    expect(judgeAgain(event, undefined, STORED)).toEqual({ kind: 'pass', value: { event } })
   })
 })
 

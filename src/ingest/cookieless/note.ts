@@ -5,8 +5,8 @@
  */
 import { describeOutcome, type Outcome, type OutcomeCode, pass } from '../../event/index.ts'
 import type { ParsedEvent } from '../draft.ts'
-import { isCookieless, refuse } from './judge.ts'
-import { type CookielessIds, removePersonalData, withIds } from './rewrite.ts'
+import { isCookieless, type Judged, refuse } from './judge.ts'
+import { type CookielessIds, removePersonalData } from './rewrite.ts'
 
 /** JSON in the outbox; `at` are offsets behind the batch's first. */
 export type NotedIds = CookielessIds & { at: number[] }
@@ -41,10 +41,18 @@ export function judgeAgain(
   event: ParsedEvent,
   ids: CookielessIds | undefined,
   code: OutcomeCode,
-): Outcome<ParsedEvent> {
-  if (!isCookieless(event)) return pass(event)
-  if (ids) return pass(withIds(removePersonalData(event), ids))
+): Outcome<Judged> {
+  if (!isCookieless(event)) return pass({ event })
+  if (ids) return pass({ event: removePersonalData(event), ids })
   const { state, reason } = describeOutcome(code)
   if (state === 'dropped') return refuse(reason as Parameters<typeof refuse>[0], event.header)
-  return pass(removePersonalData(event))
+  return pass(withoutIds(event))
+}
+
+/**
+ * A cookieless event that was stored, but whose ids nobody can find any more: it speaks of no person, else all such
+ * events would be of one.
+ */
+export function withoutIds(event: ParsedEvent): Judged {
+  return { event: { ...removePersonalData(event), personProcessing: 'forcedOff' } }
 }

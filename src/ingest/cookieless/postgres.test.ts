@@ -6,7 +6,7 @@ import { startTestPostgres, type TestPostgres } from '../../../test/support/post
 import { waitFor } from '../../../test/support/wait-for.ts'
 import { openPostgres, transaction } from '../../catalog/index.ts'
 import { isRetriable } from '../../event/index.ts'
-import { HOUR_MS, MINUTE_MS, NOON, STATEFUL } from './cookieless.fixture.ts'
+import { HOUR_MS, MINUTE_MS, NOON } from './cookieless.fixture.ts'
 import { judge, type Visit } from './judge.ts'
 import { purgeClosedDays, startPurge } from './purge.ts'
 import type { CookielessIds } from './rewrite.ts'
@@ -252,7 +252,7 @@ describe('two processes', () => {
 
 /** A visit at NOON under the salts of the database. */
 function visitAt(ip: string, salts: DaySalts): Visit {
-  const outcome = judge(eventOf(seen(ip, NOON)), STATEFUL, { enabled: true, nowMs: NOON, salts })
+  const outcome = judge(eventOf(seen(ip, NOON)), { enabled: true, nowMs: NOON, salts })
   if (outcome.kind !== 'pass') throw new Error('the event was not passed')
   return outcome.value.visit!
 }

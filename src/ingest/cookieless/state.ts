@@ -4,7 +4,7 @@
  */
 import type { Sql, Transaction } from '../../catalog/index.ts'
 import type { Visit } from './judge.ts'
-import type { Visitor } from './visitor.ts'
+import { distinctIdOf, type Visitor } from './visitor.ts'
 import {
   type Session,
   type VisitorState,
@@ -68,6 +68,17 @@ export async function readVisitors(sql: Queryable, wanted: WantedVisitors): Prom
 
 function session(id: string | null, activeMs: number | null): Session | undefined {
   return id === null || activeMs === null ? undefined : { id, activeMs }
+}
+
+/** What the SQL function visitor_distinct_ids says when it sees these states. */
+export function currentIds(
+  wanted: WantedVisitors,
+  states: VisitorStates,
+): [teamId: number, distinctId: string][] {
+  return wanted.flatMap((visitor): [number, string][] => {
+    const state = states.get(visitorKey(visitor))
+    return state && state.identifies > 0 ? [[visitor.teamId, distinctIdOf(state.currentHash)]] : []
+  })
 }
 
 /** For the locked way of a commit: behind the locks of its persons, and before a read in a new statement. */

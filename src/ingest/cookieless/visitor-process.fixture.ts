@@ -10,7 +10,7 @@ import type { RawHeader } from '../../event/index.ts'
 import type { ParsedEvent } from '../draft.ts'
 import { ApplyConflict, applyBatch } from '../identity/apply.ts'
 import { plainReceipt } from '../identity/identity.fixture.ts'
-import { cookieless, identify, STATEFUL } from './cookieless.fixture.ts'
+import { cookieless, identify } from './cookieless.fixture.ts'
 import { judge } from './judge.ts'
 import type { CookielessIds } from './rewrite.ts'
 import { Salts } from './salts.ts'
@@ -43,7 +43,7 @@ export class VisitorProcess {
   async process(seen: readonly Seen[], nowMs: number): Promise<CookielessIds[]> {
     const facts = { enabled: true, nowMs, salts: await this.salts.open(nowMs) }
     const visits = seen.flatMap((one) => {
-      const outcome = judge(eventOf(one), STATEFUL, facts)
+      const outcome = judge(eventOf(one), facts)
       return outcome.kind === 'pass' ? [outcome.value.visit!] : []
     })
     await this.sql`

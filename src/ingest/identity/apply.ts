@@ -1,8 +1,10 @@
 /**
- * Writes a batch: fence, persons, mappings, groups and receipt in one statement (0007_identity_options.sql), or nothing.
+ * Writes a batch: fence, persons, mappings, groups and receipt in one statement (0007_identity_options.sql), and its
+ * cookieless visitors in the same one (0008_cookieless.sql), or nothing.
  * Throws ApplyConflict when something that the fold read has moved since, HR_INGEST_FENCE when the fence has.
  */
 import type { Sql, Transaction } from '../../catalog/index.ts'
+import { type VisitorWrite, visitorWritesJson } from '../cookieless/index.ts'
 import { identityError } from './errors.ts'
 import type { BatchPosition, BatchReceipt, Outbox } from './types.ts'
 import type { GroupWrite, MappingWrite, MergeWrite, PersonWrite, WriteSet } from './write-set.ts'
@@ -23,13 +25,17 @@ export async function applyBatch(
   position: BatchPosition,
   receipt: BatchReceipt,
   writeSet: WriteSet,
+  visitors: readonly VisitorWrite[] = [],
 ): Promise<MovedMapping[]> {
   const inserts = writeSet.persons.filter((person) => person.id === undefined)
   const updates = writeSet.persons.filter((person) => person.id !== undefined)
   const { checks } = writeSet
+  const visitorsJson = visitorWritesJson(visitors)
   try {
+    // OFFSET 0: the inner call is done before the outer one, whose locks come after its own.
     const [row] = await sql<{ moved: [number, string, string, number][] }[]>`
-      SELECT apply_batch(
+      SELECT b.moved ${visitorsJson === null ? sql`` : sql`, apply_visitors(${visitorsJson}::text::jsonb)`}
+      FROM (SELECT apply_batch(
         ${headJson(position, receipt, outboxOf(writeSet))}::text::jsonb, ${receipt.outcomes}::bytea,
         ${`{${checks.map((check) => check.id).join()}}`}::text::bigint[],
         ${`{${checks.map((check) => check.version).join()}}`}::text::bigint[],
@@ -37,7 +43,7 @@ export async function applyBatch(
         ${listJson(updates, updateJson)}::text::jsonb, ${lines(updates, (person) => person.propertiesJson ?? '')}::text,
         ${listJson(inserts, insertJson)}::text::jsonb, ${lines(inserts, (person) => person.shownPropertiesJson)}::text,
         ${changesJson(writeSet)}::text::jsonb, ${MOVE_MAX}::int
-      ) AS moved`
+      ) AS moved OFFSET 0) b`
     return row!.moved.map(([teamId, distinctId, personUuid, version]) => ({
       teamId,
       distinctId,
@@ -92,7 +98,11 @@ function headJson(position: BatchPosition, receipt: BatchReceipt, outbox: Outbox
     last_offset: receipt.last?.offset,
     last_sub: receipt.last?.sub,
     config_version: receipt.configVersion,
-    outbox: receipt.warnings.length > 0 ? { ...outbox, warnings: receipt.warnings } : outbox,
+    outbox: {
+      ...outbox,
+      ...(receipt.warnings.length > 0 && { warnings: receipt.warnings }),
+      ...(receipt.cookieless && { cookieless: receipt.cookieless }),
+    },
   })
 }
 

@@ -6,8 +6,9 @@ import { personUuid } from '../../event/index.ts'
 import { fold } from './fold.ts'
 import { dangerous, event, Lane, livingPersons, store, wipe } from './identity.fixture.ts'
 import { BatchTooLarge, createIdentity } from './index.ts'
-import { readSnapshot, wantedBy } from './read.ts'
+import { readSnapshot } from './read.ts'
 import { emptySnapshot } from './snapshot.ts'
+import { wantedBy } from './wanted.ts'
 
 let postgres: TestPostgres
 let sql: Sql

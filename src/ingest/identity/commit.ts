@@ -8,17 +8,39 @@
  * With its persons locked nothing that the batch read can change, but for ids that have no person yet: there is
  * nothing to lock. Their insert may still meet another's, which is found by the same checks and tried again; each
  * such try finds at least one id more that now exists, so the tries end. Locks are always taken in the order that
- * 0007_identity_options.sql states.
+ * 0007_identity_options.sql states, those of cookieless visitors behind all others.
+ *
+ * A batch with cookieless visitors reads what is stored of them beside its persons, and only then knows its events. Its
+ * optimistic read asks for persons by the ids that the visitors have if nothing is stored of them, and by those that
+ * Postgres says they have. An id that comes up within the batch itself cannot have a person yet: whoever gives it one
+ * changes the visitor as well, and so is found out.
  */
 import { guardState, type Sql, stateError, type Transaction, transaction } from '../../catalog/index.ts'
 import { HeadraceError } from '../../event/index.ts'
+import {
+  currentIds,
+  lockVisitors,
+  readVisitors,
+  type VisitorStates,
+  type VisitorWrite,
+} from '../cookieless/index.ts'
 import { ApplyConflict, applyBatch } from './apply.ts'
 import { fold } from './fold.ts'
 import { defaultOptions, type OptionsOf } from './options.ts'
-import { idsOnly, readSnapshot, type Wanted, wantedBy } from './read.ts'
+import { readSnapshot } from './read.ts'
 import { readNamesakes } from './read-persons.ts'
+import { idKey, type Snapshot } from './snapshot.ts'
 import { stateRowsOf } from './state-rows.ts'
-import type { BatchPosition, BatchReceipt, CommittedBatch, IdentityEvent, Stamp } from './types.ts'
+import type {
+  BatchContext,
+  BatchPosition,
+  BatchReceipt,
+  BatchVisitors,
+  CommittedBatch,
+  IdentityEvent,
+  Stamp,
+} from './types.ts'
+import { idsOnly, type Wanted, wantedBy } from './wanted.ts'
 
 /** One optimistic try, then locked ones. */
 const ATTEMPTS_MAX = 8
@@ -41,7 +63,11 @@ type Job = {
   position: BatchPosition
   receipt: (stamps: Stamp[]) => BatchReceipt
   optionsOf: OptionsOf
+  visitors: BatchVisitors | undefined
 }
+
+/** What one try knows of its events and their visitors. */
+type Known = { events: readonly IdentityEvent[]; writes: readonly VisitorWrite[] }
 
 /** See Identity.commit. */
 export async function commitBatch(
@@ -50,10 +76,18 @@ export async function commitBatch(
   position: BatchPosition,
   receipt: (stamps: Stamp[]) => BatchReceipt,
   hooks: CommitHooks = {},
-  optionsOf: OptionsOf = defaultOptions,
+  context: BatchContext = {},
 ): Promise<CommittedBatch> {
   checkPosition(position)
-  const job: Job = { events, wanted: wantedBy(events), position, receipt, optionsOf }
+  const { optionsOf = defaultOptions, visitors } = context
+  const job: Job = {
+    events,
+    wanted: wantedBy(events, visitors?.wanted),
+    position,
+    receipt,
+    optionsOf,
+    visitors,
+  }
   const what = `batch ${position.topic}/${position.partition} from ${position.fromOffset}`
   for (let attempt = 1; ; attempt++) {
     try {
@@ -75,8 +109,23 @@ export async function commitBatch(
 }
 
 async function optimistic(sql: Sql, job: Job): Promise<CommittedBatch> {
-  const snapshot = await readSnapshot(sql, job.wanted)
-  return foldAndApply(sql, job, snapshot)
+  const { visitors } = job
+  if (!visitors)
+    return foldAndApply(sql, job, { events: job.events, writes: [] }, await readSnapshot(sql, job.wanted))
+  const [snapshot, states] = await Promise.all([
+    readSnapshot(sql, job.wanted),
+    readVisitors(sql, visitors.wanted),
+  ])
+  checkAgreement(visitors, states, snapshot)
+  return foldAndApply(sql, job, visitors.resolve(states), snapshot)
+}
+
+/** Two statements may see two states; a visitor whose person was not looked up must not seem to have none. */
+function checkAgreement({ wanted }: BatchVisitors, states: VisitorStates, { visitorIds }: Snapshot): void {
+  if (!visitorIds) return
+  const ids = currentIds(wanted, states)
+  if (ids.length === visitorIds.size && ids.every(([team, id]) => visitorIds.has(idKey(team, id)))) return
+  throw new ApplyConflict('cookieless visitors changed while their batch was read')
 }
 
 async function locked(sql: Sql, job: Job): Promise<CommittedBatch> {
@@ -89,9 +138,11 @@ async function locked(sql: Sql, job: Job): Promise<CommittedBatch> {
       SELECT FROM ingest_fence WHERE log_id = ${job.position.logId} AND partition = ${job.position.partition}
       FOR UPDATE`
     await lockPersons(tx, job.wanted)
-    const snapshot = await readSnapshot(tx, job.wanted)
-    await readNamesakes(tx, job.wanted, snapshot)
-    return foldAndApply(tx, job, snapshot)
+    const known = await lockedVisitors(tx, job)
+    const wanted = job.visitors ? wantedBy(known.events) : job.wanted
+    const snapshot = await readSnapshot(tx, wanted)
+    await readNamesakes(tx, wanted, snapshot)
+    return foldAndApply(tx, job, known, snapshot)
   }
   return transaction(sql, work, 'isolation level read committed')
 }
@@ -103,13 +154,21 @@ async function lockPersons(tx: Transaction, wanted: Wanted): Promise<void> {
   await tx`SELECT FROM person WHERE id = ANY (${`{${ids.join()}}`}::text::bigint[]) ORDER BY id FOR NO KEY UPDATE`
 }
 
+/** With its visitors locked the batch knows its events, and reads persons by exactly their ids. */
+async function lockedVisitors(tx: Transaction, { events, visitors }: Job): Promise<Known> {
+  if (!visitors) return { events, writes: [] }
+  await lockVisitors(tx, visitors.wanted)
+  return visitors.resolve(await readVisitors(tx, visitors.wanted))
+}
+
 async function foldAndApply(
   sql: Sql | Transaction,
   job: Job,
-  snapshot: Awaited<ReturnType<typeof readSnapshot>>,
+  { events, writes }: Known,
+  snapshot: Snapshot,
 ): Promise<CommittedBatch> {
-  const { stamps, writeSet } = fold(job.events, snapshot, job.optionsOf)
-  const moved = await applyBatch(sql, job.position, job.receipt(stamps), writeSet)
+  const { stamps, writeSet } = fold(events, snapshot, job.optionsOf)
+  const moved = await applyBatch(sql, job.position, job.receipt(stamps), writeSet, writes)
   return { stamps, stateRows: stateRowsOf(writeSet, moved) }
 }
 

@@ -12,7 +12,15 @@ import {
   type PersonRow,
   personUuid,
 } from '../../event/index.ts'
-import type { BatchReceipt, CommittedBatch, Identity, IdentityEvent, JsonObject, StateRows } from './types.ts'
+import type {
+  BatchContext,
+  BatchReceipt,
+  CommittedBatch,
+  Identity,
+  IdentityEvent,
+  JsonObject,
+  StateRows,
+} from './types.ts'
 
 export const T0 = Date.UTC(2026, 0, 1)
 export const MINUTE_MS = 60_000
@@ -80,6 +88,8 @@ export function plainReceipt(stored: number): BatchReceipt {
 /** One partition of one topic, with its fence in Postgres. */
 export class Lane {
   next = 0
+  /** Of each batch. */
+  context: BatchContext = {}
   private constructor(
     readonly sql: Sql,
     readonly logId: string,
@@ -108,7 +118,7 @@ export class Lane {
   /** Commits the next batch of this lane. */
   async commit(identity: Identity, events: IdentityEvent[]): Promise<CommittedBatch> {
     const position = this.position(events.length)
-    const committed = await identity.commit(events, position, () => plainReceipt(events.length))
+    const committed = await identity.commit(events, position, () => plainReceipt(events.length), this.context)
     this.next = position.toOffset
     return committed
   }

@@ -496,7 +496,7 @@ for (const { name, start } of TEST_STATES) {
     beforeAll(async () => {
       state = await start()
       sql = state.sql
-      identity = createIdentity(sql, { attempt: () => attempts++ }, () => options)
+      identity = createIdentity(sql, { attempt: () => attempts++ })
     }, 60_000)
     afterAll(() => state?.stop(), 60_000)
     beforeEach(async () => {
@@ -504,6 +504,7 @@ for (const { name, start } of TEST_STATES) {
       attempts = 0
       await wipe(sql)
       lane = await Lane.open(sql)
+      lane.context = { optionsOf: () => options }
     })
 
     const nameOf = (uuid: string, ids: Iterable<string>) =>

@@ -1,7 +1,9 @@
 /**
  * Which distinct ids may never join two persons (ingestion spec §9.2): placeholders that unrelated users share
- * because of a mistake in a client. An ordinary event with such an id makes an ordinary person.
+ * because of a mistake in a client, and the one that all cookieless visitors send. An ordinary event with such an id
+ * makes an ordinary person.
  */
+import { COOKIELESS_DISTINCT_ID } from '../cookieless/index.ts'
 import type { Json } from './types.ts'
 
 const ANY_CASE = [
@@ -16,7 +18,7 @@ const ANY_CASE = [
   'true',
   'false',
 ]
-const EXACT = ['[object Object]', 'NaN', 'None', 'none', 'null', '0', 'undefined']
+const EXACT = ['[object Object]', 'NaN', 'None', 'none', 'null', '0', 'undefined', COOKIELESS_DISTINCT_ID]
 
 const quoted = (words: string[]) => words.flatMap((word) => [word, `'${word}'`, `"${word}"`])
 const anyCase = new Set(quoted(ANY_CASE))

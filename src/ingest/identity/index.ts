@@ -4,16 +4,18 @@
  * about persons, distinct ids and groups; and the state rows that must reach the log.
  *
  * What must hold: invariants I2 and I3. Read → fold → apply is commit.ts; the rules are fold.ts, merge.ts,
- * properties.ts and groups.ts, all pure; the one write is catalog/migrations/0007_identity_options.sql.
+ * properties.ts and groups.ts, all pure; the one write is catalog/migrations/0007_identity_options.sql, with that of
+ * cookieless visitors (0008_cookieless.sql).
  */
 import { guardState, type Sql } from '../../catalog/index.ts'
 import { type CommitHooks, commitBatch } from './commit.ts'
 import { BatchTooLarge } from './errors.ts'
 import { fold } from './fold.ts'
 import { defaultOptions, type OptionsOf } from './options.ts'
-import { readSnapshot, wantedBy } from './read.ts'
+import { readSnapshot } from './read.ts'
 import { readStateRows } from './state-rows.ts'
 import type { Identity, IdentityEvent, Stamp } from './types.ts'
+import { wantedBy } from './wanted.ts'
 
 export type { CommitHooks } from './commit.ts'
 export { BatchTooLarge } from './errors.ts'
@@ -21,15 +23,13 @@ export { moveMappings } from './move-mappings.ts'
 export { DEFAULT_OPTIONS } from './options.ts'
 export * from './types.ts'
 
-/** Two connections are used at once by a batch that speaks of groups. */
-export function createIdentity(
-  sql: Sql,
-  hooks: CommitHooks = {},
-  optionsOf: OptionsOf = defaultOptions,
-): Identity {
+/** A batch uses a connection more at once when it speaks of groups, and one more when it has cookieless visitors. */
+export function createIdentity(sql: Sql, hooks: CommitHooks = {}): Identity {
   return {
-    commit: (events, position, receipt) => commitBatch(sql, events, position, receipt, hooks, optionsOf),
-    restamp: (events) => guardState('reading persons', () => restamp(sql, events, optionsOf)),
+    commit: (events, position, receipt, context) =>
+      commitBatch(sql, events, position, receipt, hooks, context),
+    restamp: (events, optionsOf = defaultOptions) =>
+      guardState('reading persons', () => restamp(sql, events, optionsOf)),
     stateRows: (outbox) => readStateRows(sql, outbox),
   }
 }

@@ -158,6 +158,7 @@ describe('identify, alias, merge (§24.3)', () => {
     '[object Object]',
     'NaN',
     'ANONYMOUS',
+    '$posthog_cookieless',
     'x\0',
   ]
   test.each([...ILLEGAL, 'x'.repeat(401)])('45, 46, 48: %j joins nobody, on either side', (illegal) => {

@@ -1,6 +1,6 @@
 /**
- * What a project decides about its persons (docs/guides/identity.md). Looked up once per team and batch; who wires the
- * step answers from the project's settings.
+ * What a project decides about its persons (docs/guides/identity.md). Looked up once per team and batch; the pipeline
+ * answers from the projects of the batch (project-options.ts). What holds without a choice is written here alone.
  */
 export type IdentityOptions = {
   /** Keys whose new value alone, of an event that is not about the person, is shown on the event but not stored. */

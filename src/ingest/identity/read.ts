@@ -1,76 +1,12 @@
 /**
  * Reads what the fold needs, without locks: one query for all distinct ids of the batch (read-persons.ts), and one more,
- * at the same time, when the batch speaks of groups. In: events. Out: a Snapshot.
+ * at the same time, when the batch speaks of groups. In: what the batch wants. Out: a Snapshot.
  * Parameters go as a few texts: neither the driver's limit of 65,534 nor its table of array types is in the way.
  */
-import type { Sql, Transaction } from '../../catalog/index.ts'
-import { mayMerge, otherIdOf } from './merge.ts'
 import { compactJson } from './property-limit.ts'
-import { LONG_BYTES_MAX, readPersons } from './read-persons.ts'
-import { sanitiseText } from './sanitise.ts'
-import { emptySnapshot, groupKey, idKey, type Snapshot } from './snapshot.ts'
-import type { IdentityEvent } from './types.ts'
-
-/** What a batch has to know, each thing once. */
-export type Wanted = {
-  /** `full`: properties are wanted too. */
-  ids: { teamIds: number[]; distinctIds: string[]; full: boolean[] }
-  groups: { teamIds: number[]; types: string[]; keys: string[] }
-}
-
-/** Collects the ids and groups that `events` name. */
-export function wantedBy(events: readonly IdentityEvent[]): Wanted {
-  const wanted: Wanted = {
-    ids: { teamIds: [], distinctIds: [], full: [] },
-    groups: { teamIds: [], types: [], keys: [] },
-  }
-  const { ids } = wanted
-  const seen = new Map<string, number>()
-  const wantId = (teamId: number, rawId: string, full: boolean) => {
-    const distinctId = sanitiseText(rawId)
-    const key = idKey(teamId, distinctId)
-    const at = seen.get(key)
-    if (at !== undefined) {
-      if (full) ids.full[at] = true
-      return
-    }
-    seen.set(key, ids.teamIds.length)
-    ids.teamIds.push(teamId)
-    ids.distinctIds.push(distinctId)
-    ids.full.push(full)
-  }
-  const seenGroups = new Set<string>()
-  const wantGroup = (teamId: number, rawType: string, rawKey: string) => {
-    const type = sanitiseText(rawType)
-    const key = sanitiseText(rawKey)
-    const id = JSON.stringify([teamId, type, key])
-    if (seenGroups.has(id)) return
-    seenGroups.add(id)
-    wanted.groups.teamIds.push(teamId)
-    wanted.groups.types.push(type)
-    wanted.groups.keys.push(key)
-  }
-  for (const event of events) {
-    const { groups, groupIdentify } = event
-    if (groups) for (const type of Object.keys(groups)) wantGroup(event.teamId, type, groups[type]!)
-    if (groupIdentify) wantGroup(event.teamId, groupIdentify.type, groupIdentify.key)
-    if (event.personProcessing === 'forcedOff') continue
-    wantId(event.teamId, event.distinctId, event.personProcessing === 'on')
-    const otherId = otherIdOf(event)
-    if (otherId !== undefined && mayMerge(event.distinctId, otherId)) wantId(event.teamId, otherId, true)
-  }
-  return wanted
-}
-
-/** The same without properties and groups: who has to be locked. */
-export function idsOnly({ ids }: Wanted): Wanted {
-  return {
-    ids: { ...ids, full: ids.full.map(() => false) },
-    groups: { teamIds: [], types: [], keys: [] },
-  }
-}
-
-export type Queryable = Sql | Transaction
+import { LONG_BYTES_MAX, type Queryable, readPersons } from './read-persons.ts'
+import { emptySnapshot, groupKey, type Snapshot } from './snapshot.ts'
+import type { Wanted } from './wanted.ts'
 
 /**
  * One round trip. Throws BatchTooLarge when the long properties come to over `longBytesMax` and there is more than one

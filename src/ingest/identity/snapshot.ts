@@ -31,6 +31,8 @@ export type Snapshot = {
    * exists when a person was deleted, or split off, and its id comes back.
    */
   namesakes: Map<string, PersonRow>
+  /** By `idKey`: what the visitors of the batch were called when persons were looked up by it; undefined when not. */
+  visitorIds: ReadonlySet<string> | undefined
   /** By team: type → index. */
   groupTypes: Map<number, Map<string, number>>
   /** By `groupKey`. */
@@ -46,5 +48,11 @@ export function groupKey(teamId: number, typeIndex: number, key: string): string
 }
 
 export function emptySnapshot(): Snapshot {
-  return { mappings: new Map(), namesakes: new Map(), groupTypes: new Map(), groups: new Map() }
+  return {
+    mappings: new Map(),
+    namesakes: new Map(),
+    visitorIds: undefined,
+    groupTypes: new Map(),
+    groups: new Map(),
+  }
 }

@@ -4,11 +4,12 @@
  * stands twice.
  */
 import type { PersonMode, PersonProcessing, Warning } from '../../event/index.ts'
+import type { NotedIds, VisitorStates, VisitorWrite, WantedVisitors } from '../cookieless/index.ts'
+import type { Json, JsonObject } from '../json.ts'
+import type { OptionsOf } from './options.ts'
 
+export type { Json, JsonObject } from '../json.ts'
 export type { IdentityOptions } from './options.ts'
-
-export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
-export type JsonObject = { [key: string]: Json }
 
 /** A request of the event to join two ids (ingestion spec §9.1). */
 export type MergeRequest = { kind: 'identify' | 'alias' | 'dangerous'; otherId: Json }
@@ -53,6 +54,8 @@ export type Outbox = {
   groups: [number, number, string][]
   /** By offset; absent when there are none. */
   warnings?: [number, Warning][]
+  /** The ids of its stored cookieless events, which a replay cannot find again; absent when there are none. */
+  cookieless?: NotedIds[]
 }
 
 /** The rows for the log, in RowBinary, by topic. */
@@ -86,10 +89,30 @@ export type BatchReceipt = {
   configVersion: number
   /** By offset, what the identity step warned of: kept with the outbox, because a replay cannot find it out again. */
   warnings: [number, Warning][]
+  /** Kept with the outbox, too. */
+  cookieless?: NotedIds[]
+}
+
+/**
+ * The cookieless visitors of a batch: read, locked and written with its persons. Which ids some of its events have is
+ * known only when what is stored of them was read.
+ */
+export type BatchVisitors = {
+  wanted: WantedVisitors
+  /** The events of the batch, and what is to be stored of its visitors; called again after a conflict. */
+  resolve(states: VisitorStates): { events: IdentityEvent[]; writes: VisitorWrite[] }
 }
 
 /** The answer of the identity step: stamps parallel to the events, and the state rows that the batch changed. */
 export type CommittedBatch = { stamps: Stamp[]; stateRows: StateRows }
+
+/** What else is to be known of a batch. */
+export type BatchContext = {
+  /** One answer per team for the whole batch; the usual options where it is absent. */
+  optionsOf?: OptionsOf
+  /** With these, `events` are what the batch comes to while nothing is known of them. */
+  visitors?: BatchVisitors | undefined
+}
 
 export interface Identity {
   /**
@@ -102,9 +125,10 @@ export interface Identity {
     events: IdentityEvent[],
     position: BatchPosition,
     receipt: (stamps: Stamp[]) => BatchReceipt,
+    context?: BatchContext,
   ): Promise<CommittedBatch>
   /** Stamps for a replay: state as it is now, no effect. */
-  restamp(events: IdentityEvent[]): Promise<Stamp[]>
+  restamp(events: IdentityEvent[], optionsOf?: OptionsOf): Promise<Stamp[]>
   /** The state rows of an outbox that may not have reached the log, as they are now. */
   stateRows(outbox: Outbox): Promise<StateRows>
 }

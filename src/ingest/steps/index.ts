@@ -4,7 +4,8 @@
  * reason; `batch.ts` runs them and `partition-worker.ts` does what is done by the batch.
  *
  * A step is a pure function: it does not change what it is given, asks no clock (the time of an event is in its header,
- * by capture) and remembers nothing, so the same records and state give the same bytes.
+ * by capture) and remembers nothing, so the same records and state give the same bytes. Only `cookieless` is given the
+ * time with the secrets of the days: what a closed day held is gone.
  */
 import type { Outcome } from '../../event/index.ts'
 import type { ParsedEvent } from '../draft.ts'
@@ -23,12 +24,20 @@ export const STEPS = {
   'client-warning': { by: 'record', does: 'makes a warning of an SDK a warning to the owner; no event' },
   validate: { by: 'record', does: 'drops what is too old or nobody’s, tells of values of a wrong type' },
   'person-flag': { by: 'record', does: 'says whether the event may touch its person' },
+  cookieless: {
+    by: 'record',
+    does: 'takes from an event without a cookie what tells who sent it, or drops it',
+  },
   // Here is the place of transformations by users: after it is known whose event it is, before anything is derived of it.
   normalise: {
     by: 'record',
     does: 'brings it into the shape that is stored, lifts properties of its person',
   },
   request: { by: 'record', does: 'says what it asks of ids and groups' },
+  visitors: {
+    by: 'batch',
+    does: 'finds the ids of cookieless events by what their visitors did before; in one transaction with:',
+  },
   identity: { by: 'batch', does: 'creates, joins and changes persons; in one transaction' },
   groups: { by: 'batch', does: 'changes groups and numbers their types; in the same transaction' },
   stamp: { by: 'record', does: 'makes the row: the event with its person and groups' },
@@ -36,7 +45,7 @@ export const STEPS = {
 
 export type StepName = keyof typeof STEPS
 
-/** Those between dedup and `normalise`: each hands the event on to the next, or ends it. */
+/** Those between dedup and `cookieless`: each hands the event on to the next, or ends it. */
 export const EVENT_STEPS: readonly (readonly [
   name: StepName,
   run: (event: ParsedEvent) => Outcome<ParsedEvent>,

@@ -35,9 +35,11 @@ export function normalise(event: ParsedEvent): Outcome<Draft> {
 
   // A $groupidentify speaks of a group: what it says of a person is left out.
   const aboutPerson = !personless && header.event !== '$groupidentify'
-  const { set, setOnce, unset } = aboutPerson ? personUpdate(event, properties, anonymizeIps) : NO_UPDATE
-  replace(properties, '$set', set)
-  replace(properties, '$set_once', setOnce)
+  const { sent, set, setOnce, unset } = aboutPerson
+    ? personUpdate(event, properties, anonymizeIps)
+    : NO_UPDATE
+  replace(properties, '$set', sent.set)
+  replace(properties, '$set_once', sent.setOnce)
   replace(properties, '$unset', unset)
   if (anonymizeIps) remove(properties, '$ip')
 
@@ -58,8 +60,12 @@ export function normalise(event: ParsedEvent): Outcome<Draft> {
   })
 }
 
-type PersonUpdate = Pick<Draft, 'set' | 'setOnce' | 'unset'>
-const NO_UPDATE: PersonUpdate = { set: undefined, setOnce: undefined, unset: undefined }
+type PersonUpdate = Pick<Draft, 'set' | 'setOnce' | 'unset'> & {
+  /** As the client has it: all that the row shows, because what is lifted stands in the event's properties already. */
+  sent: Pick<Draft, 'set' | 'setOnce'>
+}
+const NOTHING = { set: undefined, setOnce: undefined }
+const NO_UPDATE: PersonUpdate = { ...NOTHING, sent: NOTHING, unset: undefined }
 
 /** What the event says of its person; `properties` are its own, filled in. */
 function personUpdate(
@@ -67,15 +73,18 @@ function personUpdate(
   properties: JsonObject,
   anonymizeIps: boolean,
 ): PersonUpdate {
-  const set = merged(properties.$set, own(body, '$set'))
-  const setOnce = merged(properties.$set_once, own(body, '$set_once'))
-  if (!NEVER_LIFTED_EVENTS.has(header.event)) liftPersonProperties(properties, set, setOnce)
+  const sentSet = merged(properties.$set, own(body, '$set'))
+  const sentOnce = merged(properties.$set_once, own(body, '$set_once'))
   if (anonymizeIps) {
-    remove(set, '$ip')
-    remove(setOnce, '$ip')
-    remove(setOnce, '$initial_ip')
+    remove(sentSet, '$ip')
+    remove(sentOnce, '$ip')
+    remove(sentOnce, '$initial_ip')
   }
+  const set = { ...sentSet }
+  const setOnce = { ...sentOnce }
+  if (!NEVER_LIFTED_EVENTS.has(header.event)) liftPersonProperties(properties, set, setOnce)
   return {
+    sent: { set: orNone(sentSet), setOnce: orNone(sentOnce) },
     set: orNone(set),
     setOnce: orNone(setOnce),
     unset: unsetKeys(properties.$unset, own(body, '$unset')),

@@ -4,8 +4,8 @@
  * names it already. docs/guides/ingestion.md lists them.
  *
  * Left out, because they say nothing of a person or too much: null, objects and arrays, texts of more than
- * `LIFTED_UNITS_MAX` (each lifted value is stored five times: an event near the limit of capture would not fit into a
- * record), and the operating system of an event that says `$is_server`.
+ * `LIFTED_UNITS_MAX` (each lifted value is stored three times, two of them with every later event of the person), and
+ * the operating system of an event that says `$is_server`.
  * Cost: 1 µs for a page view of 35 properties, half of them lifted.
  */
 import type { Json, JsonObject } from '../identity/types.ts'

@@ -3,6 +3,8 @@ import type { IngestionOptions } from '../../catalog/index.ts'
 import { encodeRawHeader, type RawHeader } from '../../event/index.ts'
 import type { StoredRecord } from '../../log/index.ts'
 import { type Judge, openBatch, prepareBatch, type Slot } from '../batch.ts'
+import { factsAt } from '../cookieless/cookieless.fixture.ts'
+import { judge } from '../cookieless/index.ts'
 import { withDefaults } from '../project-options.ts'
 
 export const NOW_MS = Date.UTC(2026, 10, 22, 12)
@@ -43,7 +45,15 @@ export function rawRecord(value: unknown, header: Partial<RawHeader> = {}, offse
 export function throughSteps(records: readonly StoredRecord[], options: IngestionOptions = {}): Slot[] {
   const { slots } = openBatch(records)
   const projects = new Map([['token', { teamId: 7, options: withDefaults(options) }]])
-  prepareBatch(slots, { logId: '11111111-1111-4111-8111-111111111111' }, projects, everyoneIsFirst, new Map())
+  const facts = factsAt(NOW_MS)
+  prepareBatch(
+    slots,
+    { logId: '11111111-1111-4111-8111-111111111111' },
+    projects,
+    everyoneIsFirst,
+    new Map(),
+    (event) => judge(event, facts),
+  )
   return slots
 }
 

@@ -210,7 +210,20 @@ describe('normalise: properties of the person', () => {
     const lifted = { utm_source: 'x', $current_url: 'https://a' }
     expect(set).toEqual({ plan: 'pro', ...lifted })
     expect(setOnce).toEqual({ $initial_utm_source: 'x', $initial_current_url: 'https://a' })
-    expect(properties).toEqual({ ...lifted, other: 1, $set: set!, $set_once: setOnce! })
+    // Upstream stores on the event what was lifted, too: twice the bytes of a page view.
+    expect(properties).toEqual({ ...lifted, other: 1, $set: { plan: 'pro' } })
+  })
+
+  test('the event shows what the client set, and where both places say it the outer one', () => {
+    const { properties } = draftOf({
+      $set: { a: 1, $os_name: 'iOS' },
+      properties: { $browser: 'B', $set: { a: 2, b: 2 }, $set_once: { c: 3 } },
+    })
+    expect(properties).toEqual({
+      $browser: 'B',
+      $set: { a: 1, b: 2, $os_name: 'iOS' },
+      $set_once: { c: 3 },
+    })
   })
 
   const rows: [rule: string, event: JsonObject, set: unknown, setOnce: unknown][] = [
