@@ -18,6 +18,7 @@ import type { Log, LogRecord, Position, Producer, StoredRecord } from '../log/in
 import type { Logger } from '../observe/index.ts'
 import { type Backoff, backoffMs, pause, Signal } from '../platform/index.ts'
 import { type Decision, openBatch, prepareBatch } from './batch.ts'
+import { refuseStateBehind } from './behind.ts'
 import { rangeChecksum } from './checksum.ts'
 import { catchUp } from './dedup/catch-up.ts'
 import type { Claims } from './dedup/claims.ts'
@@ -28,8 +29,10 @@ import type { BatchReceipt, CommittedBatch, Identity, Stamp } from './identity/t
 import { LaneInput } from './lane-input.ts'
 import { countBatch, ingestMetrics } from './metrics.ts'
 import { type EventRows, encodeRows, makeReceipt, type OutputLane, outputRecords } from './output.ts'
+import { OutputMarks } from './output-marks.ts'
 import { piecesOf } from './pieces.ts'
 import type { ProjectsOf } from './projects.ts'
+import { prepareRedo, Redo } from './redo.ts'
 import { replayRecords } from './replay.ts'
 import { identityRequest } from './steps/identity-request.ts'
 
@@ -65,6 +68,10 @@ export class PartitionWorker {
   private readonly done: Promise<void>
   private inputs: LaneInput[] = []
   private claims: Claims | undefined
+  /** While open. */
+  private marks: OutputMarks | undefined
+  /** By log id: what a repair has told us to decide once more. */
+  private readonly redo = new Map<string, Redo>()
   /** One sentence while the partition is halted or waits for something. */
   trouble: string | undefined
 
@@ -132,7 +139,10 @@ export class PartitionWorker {
   /** Fences, replay, dedup index, readers: in this order, for both lanes. */
   private async open(): Promise<void> {
     const { deps, partition } = this
-    this.claims = deps.openClaims(partition)
+    const claims = deps.openClaims(partition)
+    this.claims = claims
+    this.marks = await OutputMarks.open(deps.log, partition)
+    await refuseStateBehind(deps, deps.lanes, partition, (logId) => claims.completeTo(logId))
     for (const lane of deps.lanes) {
       const id: LaneId = { logId: lane.logId, topic: lane.topic, partition }
       const position = await openFence(deps.sql, deps.log, id)
@@ -146,6 +156,8 @@ export class PartitionWorker {
         )
       if (this.stopped) return
       await this.replay(id, position)
+      const redo = await Redo.open(deps.sql, id, position.nextOffset)
+      if (redo) this.redo.set(id.logId, redo)
       const reader = deps.log.reader({ topic: lane.topic, partition, from: position.nextOffset })
       this.inputs.push(
         new LaneInput(
@@ -186,7 +198,8 @@ export class PartitionWorker {
         if (!input.ready) continue
         const started = performance.now()
         const records = input.take()
-        await this.deps.gate.pass(() => this.process(input, records, new Map()))
+        for (const part of this.redo.get(input.id.logId)?.split(records) ?? [records])
+          await this.deps.gate.pass(() => this.process(input, part, new Map()))
         const full = records.length >= limit.records
         if (!full) await this.pause(settings.ingestLingerMs - (performance.now() - started))
       }
@@ -255,13 +268,13 @@ export class PartitionWorker {
     const started = performance.now()
     const output = this.outputLane(input.id)
     const { slots, tokens } = openBatch(records)
-    const accepted = prepareBatch(
-      slots,
-      input.id,
-      await deps.projectsOf(tokens),
-      (requests) => claims.judge(requests),
-      forced,
-    )
+    const projects = await deps.projectsOf(tokens)
+    const judge = claims.judge.bind(claims)
+    const redo = this.redo.get(input.id.logId)
+    const again = redo !== undefined && records[0]!.offset < redo.through
+    const accepted = again
+      ? prepareRedo(redo, slots, input.id, projects, judge, forced)
+      : prepareBatch(slots, input.id, projects, judge, forced)
 
     const candidates = slots.filter((slot) => !slot.decision)
     const requests = candidates.map((slot) => {
@@ -279,9 +292,12 @@ export class PartitionWorker {
       (stamps) => {
         // Called again after a conflict: what a former call decided about sizes no longer stands.
         for (const slot of candidates) slot.decision = undefined
-        rows = encodeRows(slots, stamps, output, false)
+        rows = encodeRows(slots, stamps, output, again)
         const warnings = stamps.flatMap((stamp, i) => warningsAt(candidates[i]!.record.offset, stamp))
-        receipt = makeReceipt(slots, rows, checksum, input.last, warnings)
+        receipt = {
+          ...makeReceipt(slots, rows, checksum, input.last, warnings),
+          marks: this.marks!.marks(),
+        }
         return receipt
       },
     )
@@ -303,7 +319,7 @@ export class PartitionWorker {
   private async produce(records: LogRecord[]): Promise<void> {
     for (let failures = 1; ; failures++) {
       try {
-        await this.deps.producer.send(records)
+        this.marks!.note(await this.deps.producer.send(records))
         return
       } catch (error) {
         if (isRejected(error)) {
@@ -363,6 +379,7 @@ export class PartitionWorker {
     }
     this.claims?.close()
     this.claims = undefined
+    this.redo.clear()
   }
 }
 
@@ -371,7 +388,13 @@ function warningsAt(offset: number, stamp: Stamp): [number, Warning][] {
 }
 
 /** The partition cannot go on without a human; the others can. */
-const HALTING = new Set(['HR_INGEST_GAP', 'HR_INGEST_CHANGED', 'HR_LOG_OUT_OF_RANGE', 'HR_LOG_CORRUPT'])
+const HALTING = new Set([
+  'HR_INGEST_GAP',
+  'HR_INGEST_CHANGED',
+  'HR_INGEST_STATE_BEHIND',
+  'HR_LOG_OUT_OF_RANGE',
+  'HR_LOG_CORRUPT',
+])
 
 /** Another process works here, or is slow to let go: opening again shows whether the partition is still ours. */
 const WAITING = new Set(['HR_INGEST_FENCE', 'HR_LOG_NOT_WRITER'])

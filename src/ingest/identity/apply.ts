@@ -92,7 +92,11 @@ function headJson(position: BatchPosition, receipt: BatchReceipt, outbox: Outbox
     last_offset: receipt.last?.offset,
     last_sub: receipt.last?.sub,
     config_version: receipt.configVersion,
-    outbox: receipt.warnings.length > 0 ? { ...outbox, warnings: receipt.warnings } : outbox,
+    outbox: {
+      ...outbox,
+      ...(receipt.warnings.length > 0 ? { warnings: receipt.warnings } : {}),
+      ...(receipt.marks ? { marks: receipt.marks } : {}),
+    },
   })
 }
 

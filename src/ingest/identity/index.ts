@@ -19,6 +19,7 @@ export type { CommitHooks } from './commit.ts'
 export { BatchTooLarge } from './errors.ts'
 export { moveMappings } from './move-mappings.ts'
 export { DEFAULT_OPTIONS } from './options.ts'
+export { republishState } from './republish.ts'
 export * from './types.ts'
 
 /** Two connections are used at once by a batch that speaks of groups. */

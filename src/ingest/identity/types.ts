@@ -4,6 +4,7 @@
  * stands twice.
  */
 import type { PersonMode, PersonProcessing, Warning } from '../../event/index.ts'
+import type { Marks } from '../output-marks.ts'
 
 export type { IdentityOptions } from './options.ts'
 
@@ -53,6 +54,8 @@ export type Outbox = {
   groups: [number, number, string][]
   /** By offset; absent when there are none. */
   warnings?: [number, Warning][]
+  /** See output-marks.ts. */
+  marks?: Marks
 }
 
 /** The rows for the log, in RowBinary, by topic. */
@@ -86,6 +89,8 @@ export type BatchReceipt = {
   configVersion: number
   /** By offset, what the identity step warned of: kept with the outbox, because a replay cannot find it out again. */
   warnings: [number, Warning][]
+  /** See output-marks.ts. */
+  marks?: Marks
 }
 
 /** The answer of the identity step: stamps parallel to the events, and the state rows that the batch changed. */
