@@ -12,7 +12,7 @@ const JSON_HELP = 'one JSON object'
 const YES_HELP = 'do it; without it nothing is changed'
 
 export function addRepair(program: Command, done: (code: ExitCode) => void): void {
-  const repair = withDeployment(program.command('repair').enablePositionalOptions())
+  const repair = withDeployment(program.command('repair'))
     .description('show what a halted ingest or load needs; the verbs below do it')
     .option('--json', JSON_HELP)
     .addHelpText(
@@ -34,12 +34,13 @@ Exit code 1 when something is to be repaired (docs/runbooks/ingest-halted.md).`,
     .option('--accept-loss', 'needed: acknowledged events are lost by this')
     .option('--yes', YES_HELP)
     .option('--json', JSON_HELP)
-    .action(async (flags: GapFlags) => done(await runGap(flags)))
+    // Flags that `repair` has, too, are with it, wherever they stand.
+    .action(async (_, command: Command) => done(await runGap(command.optsWithGlobals<GapFlags>())))
   withDeployment(repair.command('rewind'))
     .description('go on with a Postgres that was restored to an earlier state')
     .option('--yes', YES_HELP)
     .option('--json', JSON_HELP)
-    .action(async (flags: RepairFlags) => done(await runRewind(flags)))
+    .action(async (_, command: Command) => done(await runRewind(command.optsWithGlobals<RepairFlags>())))
 }
 
 async function runInspect(flags: RepairFlags): Promise<ExitCode> {

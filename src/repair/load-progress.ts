@@ -49,8 +49,9 @@ export async function mendLoad(
   if (!events) return []
   const mended: LoadProgress[] = []
   for (let partition = 0; partition < deps.partitions; partition++) {
-    const fence = await readFence(deps.sql, events.logId, partition)
+    // In this order: a loader at work moves its fence before it sends.
     const reached = await furthestPlaces(deps, partition)
+    const fence = await readFence(deps.sql, events.logId, partition)
     if (!isBehind(fence, reached)) continue
     await refuseOpenIntent(deps.sql, events.logId, partition)
     mended.push(await mendPartition(deps, partition, fence, reached, buried, apply))

@@ -276,6 +276,22 @@ describe('Postgres was restored to an earlier state', () => {
 })
 
 describe('no false alarm', () => {
+  test('a deployment at work is not behind', async () => {
+    let sending = true
+    const send = async () => {
+      while (sending) await bench.capture(plain(5))
+    }
+    const sent = send()
+    let looks = 0
+    await bench.ingest(async () => {
+      const { lanes, load } = await rewind(bench.deps, { apply: true })
+      expect({ lanes, load }).toEqual({ lanes: [], load: [] })
+      return ++looks === 5
+    })
+    sending = false
+    await sent
+  })
+
   test('a batch that was applied and never produced, and copies of an older one', async () => {
     await bench.capture(plain(5))
     await bench.ingested(5)

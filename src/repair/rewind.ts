@@ -55,8 +55,9 @@ export async function rewind(deps: RewindDeps, options: { apply: boolean }): Pro
   const buried = new Set<string>()
   for (let partition = 0; partition < deps.partitions; partition++) {
     const own = lanes.filter((lane) => lane.partition === partition)
+    const timeline = await readLostTimeline(deps, partition, await knownThrough(deps.sql, own))
     const known = await knownThrough(deps.sql, own)
-    const timeline = await readLostTimeline(deps, partition, known)
+    forgetKnown(timeline, known)
     for (const source of timeline.buried) buried.add(source)
     const rewinds = rewindsOf(own, known, timeline)
     await refuseGone(deps, partition, known, timeline, rewinds.length > 0)
@@ -83,15 +84,26 @@ function refuseGap(lane: LaneState): void {
 /** Per raw log id: decided below, or approved to be decided once more. */
 async function knownThrough(sql: Sql, lanes: readonly LaneState[]): Promise<Map<string, number>> {
   const known = new Map<string, number>()
-  for (const { logId, partition, fence } of lanes) {
+  for (const { logId, partition } of lanes) {
     const [row] = await guardState(
-      'read what is to be decided once more',
-      () => sql<{ through: number | null }[]>`
-        SELECT max(to_offset) AS through FROM ingest_redo WHERE log_id = ${logId} AND partition = ${partition}`,
+      'read ingest fences',
+      () => sql<{ through: number }[]>`
+        SELECT greatest(0,
+          (SELECT next_offset FROM ingest_fence WHERE log_id = ${logId} AND partition = ${partition}),
+          (SELECT max(to_offset) FROM ingest_redo WHERE log_id = ${logId} AND partition = ${partition})) AS through`,
     )
-    known.set(logId, Math.max(fence?.nextOffset ?? 0, row?.through ?? 0))
+    known.set(logId, row!.through)
   }
   return known
+}
+
+/** What a partition that is at work decided since its fence was read is nothing that was lost. */
+function forgetKnown({ decided }: LostTimeline, known: ReadonlyMap<string, number>): void {
+  for (const [logId, codes] of decided) {
+    const through = known.get(logId)!
+    for (const offset of codes.keys()) if (offset < through) codes.delete(offset)
+    if (codes.size === 0) decided.delete(logId)
+  }
 }
 
 function rewindsOf(
