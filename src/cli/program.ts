@@ -10,6 +10,7 @@ import { addKafka } from './kafka.ts'
 import { addLoad } from './load.ts'
 import { addProject } from './project.ts'
 import { addRejected } from './rejected.ts'
+import { addRepair } from './repair.ts'
 import { addSql } from './sql.ts'
 import { addTrace } from './trace.ts'
 import { addUp } from './up.ts'
@@ -25,6 +26,7 @@ const VERBS = [
   addDoctor,
   addTrace,
   addAudit,
+  addRepair,
   addProject,
   addRejected,
   addKafka,

@@ -92,17 +92,27 @@ export function deadLetter(reason: DeadLetterReason, detail: string): Outcome<ne
 }
 
 /** The end states of invariant I4, in the order of their codes in receipts and in ClickHouse. */
-export const END_STATES = ['stored', 'duplicate', 'dropped', 'dead_lettered', 'erased', 'expired'] as const
+export const END_STATES = [
+  'stored',
+  'duplicate',
+  'dropped',
+  'dead_lettered',
+  'erased',
+  'expired',
+  'lost',
+] as const
 export type EndState = (typeof END_STATES)[number]
 
 /**
  * One byte per raw offset in a receipt: what became of it. 0 stored, 1 duplicate, 2 … 99 the drop reasons,
- * 100 … 199 the dead-letter reasons, in the order of the lists above. Lists only grow at their end.
+ * 100 … 199 the dead-letter reasons, in the order of the lists above, 200 lost. Lists only grow at their end.
  */
 export type OutcomeCode = number
 
 export const STORED: OutcomeCode = 0
 export const DUPLICATE: OutcomeCode = 1
+/** The raw record was gone before ingest read it, and an operator accepted that: there is no row of it anywhere. */
+export const LOST: OutcomeCode = 200
 const DROP_BASE = 2
 const DEAD_LETTER_BASE = 100
 const dropReasons = Object.keys(DROP_REASONS) as DropReason[]
@@ -120,6 +130,7 @@ export function deadLetterCode(reason: DeadLetterReason): OutcomeCode {
 export function describeOutcome(code: OutcomeCode): { state: EndState; reason: string } {
   if (code === STORED) return { state: 'stored', reason: '' }
   if (code === DUPLICATE) return { state: 'duplicate', reason: '' }
+  if (code === LOST) return { state: 'lost', reason: '' }
   const dropped = dropReasons[code - DROP_BASE]
   if (code < DEAD_LETTER_BASE && dropped) return { state: 'dropped', reason: dropped }
   const dead = deadLetterReasons[code - DEAD_LETTER_BASE]

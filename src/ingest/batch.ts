@@ -10,6 +10,7 @@ import {
   DUPLICATE,
   deadLetterCode,
   dropCode,
+  LOST,
   type Outcome,
   type OutcomeCode,
   type RawHeader,
@@ -214,4 +215,5 @@ export const DECIDED_BEFORE_DEDUP: ReadonlySet<OutcomeCode> = new Set([
   dropCode('capture_report'),
   deadLetterCode('unreadable_record'),
   deadLetterCode('unreadable_event'),
+  LOST,
 ])

@@ -7,6 +7,11 @@ export const INGEST_PIPELINE_ERRORS = {
     meaning:
       'The raw log does not continue where this partition stands: retention passed unread records, the topic was recreated, or the log went back in time. Mend it with `headrace repair`.',
   },
+  HR_INGEST_STATE_BEHIND: {
+    class: 'fatal',
+    meaning:
+      'Rows were produced of raw offsets that Postgres has not decided: it was restored to an earlier state, or a standby took over that lacked the newest batches. Mend it with `headrace repair rewind`.',
+  },
   HR_INGEST_CHANGED: {
     class: 'fatal',
     meaning: 'A replay reads other bytes than the receipt was made of, or a receipt is missing.',

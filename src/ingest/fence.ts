@@ -65,7 +65,8 @@ export async function openFence(sql: Sql, log: Log, lane: LaneId): Promise<LaneP
 async function createFence(sql: Sql, lane: LaneId, start: number): Promise<LanePosition> {
   const [other] = await sql`
     SELECT log_id, next_offset FROM ingest_fence
-    WHERE topic = ${lane.topic} AND partition = ${lane.partition} AND log_id <> ${lane.logId} LIMIT 1`
+    WHERE topic = ${lane.topic} AND partition = ${lane.partition} AND log_id <> ${lane.logId}
+      AND closed_at IS NULL LIMIT 1`
   if (other) {
     throw ingestError(
       'HR_INGEST_GAP',

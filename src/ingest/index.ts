@@ -21,6 +21,11 @@ import { startMover } from './mover.ts'
 import { PartitionWorker, type WorkerDeps } from './partition-worker.ts'
 import { projectsOf } from './projects.ts'
 
+export { stretchesSince } from './behind.ts'
+export { rangeChecksum } from './checksum.ts'
+export type { Outbox } from './identity/index.ts'
+export { UNDECIDED } from './redo.ts'
+
 export type IngestDeps = {
   settings: Settings
   log: Log
@@ -30,6 +35,8 @@ export type IngestDeps = {
   logger: Logger
   /** Ends the process with one sentence: we are at fault. */
   fatal(error: unknown): void
+  /** How often it looks for state rows to send beside the batches (mover.ts). */
+  lookMs?: number
 }
 
 export const INGEST_GROUP = 'headrace-ingest'

@@ -1,14 +1,14 @@
 /**
- * Works off merges of persons with very many distinct ids (identity/move-mappings.ts), a chunk at a time beside the
- * batches, and sends their override rows. Any number of processes may do it; a chunk is given again until its rows
- * were acknowledged. Idle cost: one small query per look.
+ * Works off merges of persons with very many distinct ids (identity/move-mappings.ts) and state that must be sent again
+ * after a repair (identity/republish.ts), a chunk at a time beside the batches, and sends their rows. Any number of processes may do it; a chunk is given again until its rows
+ * were acknowledged. Idle cost: two small queries per look.
  */
 
 import type { Sql } from '../catalog/index.ts'
 import { HeadraceError, isRetriable } from '../event/index.ts'
 import type { Producer } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
-import { moveMappings } from './identity/index.ts'
+import { moveMappings, republishState } from './identity/index.ts'
 import { type OutputLane, stateRecords } from './output.ts'
 
 const LOOK_MS = 5_000
@@ -70,7 +70,7 @@ async function workOff(
 ): Promise<void> {
   try {
     while (deps.lane() && !stopped()) {
-      const chunk = await moveMappings(deps.sql, CHUNK_IDS)
+      const chunk = (await moveMappings(deps.sql, CHUNK_IDS)) ?? (await republishState(deps.sql, CHUNK_IDS))
       // Asked anew, and told before anything else can happen: the partition may be about to go to another process.
       const lane = deps.lane()
       if (!chunk || !lane) return
@@ -78,7 +78,10 @@ async function workOff(
       begin({ partition: lane.partition, done: sent.catch(() => {}) })
       await sent
       await chunk.acknowledge()
-      deps.logger.info({ ids: chunk.moved }, 'distinct ids moved to the person that theirs was merged into')
+      deps.logger.info(
+        { rows: chunk.moved },
+        'state rows sent beside the batches: moved distinct ids, or a repair',
+      )
     }
   } catch (error) {
     // Another process may only be slow to let go of the partition.

@@ -17,8 +17,9 @@ import { HeadraceError, isRejected, isRetriable, TOPICS, type Warning } from '..
 import type { Log, LogRecord, Position, Producer, StoredRecord } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { type Backoff, backoffMs, pause, Signal } from '../platform/index.ts'
-import { type Decision, openBatch, prepareBatch } from './batch.ts'
+import { type Decision, type Judge, type JudgeCookieless, openBatch, prepareBatch } from './batch.ts'
 import { batchRequests } from './batch-requests.ts'
+import { refuseStateBehind } from './behind.ts'
 import { rangeChecksum } from './checksum.ts'
 import { type FactsOf, judge } from './cookieless/index.ts'
 import { catchUp } from './dedup/catch-up.ts'
@@ -30,9 +31,11 @@ import type { BatchReceipt, CommittedBatch, Identity, Stamp } from './identity/t
 import { LaneInput } from './lane-input.ts'
 import { countBatch, ingestMetrics } from './metrics.ts'
 import { type EventRows, encodeRows, makeReceipt, type OutputLane, outputRecords } from './output.ts'
+import { OutputMarks } from './output-marks.ts'
 import { piecesOf } from './pieces.ts'
 import { identityOptionsOf } from './project-options.ts'
 import type { ProjectsOf } from './projects.ts'
+import { prepareRedo, Redo } from './redo.ts'
 import { replayRecords } from './replay.ts'
 
 export type WorkerDeps = {
@@ -68,6 +71,10 @@ export class PartitionWorker {
   private readonly done: Promise<void>
   private inputs: LaneInput[] = []
   private claims: Claims | undefined
+  /** While open. */
+  private marks: OutputMarks | undefined
+  /** By log id: what a repair has told us to decide once more. */
+  private readonly redo = new Map<string, Redo>()
   /** One sentence while the partition is halted or waits for something. */
   trouble: string | undefined
 
@@ -135,7 +142,10 @@ export class PartitionWorker {
   /** Fences, replay, dedup index, readers: in this order, for both lanes. */
   private async open(): Promise<void> {
     const { deps, partition } = this
-    this.claims = deps.openClaims(partition)
+    const claims = deps.openClaims(partition)
+    this.claims = claims
+    this.marks = await OutputMarks.open(deps.log, partition)
+    await refuseStateBehind(deps, deps.lanes, partition, (logId) => claims.completeTo(logId))
     for (const lane of deps.lanes) {
       const id: LaneId = { logId: lane.logId, topic: lane.topic, partition }
       const position = await openFence(deps.sql, deps.log, id)
@@ -149,6 +159,8 @@ export class PartitionWorker {
         )
       if (this.stopped) return
       await this.replay(id, position)
+      const redo = await Redo.open(deps.sql, id, position.nextOffset)
+      if (redo) this.redo.set(id.logId, redo)
       const reader = deps.log.reader({ topic: lane.topic, partition, from: position.nextOffset })
       this.inputs.push(
         new LaneInput(
@@ -189,7 +201,8 @@ export class PartitionWorker {
         if (!input.ready) continue
         const started = performance.now()
         const records = input.take()
-        await this.deps.gate.pass(() => this.process(input, records, new Map()))
+        for (const part of this.redo.get(input.id.logId)?.split(records) ?? [records])
+          await this.deps.gate.pass(() => this.process(input, part, new Map()))
         const full = records.length >= limit.records
         if (!full) await this.pause(settings.ingestLingerMs - (performance.now() - started))
       }
@@ -260,14 +273,13 @@ export class PartitionWorker {
     const { slots, tokens } = openBatch(records)
     const projects = await deps.projectsOf(tokens)
     const facts = await deps.cookielessFacts(projects.values())
-    const accepted = prepareBatch(
-      slots,
-      input.id,
-      projects,
-      (requests) => claims.judge(requests),
-      forced,
-      (event) => judge(event, facts),
-    )
+    const judgeCookieless: JudgeCookieless = (event) => judge(event, facts)
+    const judgeClaims: Judge = (requests) => claims.judge(requests)
+    const redo = this.redo.get(input.id.logId)
+    const again = redo !== undefined && records[0]!.offset < redo.through
+    const accepted = again
+      ? prepareRedo(redo, slots, input.id, projects, judgeClaims, forced, judgeCookieless)
+      : prepareBatch(slots, input.id, projects, judgeClaims, forced, judgeCookieless)
 
     const candidates = slots.filter((slot) => !slot.decision)
     const requests = batchRequests(candidates)
@@ -281,9 +293,12 @@ export class PartitionWorker {
       (stamps) => {
         // Called again after a conflict: what a former call decided about sizes no longer stands.
         for (const slot of candidates) slot.decision = undefined
-        rows = encodeRows(slots, stamps, output, false)
+        rows = encodeRows(slots, stamps, output, again)
         const warnings = stamps.flatMap((stamp, i) => warningsAt(candidates[i]!.record.offset, stamp))
-        receipt = makeReceipt(slots, rows, checksum, input.last, warnings)
+        receipt = {
+          ...makeReceipt(slots, rows, checksum, input.last, warnings),
+          marks: this.marks!.marks(),
+        }
         return receipt
       },
       { optionsOf: identityOptionsOf(projects), visitors: requests.visitors },
@@ -307,7 +322,7 @@ export class PartitionWorker {
   private async produce(records: LogRecord[]): Promise<void> {
     for (let failures = 1; ; failures++) {
       try {
-        await this.deps.producer.send(records)
+        this.marks!.note(await this.deps.producer.send(records))
         return
       } catch (error) {
         if (isRejected(error)) {
@@ -367,6 +382,7 @@ export class PartitionWorker {
     }
     this.claims?.close()
     this.claims = undefined
+    this.redo.clear()
   }
 }
 
@@ -375,7 +391,13 @@ function warningsAt(offset: number, stamp: Stamp): [number, Warning][] {
 }
 
 /** The partition cannot go on without a human; the others can. */
-const HALTING = new Set(['HR_INGEST_GAP', 'HR_INGEST_CHANGED', 'HR_LOG_OUT_OF_RANGE', 'HR_LOG_CORRUPT'])
+const HALTING = new Set([
+  'HR_INGEST_GAP',
+  'HR_INGEST_CHANGED',
+  'HR_INGEST_STATE_BEHIND',
+  'HR_LOG_OUT_OF_RANGE',
+  'HR_LOG_CORRUPT',
+])
 
 /** Another process works here, or is slow to let go: opening again shows whether the partition is still ours. */
 const WAITING = new Set(['HR_INGEST_FENCE', 'HR_LOG_NOT_WRITER'])

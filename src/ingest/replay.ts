@@ -10,7 +10,14 @@
  * events are those of then: the receipt has kept them.
  */
 import type { Sql } from '../catalog/index.ts'
-import { DUPLICATE, decodeOutcomes, describeOutcome, type OffsetOutcome, STORED } from '../event/index.ts'
+import {
+  DUPLICATE,
+  decodeOutcomes,
+  describeOutcome,
+  type OffsetOutcome,
+  type OutcomeCode,
+  STORED,
+} from '../event/index.ts'
 import type { Log, LogRecord, StoredRecord } from '../log/index.ts'
 import { type Decision, type Judge, openBatch, prepareBatch, type Slot } from './batch.ts'
 import { rangeChecksum } from './checksum.ts'
@@ -48,7 +55,7 @@ export async function replayRecords(
     slots,
     lane,
     projects,
-    judgeAsReceived(deps.judge, receipt, outcomes),
+    judgeAsDecided(deps.judge, codeOf),
     new Map(),
     (event, offset) => judgeAgain(event, noted.get(offset), codeOf(offset)),
     (offset) => codeOf(offset) === STORED,
@@ -72,15 +79,19 @@ export async function replayRecords(
   return outputRecords(slots, rows, stateRows, output, receipt.prev)
 }
 
-/** What was no duplicate then is none now; of a duplicate the index says where the first copy is. */
-function judgeAsReceived(judge: Judge, receipt: StoredReceipt, outcomes: readonly OffsetOutcome[]): Judge {
+/**
+ * What was no duplicate then is none now; of a duplicate the index says where the first copy is. `codeAt` gives the
+ * outcome of an offset, undefined where none was decided.
+ */
+export function judgeAsDecided(judge: Judge, codeAt: (offset: number) => OutcomeCode | undefined): Judge {
   return (requests) => {
     const verdicts = judge(requests)
-    return requests.map((request, i) =>
-      outcomes[request.offset - receipt.fromOffset]!.code === DUPLICATE
+    return requests.map((request, i) => {
+      const code = codeAt(request.offset)
+      return code === undefined || code === DUPLICATE
         ? verdicts[i]!
-        : { kind: 'first', holder: undefined, uuidReused: verdicts[i]!.uuidReused },
-    )
+        : { kind: 'first', holder: undefined, uuidReused: verdicts[i]!.uuidReused }
+    })
   }
 }
 
@@ -98,7 +109,7 @@ async function readRange(log: Log, lane: LaneId, receipt: StoredReceipt): Promis
 }
 
 /** What the receipt says wins over what the steps say today: a token may have become known since. */
-function takeOutcome(lane: LaneId, slot: Slot, outcome: OffsetOutcome): void {
+export function takeOutcome(lane: LaneId, slot: Slot, outcome: OffsetOutcome): void {
   if (outcome.code === STORED) {
     slot.decision = undefined
     if (!slot.draft) {

@@ -13,6 +13,7 @@ import type { Log } from '../log/index.ts'
 import { presentSources, type Warehouse } from '../warehouse/index.ts'
 import { type CheckedReceipt, checkReceipt, checkTiling } from './check-receipt.ts'
 import { compareOutcomes, compareRows, type Finding, offsetsOf, type PresentPlace } from './findings.ts'
+import { type AcceptedLoss, readLosses } from './losses.ts'
 import { outcomesLoaded } from './outcomes-loaded.ts'
 import { type LaneProgress, readProgress } from './progress.ts'
 import { auditSpools, type SpoolAudit } from './spools.ts'
@@ -46,6 +47,8 @@ export type PartitionAudit = {
   duplicate: number
   dropped: number
   deadLettered: number
+  /** Raw records that were gone before ingest read them, as `headrace repair gap` recorded it. */
+  lost: number
   /** Rows that the receipts promise in `events`, and what is there. */
   rowsExpected: number
   rowsPresent: number
@@ -64,6 +67,8 @@ export type PartitionAudit = {
 
 export type AuditReport = {
   partitions: PartitionAudit[]
+  /** Raw records that were given up, as operators accepted it. */
+  losses: AcceptedLoss[]
   /** Every spool of capture that is registered. */
   spools: SpoolAudit[]
   /** Spools with a finding: events may be on their way to the raw log that no partition shows yet. */
@@ -91,8 +96,9 @@ export async function audit(deps: AuditDeps, options: AuditOptions = {}): Promis
   }
   const unaccounted = partitions.reduce((sum, { findings }) => sum + offsetsOf(findings), 0)
   const spools = await auditSpools(deps.sql)
+  const losses = await readLosses(deps.sql)
   const spoolFindings = spools.filter(({ finding }) => finding !== undefined).length
-  return { partitions, spools, spoolFindings, unaccounted, exact: unaccounted === 0 }
+  return { partitions, losses, spools, spoolFindings, unaccounted, exact: unaccounted === 0 }
 }
 
 async function auditLane(
@@ -114,6 +120,7 @@ async function auditLane(
     duplicate: 0,
     dropped: 0,
     deadLettered: 0,
+    lost: 0,
     rowsExpected: 0,
     rowsPresent: 0,
     sourcesPresent: 0,
@@ -129,11 +136,12 @@ async function auditLane(
     if (receipt.to > lane.loadedThrough) break
     covered.push(checkReceipt(receipt))
   }
-  for (const { receipt, finding } of covered) {
+  for (const { receipt, lost, finding } of covered) {
     result.stored += receipt.stored
     result.duplicate += receipt.duplicate
     result.dropped += receipt.dropped
     result.deadLettered += receipt.deadLettered
+    result.lost += lost
     if (finding) result.findings.push(finding)
   }
   const search = new Search(deps.warehouse, lane, result, findingsMax)

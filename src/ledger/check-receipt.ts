@@ -2,7 +2,14 @@
  * What receipts must hold by themselves, before anything is asked of ClickHouse: they tile the raw partition, and
  * their counts are those of their outcomes. Pure; about 10 ns per offset, and a hash for each that is not stored.
  */
-import { decodeOutcomes, describeOutcome, type OffsetOutcome, STORED, sourceHash } from '../event/index.ts'
+import {
+  decodeOutcomes,
+  describeOutcome,
+  LOST,
+  type OffsetOutcome,
+  STORED,
+  sourceHash,
+} from '../event/index.ts'
 import type { Finding } from './findings.ts'
 import type { LaneProgress, Receipt } from './progress.ts'
 
@@ -32,6 +39,8 @@ function missing(from: number, to: number): Finding {
 export type CheckedReceipt = {
   receipt: Receipt
   outcomes: OffsetOutcome[]
+  /** Offsets that were given up: no table has them. */
+  lost: number
   /** Offsets whose end state is in `outcomes`, and the sum of their hashes. */
   rest: number
   restHashSum: bigint
@@ -47,7 +56,7 @@ export function checkReceipt(receipt: Receipt): CheckedReceipt {
     detail,
   })
   let outcomes: OffsetOutcome[]
-  const counts = { stored: 0, duplicate: 0, dropped: 0, dead_lettered: 0, erased: 0, expired: 0 }
+  const counts = { stored: 0, duplicate: 0, dropped: 0, dead_lettered: 0, erased: 0, expired: 0, lost: 0 }
   let rows = 0
   let rest = 0
   let restHashSum = 0
@@ -60,12 +69,13 @@ export function checkReceipt(receipt: Receipt): CheckedReceipt {
         return
       }
       counts[describeOutcome(code).state]++
+      if (code === LOST) return
       rest++
       restHashSum += sourceHash({ offset: receipt.from + i, sub: 0 })
     })
   } catch (error) {
     const finding = says(`its outcomes cannot be read: ${(error as Error).message}`)
-    return { receipt, outcomes: [], rest: 0, restHashSum: 0n, finding }
+    return { receipt, outcomes: [], lost: 0, rest: 0, restHashSum: 0n, finding }
   }
   const finding =
     outcomes.length !== receipt.to - receipt.from
@@ -79,7 +89,7 @@ export function checkReceipt(receipt: Receipt): CheckedReceipt {
             `its outcomes come to ${describe(counts.stored, counts.duplicate, counts.dropped, counts.dead_lettered, rows)}; it says ${describe(receipt.stored, receipt.duplicate, receipt.dropped, receipt.deadLettered, receipt.storedRows)}`,
           )
         : undefined
-  return { receipt, outcomes, rest, restHashSum: BigInt(restHashSum), finding }
+  return { receipt, outcomes, lost: counts.lost, rest, restHashSum: BigInt(restHashSum), finding }
 }
 
 function describe(stored: number, duplicate: number, dropped: number, dead: number, rows: number): string {

@@ -2,7 +2,7 @@
  * What does not add up, and by which offsets. Pure: given what a receipt says and what ClickHouse holds of its
  * range, names every offset on which the two differ.
  */
-import { type OffsetOutcome, STORED } from '../event/index.ts'
+import { LOST, type OffsetOutcome, STORED } from '../event/index.ts'
 
 export const FINDING_KINDS = {
   receipt_missing: 'No receipt says what became of these offsets.',
@@ -66,7 +66,7 @@ export function compareOutcomes(
   const findings: Finding[] = []
   outcomes.forEach(({ code }, i) => {
     const offset = from + i
-    const expected = code !== STORED
+    const expected = code !== STORED && code !== LOST
     const there = found.has(offset)
     if (expected && !there) add(findings, 'outcome_missing', offset, 'no row in outcomes')
     if (!expected && there) add(findings, 'outcome_unexpected', offset, 'a row in outcomes')

@@ -1,6 +1,7 @@
 /** The audit and the trace as text for a terminal and as data for scripts. Pure. */
 import type { AuditReport, PartitionAudit } from './audit.ts'
 import { FINDING_KINDS } from './findings.ts'
+import type { AcceptedLoss } from './losses.ts'
 import { SPOOL_FINDINGS, type SpoolAudit } from './spools.ts'
 import type { Trace, TraceEntry } from './trace.ts'
 
@@ -18,6 +19,7 @@ export function formatAudit(report: AuditReport): string {
     'duplicate',
     'dropped',
     'dead',
+    'lost',
     'rows',
     'in ClickHouse',
     'outcomes',
@@ -33,7 +35,7 @@ export function formatAudit(report: AuditReport): string {
   )
   if (findings.length > 0) lines.push('', ...findings.slice(0, FINDINGS_SHOWN))
   if (findings.length > FINDINGS_SHOWN) lines.push(`… and ${findings.length - FINDINGS_SHOWN} more (--json)`)
-  lines.push(...spoolLines(report.spools))
+  lines.push(...lossLines(report.losses), ...spoolLines(report.spools))
   const cut = report.partitions.some((partition) => partition.cut) ? ' or more' : ''
   lines.push(
     '',
@@ -42,6 +44,21 @@ export function formatAudit(report: AuditReport): string {
       : `${report.unaccounted}${cut} offsets do not add up`,
   )
   return lines.join('\n')
+}
+
+/** What was given up: no finding, since it is accounted for, but never to be forgotten. */
+function lossLines(losses: readonly AcceptedLoss[]): string[] {
+  if (losses.length === 0) return []
+  return ['', ...losses.map(formatLoss)]
+}
+
+function formatLoss({ topic, partition, logId, from, to, cause, acceptedMs }: AcceptedLoss): string {
+  const which = to === undefined ? `from offset ${from} on, how many is not known` : range(from, to)
+  const why =
+    cause === 'recreated'
+      ? `the topic was recreated (log id ${logId} is gone)`
+      : 'retention removed them before ingest read them'
+  return `${topic}/${partition} ${which}  lost: ${why}; accepted ${new Date(acceptedMs).toISOString()}`
 }
 
 /** The spools that are of interest, then what is wrong with each; nothing when all are empty and heard of. */
@@ -72,9 +89,9 @@ function auditLine(audit: PartitionAudit): string[] {
 }
 
 function counts(audit: PartitionAudit): string[] {
-  const { stored, duplicate, dropped, deadLettered, rowsExpected, rowsPresent } = audit
+  const { stored, duplicate, dropped, deadLettered, lost, rowsExpected, rowsPresent } = audit
   return [
-    ...[stored, duplicate, dropped, deadLettered, rowsExpected, rowsPresent].map(String),
+    ...[stored, duplicate, dropped, deadLettered, lost, rowsExpected, rowsPresent].map(String),
     audit.outcomesCompared ? `${audit.outcomesPresent}/${audit.outcomesExpected}` : 'on the way',
     String(audit.receivedThrough - audit.through),
   ]
@@ -90,6 +107,7 @@ function totalLine(audits: readonly PartitionAudit[]): string[] {
     String(sum(({ duplicate }) => duplicate)),
     String(sum(({ dropped }) => dropped)),
     String(sum(({ deadLettered }) => deadLettered)),
+    String(sum(({ lost }) => lost)),
     String(sum(({ rowsExpected }) => rowsExpected)),
     String(sum(({ rowsPresent }) => rowsPresent)),
     `${sum(({ outcomesPresent }) => outcomesPresent)}/${sum(({ outcomesExpected }) => outcomesExpected)}`,

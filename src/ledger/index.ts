@@ -7,6 +7,7 @@
 export { type AuditDeps, type AuditOptions, type AuditReport, audit, type PartitionAudit } from './audit.ts'
 export { FINDING_KINDS, type Finding, type FindingKind } from './findings.ts'
 export { formatAudit, formatTrace } from './format.ts'
+export type { AcceptedLoss } from './losses.ts'
 export {
   type Trace,
   type TraceDeps,

@@ -29,7 +29,14 @@ describe('a spool in the audit', () => {
 
   test('is told with its counts and its folder, and one without a finding is not', () => {
     const spools = [judgeSpool({ ...SPOOL, drained: 20, bytes: 4096 }), judgeSpool({ ...SPOOL, host: 'c2' })]
-    const text = formatAudit({ partitions: [], spools, spoolFindings: 1, unaccounted: 0, exact: true })
+    const text = formatAudit({
+      partitions: [],
+      losses: [],
+      spools,
+      spoolFindings: 1,
+      unaccounted: 0,
+      exact: true,
+    })
     expect(text).toContain('c1')
     expect(text).not.toContain('c2')
     expect(text).toMatch(/120 +20 +100 +4096 +2 s ago +\/var\/lib\/headrace\/spool/)

@@ -145,7 +145,7 @@ async function readRaw(log: Log, source: Source): Promise<StoredRecord | undefin
 }
 
 /** Moves one row of an event from stored to dead-lettered in the receipt of its batch. Without one the audit says so. */
-async function amendReceipt(tx: Transaction, source: Source): Promise<void> {
+export async function amendReceipt(tx: Transaction, source: Source): Promise<void> {
   const [receipt] = await tx<{ from_offset: number; outcomes: Uint8Array }[]>`
     SELECT from_offset, outcomes FROM receipt
     WHERE log_id = ${source.logId} AND partition = ${source.partition}

@@ -20,6 +20,11 @@ export const LOAD_ERRORS = {
     meaning:
       'Records are missing in front of the load progress: retention passed them, the topic was made anew, or the log lost them. The partition stops; `headrace repair` mends it.',
   },
+  HR_LOAD_STATE_BEHIND: {
+    class: 'fatal',
+    meaning:
+      'ClickHouse holds rows that this state has not loaded: Postgres was restored to an earlier state. The partition stops, since its rows would be loaded twice; `headrace repair rewind` mends it.',
+  },
   HR_LOAD_NO_TOPIC: {
     class: 'fatal',
     meaning: 'A row topic does not exist; the boot of `headrace up` or `headrace kafka apply` makes it.',

@@ -11,6 +11,7 @@
  */
 import { type HeadraceError, isRetriable, TOPICS } from '../event/index.ts'
 import { backoffMs, pause, Signal } from '../platform/index.ts'
+import { refuseFenceBehind } from './behind.ts'
 import { openFence } from './intent.ts'
 import { ABANDON_WAIT_MS, type Lane, type LaneReader } from './lane.ts'
 import { loadMetrics } from './metrics.ts'
@@ -25,6 +26,7 @@ const READER_BUFFER_BYTES_MAX = 2 * 1024 * 1024
 /** Errors that stop a partition number, not the process. */
 const STOPPING = new Set([
   'HR_LOAD_GAP',
+  'HR_LOAD_STATE_BEHIND',
   'HR_LOAD_UNREADABLE',
   'HR_LOAD_BYTES_DIFFER',
   'HR_LOG_OUT_OF_RANGE',
@@ -119,11 +121,28 @@ export class InputReader implements LaneReader {
     await this.lane.settle(place, signal)
     if (signal.aborted) return undefined
     const { start, end } = await log.bounds(this.topic, this.partition)
-    const fence = await openFence(sql, { ...place, logStart: start })
+    const readFence = () => openFence(sql, { ...place, logStart: start })
+    const fence = await readFence()
+    if (place.chained)
+      await this.askWarehouse(() => refuseFenceBehind(this.lane.deps, place, fence, readFence))
     if (signal.aborted) return undefined
     this.input = new PartitionInput(place, fence)
     if (fence.next === end) this.goesOn()
     return this.input
+  }
+
+  /** While ClickHouse does not answer, rows wait: that is to be seen. */
+  private async askWarehouse(ask: () => Promise<void>): Promise<void> {
+    const { blocked } = this.lane.settleDeps
+    try {
+      await ask()
+      blocked(undefined)
+    } catch (error) {
+      if (isRetriable(error) && (error as HeadraceError).code.startsWith('HR_WAREHOUSE_')) {
+        blocked(`ClickHouse does not take rows: ${(error as HeadraceError).message}`)
+      }
+      throw error
+    }
   }
 
   /** The topic may have been made anew since the last look: offsets then mean other records. */

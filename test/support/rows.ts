@@ -115,7 +115,7 @@ export class RawPartition {
       code === STORED ? [] : [outcomeRecord(rawId, partition, from + i, code)],
     )
     await producer.send([...raw, ...rows, ...rest])
-    const counts = { stored: 0, duplicate: 0, dropped: 0, dead_lettered: 0, erased: 0, expired: 0 }
+    const counts = { stored: 0, duplicate: 0, dropped: 0, dead_lettered: 0, erased: 0, expired: 0, lost: 0 }
     let storedRows = 0
     let hashSum = 0
     outcomes.forEach(({ code, rows }, i) => {

@@ -102,6 +102,7 @@ function headJson(position: BatchPosition, receipt: BatchReceipt, outbox: Outbox
       ...outbox,
       ...(receipt.warnings.length > 0 && { warnings: receipt.warnings }),
       ...(receipt.cookieless && { cookieless: receipt.cookieless }),
+      ...(receipt.marks && { marks: receipt.marks }),
     },
   })
 }

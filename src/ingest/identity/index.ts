@@ -21,6 +21,7 @@ export type { CommitHooks } from './commit.ts'
 export { BatchTooLarge } from './errors.ts'
 export { moveMappings } from './move-mappings.ts'
 export { DEFAULT_OPTIONS } from './options.ts'
+export { republishState } from './republish.ts'
 export * from './types.ts'
 
 /** A batch uses a connection more at once when it speaks of groups, and one more when it has cookieless visitors. */

@@ -6,6 +6,7 @@
 import type { PersonMode, PersonProcessing, Warning } from '../../event/index.ts'
 import type { NotedIds, VisitorStates, VisitorWrite, WantedVisitors } from '../cookieless/index.ts'
 import type { Json, JsonObject } from '../json.ts'
+import type { Marks } from '../output-marks.ts'
 import type { OptionsOf } from './options.ts'
 
 export type { Json, JsonObject } from '../json.ts'
@@ -56,6 +57,8 @@ export type Outbox = {
   warnings?: [number, Warning][]
   /** The ids of its stored cookieless events, which a replay cannot find again; absent when there are none. */
   cookieless?: NotedIds[]
+  /** See output-marks.ts. */
+  marks?: Marks
 }
 
 /** The rows for the log, in RowBinary, by topic. */
@@ -91,6 +94,8 @@ export type BatchReceipt = {
   warnings: [number, Warning][]
   /** Kept with the outbox, too. */
   cookieless?: NotedIds[]
+  /** See output-marks.ts. */
+  marks?: Marks
 }
 
 /**

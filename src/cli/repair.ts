@@ -1,0 +1,109 @@
+/** `headrace repair`: what stands still for good, and the ways out. The work is `src/repair/`. */
+import { type Command, Option } from 'commander'
+import { Context } from './context.ts'
+import { cliError } from './errors.ts'
+import { EXIT, type ExitCode } from './exit.ts'
+import { type DeploymentFlags, settingsOf, withDeployment } from './options.ts'
+
+type RepairFlags = DeploymentFlags & { json?: boolean; yes?: boolean }
+type GapFlags = RepairFlags & { partition?: number; all?: boolean; acceptLoss?: boolean }
+
+const JSON_HELP = 'one JSON object'
+const YES_HELP = 'do it; without it nothing is changed'
+
+export function addRepair(program: Command, done: (code: ExitCode) => void): void {
+  const repair = withDeployment(program.command('repair'))
+    .description('show what a halted ingest or load needs; the verbs below do it')
+    .option('--json', JSON_HELP)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  headrace repair
+  headrace repair gap --all --accept-loss
+  headrace repair gap --partition 3 --accept-loss --yes
+  headrace repair rewind --yes
+
+Exit code 1 when something is to be repaired (docs/runbooks/ingest-halted.md).`,
+    )
+    .action(async (flags: RepairFlags) => done(await runInspect(flags)))
+  withDeployment(repair.command('gap'))
+    .description('give up raw records that nobody can read any more, and say so in the ledger')
+    .addOption(new Option('--partition <number>', 'only this partition number').argParser(parsePartition))
+    .addOption(new Option('--all', 'every partition that has a gap').conflicts('partition'))
+    .option('--accept-loss', 'needed: acknowledged events are lost by this')
+    .option('--yes', YES_HELP)
+    .option('--json', JSON_HELP)
+    // Flags that `repair` has, too, are with it, wherever they stand.
+    .action(async (_, command: Command) => done(await runGap(command.optsWithGlobals<GapFlags>())))
+  withDeployment(repair.command('rewind'))
+    .description('go on with a Postgres that was restored to an earlier state')
+    .option('--yes', YES_HELP)
+    .option('--json', JSON_HELP)
+    .action(async (_, command: Command) => done(await runRewind(command.optsWithGlobals<RepairFlags>())))
+}
+
+async function runInspect(flags: RepairFlags): Promise<ExitCode> {
+  const { formatInspection, inspect, isOutOfStep } = await import('../repair/index.ts')
+  return withAll(flags, async (deps) => {
+    const found = await inspect(deps)
+    print(flags, found, formatInspection(found))
+    const outOfStep = found.rewind !== undefined && isOutOfStep(found.rewind)
+    return found.gaps.length + found.refusals.length > 0 || outOfStep ? EXIT.finding : EXIT.done
+  })
+}
+
+async function runGap(flags: GapFlags): Promise<ExitCode> {
+  if (flags.partition === undefined && !flags.all)
+    throw cliError('HR_CLI_ARGUMENT', 'say which gap: --partition <number>, or --all')
+  if (!flags.acceptLoss) {
+    throw cliError(
+      'HR_CLI_ARGUMENT',
+      'acknowledged events are lost by this; `headrace repair` shows which, and --accept-loss says that you accept it',
+    )
+  }
+  const { formatGaps, repairGaps } = await import('../repair/index.ts')
+  const which = flags.partition === undefined ? {} : { partition: flags.partition }
+  return withAll(flags, async (deps) => {
+    const repairs = await repairGaps(deps, { ...which, apply: flags.yes === true })
+    print(flags, { applied: flags.yes === true, repairs }, formatGaps(repairs, flags.yes === true))
+    return repairs.length > 0 && !flags.yes ? EXIT.finding : EXIT.done
+  })
+}
+
+async function runRewind(flags: RepairFlags): Promise<ExitCode> {
+  const { formatRewind, isOutOfStep, rewind } = await import('../repair/index.ts')
+  return withAll(flags, async (deps) => {
+    const done = await rewind(deps, { apply: flags.yes === true })
+    print(flags, { applied: flags.yes === true, ...done }, formatRewind(done, flags.yes === true))
+    return isOutOfStep(done) && !flags.yes ? EXIT.finding : EXIT.done
+  })
+}
+
+type Deps = import('../repair/index.ts').RewindDeps
+
+async function withAll(flags: DeploymentFlags, work: (deps: Deps) => Promise<ExitCode>): Promise<ExitCode> {
+  const context = new Context(settingsOf(flags), 'repair', 4)
+  try {
+    context.requireRunning()
+    const { deployment } = await context.prepareState()
+    return await work({
+      sql: context.sql,
+      log: await context.log(),
+      warehouse: await context.warehouse(),
+      partitions: deployment.partitions,
+    })
+  } finally {
+    await context.close()
+  }
+}
+
+function print(flags: RepairFlags, data: object, text: string): void {
+  process.stdout.write(`${flags.json === true ? JSON.stringify(data) : text}\n`)
+}
+
+function parsePartition(text: string): number {
+  if (!/^\d{1,4}$/.test(text))
+    throw cliError('HR_CLI_ARGUMENT', `--partition "${text}" is no partition number`)
+  return Number(text)
+}

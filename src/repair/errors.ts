@@ -1,0 +1,43 @@
+/** What `headrace repair` refuses, each with one sentence that says what to do instead. */
+import { errorTable } from '../event/index.ts'
+
+export const REPAIR_ERRORS = {
+  HR_REPAIR_LOG_WENT_BACK: {
+    class: 'rejected',
+    meaning:
+      'The raw log ends before what was read of it. New records get offsets that others had, so their rows would be taken for copies and never be stored: no position mends that. docs/runbooks/ingest-halted.md has the steps.',
+  },
+  HR_REPAIR_GAP_FIRST: {
+    class: 'rejected',
+    meaning: 'The raw log has a gap as well: `headrace repair gap` comes before `headrace repair rewind`.',
+  },
+  HR_REPAIR_OUTPUT_GONE: {
+    class: 'rejected',
+    meaning:
+      'Retention removed rows that were produced in the time that Postgres lost, so nobody can tell what had been decided.',
+  },
+  HR_REPAIR_PROJECT_MISSING: {
+    class: 'rejected',
+    meaning:
+      'Events were stored for a project that the restored Postgres does not know. Make it again, with the same team id and token, before the repair.',
+  },
+  HR_REPAIR_GROUP_TYPES: {
+    class: 'rejected',
+    meaning:
+      'Rows use an index of a group type that the restored Postgres has given to another type: what is stored cannot be brought in line with it.',
+  },
+  HR_REPAIR_INTENT_OPEN: {
+    class: 'retriable',
+    meaning: 'An insert is still open in front of the load progress; the role load settles it.',
+  },
+  HR_REPAIR_ROW_REFUSED: {
+    class: 'rejected',
+    meaning: 'ClickHouse refuses a row that lies between rows it has, and no dead letter says so.',
+  },
+  HR_REPAIR_MOVED: {
+    class: 'retriable',
+    meaning: 'What was to be repaired changed meanwhile; look again.',
+  },
+} as const
+
+export const repairError = errorTable(REPAIR_ERRORS)

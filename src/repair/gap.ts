@@ -1,0 +1,187 @@
+/**
+ * A gap in the raw log: unread records were removed by retention, or the topic was recreated. In: an operator who
+ * accepts the loss. Out, per partition and in one transaction: the lost range as receipts that say `lost` and as an
+ * accepted loss, the former log's fence closed, and the fence of the log as it is now where it can be read.
+ *
+ * What must hold: nothing that can still be read is skipped; a second run finds nothing to do; a dry run does all of
+ * it and rolls back, so that it shows exactly what would be done.
+ */
+import { guardState, type Sql, type Transaction, transaction } from '../catalog/index.ts'
+import type { Place } from '../event/index.ts'
+import type { Log } from '../log/index.ts'
+import { repairError } from './errors.ts'
+import { type Fence, type LaneState, readLane, readLanes } from './lanes.ts'
+import { amendUnproduced, insertLost, type Lane, type Range } from './lost-receipts.ts'
+
+export type RepairDeps = { sql: Sql; log: Log }
+
+export type LostRange = {
+  topic: string
+  partition: number
+  logId: string
+  from: number
+  /** Exclusive; undefined when the log is gone and nobody knows its end. */
+  to: number | undefined
+  cause: 'retention' | 'recreated'
+  /** When ingest last decided something of this log, epoch ms. */
+  lastDecidedMs: number | undefined
+  /** When the first record that can be read was appended, epoch ms. */
+  goesOnMs: number | undefined
+}
+
+/** Where ingest goes on. */
+export type GapRepair = { topic: string; partition: number; lost: LostRange[]; goesOnAt: number }
+
+export type GapOptions = {
+  /** Only this partition number. Default: all. */
+  partition?: number
+  /** False: only shows what would be done. */
+  apply: boolean
+}
+
+/** Throws HR_REPAIR_LOG_WENT_BACK, before anything is changed, and retriable errors. */
+export async function repairGaps(deps: RepairDeps, options: GapOptions): Promise<GapRepair[]> {
+  const lanes = (await readLanes(deps)).filter(
+    ({ partition, trouble }) =>
+      trouble !== undefined && (options.partition === undefined || partition === options.partition),
+  )
+  for (const lane of lanes) refuseWentBack(lane)
+  const repairs: GapRepair[] = []
+  for (const { topic, partition } of lanes) {
+    const repair = await repairOne(deps, topic, partition, options.apply)
+    if (repair) repairs.push(repair)
+  }
+  return repairs
+}
+
+export function refuseWentBack({ trouble, topic, partition, fence, end }: LaneState): void {
+  if (trouble !== 'went_back') return
+  throw repairError(
+    'HR_REPAIR_LOG_WENT_BACK',
+    `${topic}/${partition} ends at offset ${end}, but everything below ${fence!.nextOffset} was read already: what is sent now gets the offsets ${end} to ${fence!.nextOffset - 1} a second time and would be taken for copies. No position mends that; bring the lost records back, or recreate the topic and give up what cannot be read (docs/runbooks/ingest-halted.md#the-log-lost-records)`,
+  )
+}
+
+class DryRun extends Error {}
+
+async function repairOne(
+  deps: RepairDeps,
+  topic: string,
+  partition: number,
+  apply: boolean,
+): Promise<GapRepair | undefined> {
+  let repair: GapRepair | undefined
+  try {
+    await guardState(`repair of ${topic}/${partition}`, () =>
+      transaction(deps.sql, async (tx) => {
+        repair = await repairLane(tx, deps, topic, partition)
+        if (!apply) throw new DryRun()
+      }),
+    )
+  } catch (error) {
+    if (!(error instanceof DryRun || (error as Error).cause instanceof DryRun)) throw error
+  }
+  return repair
+}
+
+async function repairLane(
+  tx: Transaction,
+  deps: RepairDeps,
+  topic: string,
+  partition: number,
+): Promise<GapRepair | undefined> {
+  const state = await readLane(tx, deps.log, topic, partition)
+  refuseWentBack(state)
+  if (state.trouble === undefined) return undefined
+  const lost: LostRange[] = []
+  for (const former of state.former) lost.push(...(await closeFormer(tx, deps, state, former)))
+  lost.push(...(await passRetention(tx, deps, state)))
+  const goesOnMs = await appendedAt(deps.log, state)
+  for (const range of lost) {
+    range.goesOnMs = goesOnMs
+    await tx`
+      INSERT INTO ingest_loss (log_id, partition, from_offset, topic, to_offset, cause)
+      VALUES (${range.logId}, ${partition}, ${range.from}, ${topic}, ${range.to ?? null}, ${range.cause})
+      ON CONFLICT (log_id, partition, from_offset) DO UPDATE SET to_offset = excluded.to_offset`
+  }
+  const goesOnAt = Math.max(state.start, state.fence?.nextOffset ?? 0)
+  return { topic, partition, lost, goesOnAt }
+}
+
+/** Nothing of this log can be read any more: what was not decided is lost, and so is what was not produced. */
+async function closeFormer(
+  tx: Transaction,
+  deps: RepairDeps,
+  { topic, partition }: LaneState,
+  former: Fence,
+): Promise<LostRange[]> {
+  const lane: Lane = { topic, partition, logId: former.logId }
+  const lastDecidedMs = await decidedAt(tx, lane)
+  const { lost, last } = await amendUnproduced(tx, deps, lane, former, former.nextOffset)
+  await moveFence(tx, lane, former.nextOffset, former.nextOffset, last)
+  await tx`
+    UPDATE ingest_fence SET closed_at = now() WHERE log_id = ${lane.logId} AND partition = ${partition}`
+  const common = { ...lane, cause: 'recreated' as const, lastDecidedMs, goesOnMs: undefined }
+  const ranges: LostRange[] = lost.map((range) => ({ ...common, ...range }))
+  const tail = ranges.at(-1)
+  if (tail?.to === former.nextOffset) tail.to = undefined
+  else ranges.push({ ...common, from: former.nextOffset, to: undefined })
+  return ranges
+}
+
+/** Everything below `start` is gone. The fence of a log that was never read is made here. */
+async function passRetention(tx: Transaction, deps: RepairDeps, state: LaneState): Promise<LostRange[]> {
+  const { topic, partition, logId, start } = state
+  const lane: Lane = { topic, partition, logId }
+  await tx`
+    INSERT INTO ingest_fence (log_id, partition, topic, next_offset, produced_through)
+    VALUES (${logId}, ${partition}, ${topic}, 0, 0) ON CONFLICT DO NOTHING`
+  const fence = state.fence ?? { logId, nextOffset: 0, producedThrough: 0 }
+  if (fence.producedThrough >= start) return []
+  const lastDecidedMs = await decidedAt(tx, lane)
+  const { lost, last } = await amendUnproduced(tx, deps, lane, fence, start)
+  if (fence.nextOffset < start) {
+    const unread: Range = { from: fence.nextOffset, to: start }
+    await insertLost(tx, lane, unread, last)
+    const before = lost.at(-1)
+    if (before?.to === unread.from) before.to = unread.to
+    else lost.push(unread)
+  }
+  await moveFence(tx, lane, Math.max(fence.nextOffset, start), start, last)
+  return lost.map((range) => ({
+    ...lane,
+    ...range,
+    cause: 'retention',
+    lastDecidedMs,
+    goesOnMs: undefined,
+  }))
+}
+
+async function moveFence(
+  tx: Transaction,
+  { logId, partition }: Lane,
+  nextOffset: number,
+  producedThrough: number,
+  last: Place | undefined,
+): Promise<void> {
+  await tx`
+    UPDATE ingest_fence SET next_offset = ${nextOffset}, produced_through = ${producedThrough},
+      last_offset = ${last?.offset ?? null}, last_sub = ${last?.sub ?? null}, updated_at = now()
+    WHERE log_id = ${logId} AND partition = ${partition}`
+}
+
+async function decidedAt(tx: Transaction, { logId, partition }: Lane): Promise<number | undefined> {
+  const [row] = await tx<{ ms: number | null }[]>`
+    SELECT (extract(epoch FROM created_at) * 1000)::float8 AS ms FROM receipt
+    WHERE log_id = ${logId} AND partition = ${partition} ORDER BY from_offset DESC LIMIT 1`
+  return row?.ms ?? undefined
+}
+
+async function appendedAt(
+  log: Log,
+  { topic, partition, start, end }: LaneState,
+): Promise<number | undefined> {
+  if (start >= end) return undefined
+  for await (const [record] of log.read(topic, partition, start, start + 1)) return record!.appendedMs
+  return undefined
+}

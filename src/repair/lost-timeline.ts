@@ -1,0 +1,160 @@
+/**
+ * What was produced in the time that a restored Postgres lost, read from the row topics: what had been decided about
+ * each raw offset, which state rows were sent, which projects and group types were in use. In: the fences as restored.
+ * Out: plain data for `rewind.ts`. Reads the log only. Memory: a number per lost offset, a key per changed person.
+ */
+import type { Sql } from '../catalog/index.ts'
+import {
+  ByteReader,
+  type DeadLetterReason,
+  type DropReason,
+  DUPLICATE,
+  deadLetterCode,
+  decodeRowHeader,
+  dropCode,
+  EVENTS,
+  GROUPS,
+  OUTCOMES,
+  type OutcomeCode,
+  type OutcomeRow,
+  PERSON,
+  PERSON_DISTINCT_ID_OVERRIDES,
+  type RowTopic,
+  STORED,
+  TOPICS,
+  writerPartition,
+} from '../event/index.ts'
+import { stretchesSince } from '../ingest/index.ts'
+import type { Log, StoredRecord } from '../log/index.ts'
+import type { ListedState } from './lost-receipts.ts'
+
+export type LostTimeline = {
+  /** Per raw log id: offset → what had been decided, for offsets at or above its fence. */
+  decided: Map<string, Map<number, OutcomeCode>>
+  /** Newest version that was sent of each. */
+  state: ListedState[]
+  teamIds: Set<number>
+  /** Group types as the rows use them, where that can be told: `team` → type → index. */
+  groupTypes: Map<number, Map<string, number>>
+  /** `log id/partition/offset/sub` of rows that ClickHouse refused, which are dead letters now. */
+  buried: Set<string>
+  /** One sentence when retention has removed rows that may be of the lost time. */
+  gone: string | undefined
+}
+
+type Deps = { sql: Sql; log: Log; partitions: number }
+
+const STATE_TOPICS = [TOPICS.persons, TOPICS.personDistinctIds, TOPICS.groups] as const
+
+/** `fences`: per raw log id the offset below which partition number `partition` is decided. */
+export async function readLostTimeline(
+  deps: Deps,
+  partition: number,
+  fences: ReadonlyMap<string, number>,
+): Promise<LostTimeline> {
+  const found = new Collector(fences)
+  const read = async (topics: readonly RowTopic[], take: (record: StoredRecord, topic: RowTopic) => void) => {
+    for (const { topic, from, to, wanted } of await stretchesSince(deps, partition, topics)) {
+      if (wanted < from) {
+        found.gone = `${topic}/${partition} begins at offset ${from}, but what Postgres lost may begin at ${wanted}`
+      }
+      for await (const records of deps.log.read(topic, partition, from, to))
+        for (const record of records) take(record, topic)
+    }
+  }
+  await read([TOPICS.events, TOPICS.outcomes], (record, topic) => found.takeDecision(record, topic))
+  // These are few: rows that ClickHouse refused.
+  const loads = writerPartition(TOPICS.outcomes, 'load', partition, deps.partitions)
+  const { start, end } = await deps.log.bounds(TOPICS.outcomes, loads)
+  for await (const records of deps.log.read(TOPICS.outcomes, loads, start, end))
+    for (const record of records) found.takeBurial(record)
+  // State may have changed only where something was decided.
+  if (!found.isEmpty) await read(STATE_TOPICS, (record, topic) => found.takeState(record, topic))
+  return found.timeline()
+}
+
+class Collector {
+  private readonly decided = new Map<string, Map<number, OutcomeCode>>()
+  private readonly state = new Map<string, ListedState>()
+  private readonly teamIds = new Set<number>()
+  private readonly groupTypes = new Map<number, Map<string, number>>()
+  private readonly buried = new Set<string>()
+  gone: string | undefined
+
+  constructor(private readonly fences: ReadonlyMap<string, number>) {}
+
+  get isEmpty(): boolean {
+    return this.decided.size === 0
+  }
+
+  timeline(): LostTimeline {
+    const { decided, teamIds, groupTypes, buried, gone } = this
+    return { decided, state: [...this.state.values()], teamIds, groupTypes, buried, gone }
+  }
+
+  takeDecision({ header, value }: StoredRecord, topic: RowTopic): void {
+    const { source, teamId } = decodeRowHeader(header)
+    const fence = this.fences.get(source.logId)
+    if (fence === undefined || source.offset < fence) return
+    if (teamId > 0) this.teamIds.add(teamId)
+    if (topic === TOPICS.events) {
+      this.decide(source.logId, source.offset, STORED)
+      this.learnGroupTypes(teamId, value)
+    } else this.decide(source.logId, source.offset, codeOf(OUTCOMES.decode(new ByteReader(value))))
+  }
+
+  /** Of the role load: a row that was stored by ingest, and refused by ClickHouse. */
+  takeBurial({ header, value }: StoredRecord): void {
+    const { source } = decodeRowHeader(header)
+    const { logId, partition, offset, sub } = source
+    this.buried.add(`${logId}/${partition}/${offset}/${sub}`)
+    const fence = this.fences.get(logId)
+    if (fence === undefined || offset < fence) return
+    this.decide(logId, offset, codeOf(OUTCOMES.decode(new ByteReader(value))))
+  }
+
+  takeState({ value }: StoredRecord, topic: RowTopic): void {
+    const reader = new ByteReader(value)
+    if (topic === TOPICS.persons) {
+      const { team_id, id, version } = PERSON.decode(reader)
+      this.list({ kind: 'person', team: team_id, index: 0, key: id, above: version })
+    } else if (topic === TOPICS.personDistinctIds) {
+      const { team_id, distinct_id, version } = PERSON_DISTINCT_ID_OVERRIDES.decode(reader)
+      this.list({ kind: 'mapping', team: team_id, index: 0, key: distinct_id, above: version })
+    } else {
+      const { team_id, group_type_index, group_key, _version } = GROUPS.decode(reader)
+      this.list({ kind: 'group', team: team_id, index: group_type_index, key: group_key, above: _version })
+    }
+  }
+
+  private list(one: ListedState): void {
+    const key = JSON.stringify([one.kind, one.team, one.index, one.key])
+    const known = this.state.get(key)
+    if (!known || known.above < one.above) this.state.set(key, one)
+  }
+
+  private decide(logId: string, offset: number, code: OutcomeCode): void {
+    const decided = this.decided.get(logId) ?? new Map<number, OutcomeCode>()
+    this.decided.set(logId, decided)
+    decided.set(offset, code)
+  }
+
+  /** `$groups` names types and keys, `$group_<index>` the same keys by index. */
+  private learnGroupTypes(teamId: number, value: Uint8Array): void {
+    if (Buffer.from(value.buffer, value.byteOffset, value.byteLength).indexOf('"$groups"') < 0) return
+    const properties = JSON.parse(EVENTS.decode(new ByteReader(value)).properties) as Record<string, unknown>
+    const groups = properties.$groups
+    if (typeof groups !== 'object' || groups === null) return
+    const known = this.groupTypes.get(teamId) ?? new Map<string, number>()
+    this.groupTypes.set(teamId, known)
+    for (const [type, key] of Object.entries(groups)) {
+      const indexes = [0, 1, 2, 3, 4].filter((index) => properties[`$group_${index}`] === String(key))
+      if (indexes.length === 1) known.set(type, indexes[0]!)
+    }
+  }
+}
+
+function codeOf({ state, reason }: OutcomeRow): OutcomeCode {
+  if (state === 'duplicate') return DUPLICATE
+  return state === 'dropped' ? dropCode(reason as DropReason) : deadLetterCode(reason as DeadLetterReason)
+}
