@@ -205,7 +205,7 @@ export class Tiers {
       merging.addedSince += claims
       const { writer, runs } = merging.merge
       const inputs = runs.reduce((sum, run) => sum + run.count, 0)
-      if (merging.addedSince > inputs / 2) writer.syncNow()
+      if (merging.addedSince > inputs / 4) writer.syncNow()
       else if (!writer.isDurable) continue
       const newest = merging.rows.at(-1)!
       const row: RunRow = { seq: newest.seq, file: fileOf(writer), level: newest.level + 1 }
@@ -263,7 +263,8 @@ export class Tiers {
     journalSeq: number | undefined,
   ): boolean {
     // Opened before it is in the manifest: what cannot be read back must not take the place of what can.
-    const run = writer && this.openRun(fileOf(writer))
+    const run = writer && this.openWritten(writer)
+    if (writer && !run) return false
     let committed = false
     try {
       if (run) syncDir(this.folder)
@@ -287,6 +288,16 @@ export class Tiers {
     this.runsChanged()
     this.removeStrays()
     return true
+  }
+
+  /** Undefined when another owner has removed the file. */
+  private openWritten(writer: RunWriter): Run | undefined {
+    try {
+      return this.openRun(fileOf(writer))
+    } catch (error) {
+      if (!existsSync(writer.path)) return undefined
+      throw error
+    }
   }
 
   private openRun(file: string): Run {
