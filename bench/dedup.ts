@@ -95,7 +95,7 @@ async function measure(kind: string): Promise<void> {
         ? { ...copy, offset: from + i, appendedMs }
         : {
             teamId: 1,
-            uuid: kind === 'time' ? uuidV7() : crypto.randomUUID(),
+            uuid: kind === 'time' ? uuidV7(appendedMs) : crypto.randomUUID(),
             event: '$pageview',
             distinctId: `person-${Math.floor(Math.random() * 1e6)}`,
             logId: LOG,

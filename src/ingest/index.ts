@@ -14,11 +14,14 @@ import { RAW_TOPICS, TOPICS } from '../event/index.ts'
 import { type Log, logError, type Member, type Position } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { Claims } from './dedup/claims.ts'
+import { dedupFolder } from './dedup/snapshot.ts'
 import { Gate } from './gate.ts'
 import { createIdentity } from './identity/index.ts'
 import { startMover } from './mover.ts'
 import { PartitionWorker, type WorkerDeps } from './partition-worker.ts'
 import { projectsOf } from './projects.ts'
+
+export { restoreDedup, snapshotDedup } from './dedup/snapshot.ts'
 
 export type IngestDeps = {
   settings: Settings
@@ -52,7 +55,7 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
     identity: createIdentity(sql),
     producer: log.producer({ name: 'ingest', deadlineMs: PRODUCE_DEADLINE_MS }),
     projectsOf: projectsOf(deps.projects, logger),
-    openClaims: claimsIn(join(settings.dataDir, 'dedup'), settings.dedupWindowHours * 3_600_000),
+    openClaims: claimsIn(dedupFolder(settings.dataDir), settings.dedupWindowHours * 3_600_000),
     stands: (position) => void joining.then((member) => show(member, [position])).catch(() => {}),
     gate: new Gate(BATCHES_AT_ONCE),
     partitions,

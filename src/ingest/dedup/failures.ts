@@ -4,7 +4,7 @@
  */
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { errorTable } from '../../event/index.ts'
+import { errorTable, HeadraceError } from '../../event/index.ts'
 
 export const DEDUP_ERRORS = {
   HR_DEDUP_UNAVAILABLE: {
@@ -16,9 +16,14 @@ export const DEDUP_ERRORS = {
     meaning:
       'The file of a dedup index is damaged; it was put aside as `<partition>.sqlite.damaged` and is built anew.',
   },
+  HR_DEDUP_SNAPSHOT: {
+    class: 'rejected',
+    meaning:
+      'A snapshot of dedup indexes cannot be made or restored: something is there already, or nothing is.',
+  },
 } as const
 
-const dedupError = errorTable(DEDUP_ERRORS)
+export const dedupError = errorTable(DEDUP_ERRORS)
 
 const UNAVAILABLE =
   /^(SQLITE_(FULL|IOERR|BUSY|LOCKED|CANTOPEN|READONLY|PROTOCOL)|ENOSPC$|EDQUOT$|EIO$|EROFS$|EACCES$|EMFILE$|ENFILE$|ENOMEM$|ESTALE$)/
@@ -39,6 +44,7 @@ export class DamagedIndex extends Error {
 export function classifyDedup(path: string, error: unknown): unknown {
   const code = String((error as { code?: unknown }).code ?? '')
   const said = `dedup index ${path}: ${(error as Error).message}`
+  if (error instanceof HeadraceError) return error
   if (error instanceof DamagedIndex || DAMAGED.test(code)) return dedupError('HR_DEDUP_DAMAGED', said, error)
   if (UNAVAILABLE.test(code)) return dedupError('HR_DEDUP_UNAVAILABLE', said, error)
   return error

@@ -21,10 +21,17 @@ const VERSION = 2
 /** A writer that is at work now is waited for; a process that was stopped in a transaction is not. */
 const BUSY_MS = 2_000
 
+const TABLES = [
+  'CREATE TABLE log (number INTEGER PRIMARY KEY, log_id TEXT NOT NULL UNIQUE, complete_to INTEGER NOT NULL)',
+  'CREATE TABLE journal (seq INTEGER PRIMARY KEY, last_ms INTEGER NOT NULL, checksum INTEGER NOT NULL, claims BLOB NOT NULL)',
+  'CREATE TABLE run (seq INTEGER PRIMARY KEY, file TEXT NOT NULL UNIQUE, level INTEGER NOT NULL)',
+  'CREATE TABLE seed (value INTEGER NOT NULL)',
+]
+
 export class Manifest {
   /** Of the mixing of uuids. */
   readonly seed: number
-  private readonly db: Database
+  private db: Database
   private readonly version: Statement<{ data_version: number }, []>
   private readonly insertJournal: Statement
   private readonly insertLog: Statement
@@ -35,25 +42,8 @@ export class Manifest {
   constructor(readonly path: string) {
     this.db = openFile(path)
     try {
-      if (!this.isOfThisVersion()) {
-        this.db.close()
-        for (const suffix of ['', '-wal', '-shm']) rmSync(path + suffix, { force: true })
-        this.db = openFile(path)
-      }
-      this.inTransaction(() => {
-        this.db.run(
-          'CREATE TABLE IF NOT EXISTS log (number INTEGER PRIMARY KEY, log_id TEXT NOT NULL UNIQUE, complete_to INTEGER NOT NULL)',
-        )
-        this.db.run(
-          'CREATE TABLE IF NOT EXISTS journal (seq INTEGER PRIMARY KEY, last_ms INTEGER NOT NULL, checksum INTEGER NOT NULL, claims BLOB NOT NULL)',
-        )
-        this.db.run(
-          'CREATE TABLE IF NOT EXISTS run (seq INTEGER PRIMARY KEY, file TEXT NOT NULL UNIQUE, level INTEGER NOT NULL)',
-        )
-        this.db.run('CREATE TABLE IF NOT EXISTS seed (value INTEGER NOT NULL)')
-        this.db.run('INSERT INTO seed SELECT ? WHERE NOT EXISTS (SELECT 1 FROM seed)', [randomInt(2 ** 32)])
-        this.db.run(`PRAGMA user_version = ${VERSION}`)
-      })
+      const version = this.fileVersion()
+      if (version !== VERSION) this.create(version)
       this.seed = this.db.query<{ value: number }, []>('SELECT value FROM seed').get()!.value
       this.version = this.db.query('PRAGMA data_version')
       this.insertJournal = this.db.query(
@@ -160,11 +150,27 @@ export class Manifest {
     return this.db.transaction(work).immediate()
   }
 
-  private isOfThisVersion(): boolean {
-    const { user_version } = this.db.query<{ user_version: number }, []>('PRAGMA user_version').get()!
-    if (user_version !== 0) return user_version === VERSION
-    const tables = this.db.query<{ n: number }, []>('SELECT count(*) AS n FROM sqlite_schema').get()!
-    return tables.n === 0
+  /** 0 of a new file, and of one of the first format. */
+  private fileVersion(): number {
+    return this.db.query<{ user_version: number }, []>('PRAGMA user_version').get()!.user_version
+  }
+
+  /** Two processes may be here at once: one makes the tables, the other finds them. */
+  private create(version: number): void {
+    const { tables } = this.db
+      .query<{ tables: number }, []>("SELECT count(*) AS tables FROM sqlite_schema WHERE name = 'claim'")
+      .get()!
+    if (version > 0 || tables > 0) {
+      this.db.close()
+      for (const suffix of ['', '-wal', '-shm']) rmSync(this.path + suffix, { force: true })
+      this.db = openFile(this.path)
+    }
+    this.inTransaction(() => {
+      if (this.fileVersion() === VERSION) return
+      for (const statement of TABLES) this.db.run(statement)
+      this.db.run('INSERT INTO seed VALUES (?)', [randomInt(2 ** 32)])
+      this.db.run(`PRAGMA user_version = ${VERSION}`)
+    })
   }
 }
 
