@@ -75,6 +75,11 @@ function scramble(word: number): number {
   return x ^ (x >>> 16)
 }
 
+/** Words 0–5. Word by word is a third of the time of `set` with `subarray`. */
+export function copyKey(from: Uint32Array, at: number, to: Uint32Array, toAt: number): void {
+  for (let word = 0; word < 6; word++) to[toAt + word] = from[at + word]!
+}
+
 /** Adds to words 0–5 who holds the claim. */
 export function writeHolder(
   words: Uint32Array,

@@ -12,6 +12,7 @@
  * the window and an eighth more; in memory 5 MB, and 2 bytes per event for filters, within a bound for the process.
  */
 import { HeadraceError, type Source } from '../../event/index.ts'
+import { BatchKeys } from './batch-keys.ts'
 import {
   appendedMsAt,
   CLAIM_WORDS,
@@ -60,6 +61,8 @@ export class Claims {
   private logIds = new Map<number, string>()
   /** Memory may not be what the disk says: after an error, and before the first use. */
   private stale = true
+  /** Most batches are stored right after they were judged. */
+  private judged: BatchKeys | undefined
   private damage: { run: string | undefined } | undefined
 
   /** Opens or creates the index at `path`. Throws DEDUP_ERRORS; a damaged file is put aside first. */
@@ -104,32 +107,27 @@ export class Claims {
   }
 
   private judgeAll(requests: readonly ClaimRequest[]): ClaimVerdict[] {
-    const keys = new Uint32Array(requests.length * CLAIM_WORDS)
-    /** By uuid, the places in `requests` of those that came first here, of one per event the last. */
-    const inBatch = new Map<string, number[]>()
-    let at = 0
+    const batch = new BatchKeys(requests)
+    this.judged = batch
+    const { words } = batch
     let found: Holder[] = []
-    const visit = (words: Uint32Array, i: number): void => {
-      found.push(this.holderAt(words, i))
+    const visit = (claims: Uint32Array, at: number): void => {
+      found.push(this.holderAt(claims, at))
     }
-    return requests.map((request, n) => {
-      at = n * CLAIM_WORDS
-      this.keys.write(request, keys, at)
-      const earlier = inBatch.get(request.uuid)
-      this.tiers.find(keys, at, visit)
+    return requests.map((request, place) => {
+      const at = place * CLAIM_WORDS
+      this.keys.write(request, words, at)
+      this.tiers.find(words, at, visit)
       let verdict = FIRST
-      if (earlier !== undefined || found.length > 0) {
-        const before = (earlier ?? []).map((i) => ({
-          ...requests[i]!,
-          digest: digestAt(keys, i * CLAIM_WORDS),
-        }))
-        verdict = this.decide(request, digestAt(keys, at), [...before, ...found])
+      if (found.length > 0 || batch.hasEarlier(place)) {
+        const earlier = batch.earlier(place).map((i) => {
+          const { logId, offset, appendedMs } = requests[i]!
+          return { digest: digestAt(words, i * CLAIM_WORDS), logId, offset, appendedMs }
+        })
+        verdict = this.decide(request, digestAt(words, at), [...earlier, ...found])
         found = []
       }
-      if (verdict.kind === 'first') {
-        if (earlier === undefined) inBatch.set(request.uuid, [n])
-        else earlier.unshift(n)
-      }
+      if (verdict.kind === 'first') batch.add(place)
       return verdict
     })
   }
@@ -161,13 +159,15 @@ export class Claims {
       const oldestMs = claims.reduce((least, claim) => Math.min(least, claim.appendedMs), Infinity)
       const before = claims.length === 0 ? 0 : oldestMs - this.windowMs
       if (!this.tiers.advance(claims.length, before)) this.load()
+      const judged = this.judged ?? new BatchKeys([])
+      this.judged = undefined
       const row = this.manifest.write(() => {
         if (this.manifest.isChanged()) this.loadWithin()
         const words = new Uint32Array(claims.length * CLAIM_WORDS)
         let lastMs = 0
         for (let i = 0; i < claims.length; i++) {
           const claim = claims[i]!
-          this.keys.write(claim, words, i * CLAIM_WORDS)
+          judged.writeKey(claim, this.keys, words, i * CLAIM_WORDS)
           const log = this.numberOf(claim.logId)
           writeHolder(words, i * CLAIM_WORDS, log, claim.offset, claim.appendedMs)
           lastMs = Math.max(lastMs, claim.appendedMs)
