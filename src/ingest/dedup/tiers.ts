@@ -27,10 +27,20 @@ export type TierOptions = {
   sealClaims: number
 }
 
-type Sealing = { recent: RecentClaims; writer: RunWriter; seq: number; addedSince: number }
+type Sealing = {
+  recent: RecentClaims
+  /** Where its claims are, in order, and how many of them are written. */
+  places: Uint32Array
+  written: number
+  writer: RunWriter
+  seq: number
+  addedSince: number
+}
 type Merging = { merge: Merge; rows: RunRow[]; finished: boolean; addedSince: number }
 type OpenRun = RunRow & { run: Run }
 
+/** Per stored claim: a run is written while an eighth of the next comes. */
+const SEALED_PER_CLAIM = 8
 /** Per stored claim and level: twice the rate at which a level grows, so merges never fall behind. */
 const MERGED_PER_CLAIM = 2
 const GONE = '.gone'
@@ -145,6 +155,7 @@ export class Tiers {
   private advanceSeal(claims: number, before: number): boolean {
     const { sealing, recent, options } = this
     if (sealing) {
+      if (!this.writeSealing(sealing, claims * SEALED_PER_CLAIM)) return true
       sealing.addedSince += claims
       // A disk that is so slow is waited for, or memory would grow.
       if (sealing.addedSince > options.sealClaims) sealing.writer.syncNow()
@@ -154,23 +165,33 @@ export class Tiers {
       this.sealing = undefined
     }
     if (this.expiredInJournal(before) * 2 > recent.count) return this.trimJournal(before)
-    if (recent.count >= options.sealClaims && !this.sealing) this.startSeal()
+    if (recent.count >= options.sealClaims) this.startSeal()
     return true
   }
 
   private startSeal(): void {
     const { recent } = this
-    const writer = this.newWriter(recent.count)
-    try {
-      for (const at of recent.sorted()) writer.add(recent.words, at)
-      writer.finish()
-    } catch (error) {
-      writer.abandon()
-      throw error
+    this.sealing = {
+      recent,
+      places: recent.sorted(),
+      written: 0,
+      writer: this.newWriter(recent.count),
+      seq: this.journal.at(-1)!.seq,
+      addedSince: 0,
     }
-    this.sealing = { recent, writer, seq: this.journal.at(-1)!.seq, addedSince: 0 }
     this.recent = new RecentClaims()
     this.journal = []
+  }
+
+  /** Writes about `claims` claims; true when the file is whole. */
+  private writeSealing(sealing: Sealing, claims: number): boolean {
+    const { places, recent, writer } = sealing
+    const { length } = places
+    const end = Math.min(sealing.written + claims, length)
+    if (sealing.written === length) return true
+    for (; sealing.written < end; sealing.written++) writer.add(recent.words, places[sealing.written]!)
+    if (end === length) writer.finish()
+    return end === length
   }
 
   private expiredInJournal(before: number): number {
