@@ -9,10 +9,17 @@ const FIRST_CAPACITY = 1_024
 const CLAIMS_MAX = 2 ** 20
 
 export class RecentClaims {
-  words = new Uint32Array(FIRST_CAPACITY * CLAIM_WORDS)
+  words: Uint32Array
   count = 0
   /** Index + 1 of a claim, 0 where there is none; found by the first word and from there on. At most half is taken. */
-  private slots = new Int32Array(FIRST_CAPACITY * 2)
+  private slots: Int32Array
+
+  /** `like`: it will hold about as many. */
+  constructor(like?: RecentClaims) {
+    const capacity = like ? like.words.length / CLAIM_WORDS : FIRST_CAPACITY
+    this.words = new Uint32Array(capacity * CLAIM_WORDS)
+    this.slots = new Int32Array(capacity * 2)
+  }
 
   /** Takes `count` claims; a claim of an event that is here already is replaced. */
   putAll(words: Uint32Array, count: number): void {
@@ -63,7 +70,8 @@ export class RecentClaims {
       const at = (keys[i]! % CLAIMS_MAX) * CLAIM_WORDS
       // Those with the same first word: another digest of one uuid, or chance.
       let j = i
-      for (; j > 0 && compareClaims(this.words, places[j - 1]!, this.words, at) > 0; j--) {
+      for (; j > 0 && this.words[places[j - 1]!] === this.words[at]; j--) {
+        if (compareClaims(this.words, places[j - 1]!, this.words, at) < 0) break
         places[j] = places[j - 1]!
       }
       places[j] = at

@@ -5,7 +5,7 @@
  *
  * A data block holds 113 claims, how many they are, its number, the id of its run and a checksum. The fences are the
  * first words of the first claims of each block: one read finds a claim. The filter says which uuids cannot be in the
- * run: 15 words of bits and a checksum per block, 16 bits and 7 probes per claim, wrong for about 1 in 1,000. Words are
+ * run: 15 words of bits and a checksum per block, 16 bits and 6 probes per claim, wrong for about 1.5 in 1,000. Words are
  * evenly spread and in order, so data and filter are both written from front to back in bounded memory.
  * 38.4 bytes per claim. Every read checks what it read: damage is told, and never believed.
  */
@@ -72,25 +72,28 @@ export function filterBlockOf(firstWord: number, filterBlocks: number): number {
 }
 
 export function addToFilter(filter: Uint32Array, block: number, second: number, third: number): void {
-  let low = second
-  let high = third
-  for (let probe = 0; probe < 7; probe++) {
-    filter[block + ((((low >>> 5) & 15) * FILTER_BIT_WORDS) >>> 4)]! |= 1 << (low & 31)
-    low = (low >>> 9) | (high << 23)
-    high >>>= 9
-  }
+  setBits(filter, block, second)
+  setBits(filter, block, third)
 }
 
 export function isInFilter(filter: Uint32Array, block: number, second: number, third: number): boolean {
-  let low = second
-  let high = third
-  for (let probe = 0; probe < 7; probe++) {
-    const bits = filter[block + ((((low >>> 5) & 15) * FILTER_BIT_WORDS) >>> 4)]!
-    if (((bits >>> (low & 31)) & 1) === 0) return false
-    low = (low >>> 9) | (high << 23)
-    high >>>= 9
-  }
-  return true
+  return hasBits(filter, block, second) && hasBits(filter, block, third)
+}
+
+/** Three bits, each chosen by nine bits of `word`: four for the word, five for the bit in it. Loops take twice the time. */
+function setBits(filter: Uint32Array, block: number, word: number): void {
+  filter[block + ((((word >>> 5) & 15) * FILTER_BIT_WORDS) >>> 4)]! |= 1 << (word & 31)
+  filter[block + ((((word >>> 14) & 15) * FILTER_BIT_WORDS) >>> 4)]! |= 1 << ((word >>> 9) & 31)
+  filter[block + ((((word >>> 23) & 15) * FILTER_BIT_WORDS) >>> 4)]! |= 1 << ((word >>> 18) & 31)
+}
+
+function hasBits(filter: Uint32Array, block: number, word: number): boolean {
+  return (
+    ((filter[block + ((((word >>> 5) & 15) * FILTER_BIT_WORDS) >>> 4)]! >>> (word & 31)) & 1) === 1 &&
+    ((filter[block + ((((word >>> 14) & 15) * FILTER_BIT_WORDS) >>> 4)]! >>> ((word >>> 9) & 31)) & 1) ===
+      1 &&
+    ((filter[block + ((((word >>> 23) & 15) * FILTER_BIT_WORDS) >>> 4)]! >>> ((word >>> 18) & 31)) & 1) === 1
+  )
 }
 
 export function sealFilterBlock(filter: Uint32Array, block: number, number: number, run: number): void {

@@ -44,6 +44,7 @@ const filterScratch = new Uint32Array(FILTER_WORDS)
 export class Run {
   readonly file: string
   readonly layout: RunLayout
+  private readonly filterBlocks: number
   private readonly fences: Uint32Array
   private filter: Uint32Array | undefined
   private closed = false
@@ -61,6 +62,7 @@ export class Run {
       const layout = readHeader(header)
       if (!layout) throw this.damaged('its header')
       this.layout = layout
+      this.filterBlocks = layout.filterBlocks
       this.fences = new Uint32Array(layout.dataBlocks)
       this.read(this.fences, fencesPosition(layout))
       if (checksumOf(this.fences) !== layout.fencesChecksum) throw this.damaged('its fences')
@@ -121,9 +123,10 @@ export class Run {
   }
 
   private mayHold(key: Uint32Array, at: number): boolean {
-    const { layout, filter } = this
-    const number = filterBlockOf(key[at]!, layout.filterBlocks)
+    const { filter } = this
+    const number = filterBlockOf(key[at]!, this.filterBlocks)
     if (filter) return isInFilter(filter, number * FILTER_WORDS, key[at + 1]!, key[at + 2]!)
+    const { layout } = this
     this.read(filterScratch, filterPosition(layout) + number * FILTER_BYTES)
     if (!isFilterBlockWhole(filterScratch, 0, number, layout.id))
       throw this.damaged(`block ${number} of its filter`)

@@ -41,8 +41,8 @@ type OpenRun = RunRow & { run: Run }
 
 /** Per stored claim: a run is written while an eighth of the next comes. */
 const SEALED_PER_CLAIM = 8
-/** Per stored claim and level: twice the rate at which a level grows, so merges never fall behind. */
-const MERGED_PER_CLAIM = 2
+/** Per stored claim and level: four times the rate at which a level grows, so that few merges are cut off by a move. */
+const MERGED_PER_CLAIM = 4
 const GONE = '.gone'
 
 export class Tiers {
@@ -179,7 +179,7 @@ export class Tiers {
       seq: this.journal.at(-1)!.seq,
       addedSince: 0,
     }
-    this.recent = new RecentClaims()
+    this.recent = new RecentClaims(recent)
     this.journal = []
   }
 
