@@ -8,7 +8,7 @@
  * in order (`tiers.ts`); docs/decisions/0019 says why. Two processes may have an index open, of which one is a zombie:
  * both store what the log says, and each reads anew what the other has written.
  *
- * Cost per event, judged and stored: about 2 µs for ids of any kind, whatever the window. On disk 38 bytes per event in
+ * Cost per event, judged and stored: 2 to 3 µs for ids of any kind, whatever the window. On disk 38 bytes per event in
  * the window and an eighth more; in memory 5 MB, and 2 bytes per event for filters, within a bound for the process.
  */
 import { HeadraceError, type Source } from '../../event/index.ts'
