@@ -99,9 +99,22 @@ export class Run {
     if (this.filter) this.memory.used -= this.filter.byteLength
   }
 
+  /**
+   * Calls `hit` with the place of each of `count` keys whose uuid may be in the run. A loop of nothing else, so that
+   * the waits for memory overlap: half the time of asking each run for one key after the other.
+   */
+  screen(keys: Uint32Array, count: number, hit: (place: number) => void): void {
+    const { filter, filterBlocks } = this
+    for (let place = 0, at = 0; place < count; place++, at += CLAIM_WORDS) {
+      if (filter) {
+        const block = filterBlockOf(keys[at]!, filterBlocks) * FILTER_WORDS
+        if (isInFilter(filter, block, keys[at + 1]!, keys[at + 2]!)) hit(place)
+      } else if (this.isInFile(keys, at)) hit(place)
+    }
+  }
+
   /** Calls `visit` for each claim with the uuid that stands at `at` of `key`. */
   find(key: Uint32Array, at: number, visit: (words: Uint32Array, at: number) => void): void {
-    if (!this.mayHold(key, at)) return
     const first = key[at]!
     for (let block = this.firstBlockOf(first); ; block++) {
       this.readBlocks(blockScratch, block, 1)
@@ -122,11 +135,10 @@ export class Run {
     }
   }
 
-  private mayHold(key: Uint32Array, at: number): boolean {
-    const { filter } = this
-    const number = filterBlockOf(key[at]!, this.filterBlocks)
-    if (filter) return isInFilter(filter, number * FILTER_WORDS, key[at + 1]!, key[at + 2]!)
+  /** As the filter in the file says. */
+  private isInFile(key: Uint32Array, at: number): boolean {
     const { layout } = this
+    const number = filterBlockOf(key[at]!, layout.filterBlocks)
     this.read(filterScratch, filterPosition(layout) + number * FILTER_BYTES)
     if (!isFilterBlockWhole(filterScratch, 0, number, layout.id))
       throw this.damaged(`block ${number} of its filter`)

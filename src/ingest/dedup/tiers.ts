@@ -98,12 +98,30 @@ export class Tiers {
     this.lastSeq = Math.max(this.lastSeq, row.seq)
   }
 
-  /** Calls `visit` for each claim with the uuid at `at` of `key`, newer ones first. */
-  find(key: Uint32Array, at: number, visit: (words: Uint32Array, at: number) => void): void {
+  /** By place, the runs that may hold the uuids of `count` keys, newer ones first. */
+  screen(keys: Uint32Array, count: number): Map<number, Run[]> {
+    const runs = new Map<number, Run[]>()
+    for (let i = this.runs.length - 1; i >= 0; i--) {
+      const { run } = this.runs[i]!
+      run.screen(keys, count, (place) => {
+        const before = runs.get(place)
+        if (before) before.push(run)
+        else runs.set(place, [run])
+      })
+    }
+    return runs
+  }
+
+  /** Calls `visit` for each claim with the uuid at `at` of `key`, newer ones first; `runs` as `screen` says. */
+  find(
+    key: Uint32Array,
+    at: number,
+    runs: readonly Run[] | undefined,
+    visit: (words: Uint32Array, at: number) => void,
+  ): void {
     this.recent.find(key, at, visit)
     this.sealing?.recent.find(key, at, visit)
-    const { runs } = this
-    for (let i = runs.length - 1; i >= 0; i--) runs[i]!.run.find(key, at, visit)
+    if (runs) for (const run of runs) run.find(key, at, visit)
   }
 
   /** Of claims that were replaced, the older ones count until they are merged away. */
