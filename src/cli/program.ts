@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { addAudit } from './audit.ts'
 import { addCapture } from './capture.ts'
+import { addDedup } from './dedup.ts'
 import { addDoctor } from './doctor.ts'
 import { EXIT, type ExitCode, exitCodeOf, sentence } from './exit.ts'
 import { addIngest } from './ingest.ts'
@@ -29,6 +30,7 @@ const VERBS = [
   addRepair,
   addProject,
   addRejected,
+  addDedup,
   addKafka,
 ]
 

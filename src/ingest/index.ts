@@ -15,6 +15,7 @@ import { type Log, logError, type Member, type Position } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { factsFrom, Salts, startPurge } from './cookieless/index.ts'
 import { Claims } from './dedup/claims.ts'
+import { dedupFolder } from './dedup/snapshot.ts'
 import { Gate } from './gate.ts'
 import { createIdentity } from './identity/index.ts'
 import { startMover } from './mover.ts'
@@ -23,6 +24,7 @@ import { projectsOf } from './projects.ts'
 
 export { stretchesSince } from './behind.ts'
 export { rangeChecksum } from './checksum.ts'
+export { restoreDedup, snapshotDedup } from './dedup/snapshot.ts'
 export type { Outbox } from './identity/index.ts'
 export { UNDECIDED } from './redo.ts'
 
@@ -63,7 +65,7 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
     producer: log.producer({ name: 'ingest', deadlineMs: PRODUCE_DEADLINE_MS }),
     projectsOf: projectsOf(deps.projects, logger),
     cookielessFacts: factsFrom({ enabled: settings.ingestCookieless === 'on', salts, now }),
-    openClaims: claimsIn(join(settings.dataDir, 'dedup'), settings.dedupWindowHours * 3_600_000),
+    openClaims: claimsIn(dedupFolder(settings.dataDir), settings.dedupWindowHours * 3_600_000),
     stands: (position) => void joining.then((member) => show(member, [position])).catch(() => {}),
     gate: new Gate(BATCHES_AT_ONCE),
     partitions,

@@ -22,6 +22,14 @@ export const ingestMetrics = {
     'headrace_ingest_state_rows_emptied_total',
     'Persons and groups whose properties no record of the log can hold; sent without them.',
   ),
+  dedupBytes: gauge('headrace_dedup_bytes', 'Bytes on disk of the dedup index of a partition.', [
+    'partition',
+  ]),
+  dedupClaims: gauge(
+    'headrace_dedup_claims',
+    'Claims in the dedup index of a partition, with those that expired and have not gone yet.',
+    ['partition'],
+  ),
   batchSeconds: histogram(
     'headrace_ingest_batch_seconds',
     'From the records of a batch to the acknowledgement of its rows.',
@@ -49,6 +57,18 @@ export function countBatch(slots: readonly Slot[], seconds: number): void {
   }
   ingestMetrics.batchSeconds.observe(seconds)
   ingestMetrics.delaySeconds.observe(Math.max(0, (Date.now() - slots[0]!.record.appendedMs) / 1000))
+}
+
+/** The size of a partition's dedup index; undefined when this process has none. */
+export function showDedup(partition: number, size: { claims: number; bytes: number } | undefined): void {
+  const labels = { partition: String(partition) }
+  if (size) {
+    ingestMetrics.dedupBytes.set(labels, size.bytes)
+    ingestMetrics.dedupClaims.set(labels, size.claims)
+  } else {
+    ingestMetrics.dedupBytes.remove(labels)
+    ingestMetrics.dedupClaims.remove(labels)
+  }
 }
 
 const STATE_OF: Record<string, string> = {

@@ -29,7 +29,7 @@ import type { Gate } from './gate.ts'
 import { BatchTooLarge } from './identity/errors.ts'
 import type { BatchReceipt, CommittedBatch, Identity, Stamp } from './identity/types.ts'
 import { LaneInput } from './lane-input.ts'
-import { countBatch, ingestMetrics } from './metrics.ts'
+import { countBatch, ingestMetrics, showDedup } from './metrics.ts'
 import { type EventRows, encodeRows, makeReceipt, type OutputLane, outputRecords } from './output.ts'
 import { OutputMarks } from './output-marks.ts'
 import { piecesOf } from './pieces.ts'
@@ -310,6 +310,7 @@ export class PartitionWorker {
     input.markedThrough = input.producedThrough
     input.nextOffset = toOffset
     claims.store(accepted, input.id.logId, toOffset)
+    showDedup(this.partition, claims.size())
 
     for (const piece of piecesOf(outputRecords(slots, rows, committed.stateRows, output, input.last)))
       await this.produce(piece)
@@ -383,6 +384,7 @@ export class PartitionWorker {
     this.claims?.close()
     this.claims = undefined
     this.redo.clear()
+    showDedup(this.partition, undefined)
   }
 }
 

@@ -1,6 +1,6 @@
 /**
  * Brings a dedup index from where it is complete to the fence, by reading the raw log: after a crash, and when the
- * partition comes from another machine. The receipts say which offsets made a claim, so the result is what the
+ * partition comes from another machine, with a snapshot or without. The receipts say which offsets made a claim, so the result is what the
  * index would have been. About 5 µs per event; records that the log no longer holds are older than any window.
  */
 import type { Sql } from '../../catalog/index.ts'
