@@ -3,6 +3,7 @@
  * Throws ApplyConflict when something that the fold read has moved since, HR_INGEST_FENCE when the fence has.
  */
 import type { Sql, Transaction } from '../../catalog/index.ts'
+import { failpoint } from '../../platform/index.ts'
 import { identityError } from './errors.ts'
 import type { BatchPosition, BatchReceipt, Outbox } from './types.ts'
 import type { GroupWrite, MappingWrite, MergeWrite, PersonWrite, WriteSet } from './write-set.ts'
@@ -28,6 +29,7 @@ export async function applyBatch(
   const updates = writeSet.persons.filter((person) => person.id !== undefined)
   const { checks } = writeSet
   try {
+    failpoint('apply_sent')
     const [row] = await sql<{ moved: [number, string, string, number][] }[]>`
       SELECT apply_batch(
         ${headJson(position, receipt, outboxOf(writeSet))}::text::jsonb, ${receipt.outcomes}::bytea,

@@ -12,6 +12,7 @@
  */
 import { guardState, type Sql, stateError, type Transaction, transaction } from '../../catalog/index.ts'
 import { HeadraceError } from '../../event/index.ts'
+import { failpoint } from '../../platform/index.ts'
 import { ApplyConflict, applyBatch } from './apply.ts'
 import { fold } from './fold.ts'
 import { defaultOptions, type OptionsOf } from './options.ts'
@@ -91,7 +92,10 @@ async function locked(sql: Sql, job: Job): Promise<CommittedBatch> {
     await lockPersons(tx, job.wanted)
     const snapshot = await readSnapshot(tx, job.wanted)
     await readNamesakes(tx, job.wanted, snapshot)
-    return foldAndApply(tx, job, snapshot)
+    failpoint('apply_begun')
+    const applied = await foldAndApply(tx, job, snapshot)
+    failpoint('apply_before_commit')
+    return applied
   }
   return transaction(sql, work, 'isolation level read committed')
 }
