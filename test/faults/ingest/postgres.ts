@@ -93,14 +93,22 @@ async function flowing(rig: Rig): Promise<Load> {
   return load
 }
 
-/** From now until something is decided. */
+/** From now until something is decided, which Postgres is asked itself. */
 async function recovered(rig: Rig): Promise<number> {
   const from = performance.now()
-  await rig.moved(1, RECOVERED_MS_MAX)
+  const before = await rig.decided()
+  await rig.until('batch that is decided', async () => (await rig.decided()) > before, RECOVERED_MS_MAX)
   return Math.round(performance.now() - from)
 }
 
-/** Ends when a batch of ingest waits for the person of `id`, which `lock` has locked. */
+/** A session of somebody else. A pool that never connected has none to reserve. */
+async function hold(rig: Rig) {
+  const holder = openPostgres({ url: rig.postgres.url, name: 'holder', connectionsMax: 1 })
+  await holder`SELECT 1`
+  return { holder, session: await holder.reserve() }
+}
+
+/** Ends when a batch of ingest waits for a person, which somebody else has locked. */
 async function untilBlocked(rig: Rig): Promise<void> {
   await rig.until(
     'a batch that waits for a person',
@@ -161,8 +169,7 @@ async function inTransaction(
     await prepare()
     await load.send([rig.story.set(id, { [`${id}:seq`]: round })])
     const [person] = await personsOf(rig, [id])
-    const holder = openPostgres({ url: rig.postgres.url, name: 'holder', connectionsMax: 1 })
-    const session = await holder.reserve()
+    const { holder, session } = await hold(rig)
     await session`BEGIN`
     await session`SELECT FROM person WHERE id = ${person!} FOR UPDATE`
     await load.send([rig.story.set(id, { [`${id}:k0`]: round })])
@@ -210,8 +217,7 @@ async function deadlocks(rig: Rig, form: 'short' | 'long'): Promise<Report> {
   await load.send(records('seq', 0))
   const persons = (await personsOf(rig, ids)).toSorted((a, b) => a - b)
   const wanted = (await deadlocksSoFar(rig)) + (form === 'long' ? 10 : 2)
-  const holder = openPostgres({ url: rig.postgres.url, name: 'holder', connectionsMax: 1 })
-  const session = await holder.reserve()
+  const { holder, session } = await hold(rig)
   // The other side looks for a deadlock long before, so the batch is the victim.
   await session`SET deadlock_timeout = '20s'`
   let lagMax = 0

@@ -144,6 +144,20 @@ export class Rig {
     )
   }
 
+  /** How many records are, by the fences; asked until there is an answer. */
+  async decided(): Promise<number> {
+    for (;;) {
+      const decided = await this.askDecided().catch(() => undefined)
+      if (decided !== undefined) return decided
+      await Bun.sleep(LOOK_MS / 4)
+    }
+  }
+
+  private async askDecided(): Promise<number> {
+    const fences = await readFences(this.sql)
+    return fences.reduce((sum, fence) => sum + fence.next_offset, 0)
+  }
+
   async until(what: string, holds: () => boolean | Promise<boolean>, withinMs: number): Promise<void> {
     await waitFor(what, holds, withinMs, () => this.told())
   }
@@ -225,9 +239,8 @@ export class Rig {
   private async look(): Promise<void> {
     while (this.looking) {
       // While Postgres is away, what it said last stands.
-      const asked = readFences(this.sql).catch(() => undefined)
-      const fences = await Promise.race([asked, Bun.sleep(LOOK_MS)])
-      if (fences) this.fencesSum = fences.reduce((sum, fence) => sum + fence.next_offset, 0)
+      const asked = this.askDecided().catch(() => undefined)
+      this.fencesSum = (await Promise.race([asked, Bun.sleep(LOOK_MS)])) ?? this.fencesSum
       this.lagging = (await this.end()) - this.fencesSum
       await Bun.sleep(LOOK_MS)
     }

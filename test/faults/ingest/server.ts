@@ -4,7 +4,7 @@
  * replicating synchronously, so that nothing committed is missing there.
  */
 import { randomBytes } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chownSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -19,6 +19,8 @@ import { waitFor } from '../../support/wait-for.ts'
 
 const START_MS_MAX = 60_000
 const STOP_MS_MAX = 10_000
+/** Of what a server said that did not start. */
+const LINES_UNITS_MAX = 2_000
 const FLAGS: Readonly<Record<string, string | number>> = {
   max_connections: 100,
   shared_buffers: '64MB',
@@ -148,6 +150,11 @@ class Node {
     return statSync(this.cluster).uid
   }
 
+  /** What it says. */
+  private get lines(): string {
+    return join(this.folder, 'lines.log')
+  }
+
   private get cluster(): string {
     return join(this.folder, 'cluster')
   }
@@ -163,6 +170,7 @@ class Node {
         return child.exitCode === null
       },
       START_MS_MAX,
+      () => readFileSync(this.lines, 'utf8').slice(-LINES_UNITS_MAX),
     )
   }
 
@@ -173,7 +181,9 @@ class Node {
       ...chooseAccount(this.cluster),
       cwd: this.cluster,
       env: PROGRAM_ENV,
-      stdio: ['ignore', 'ignore', 'ignore'],
+      stdin: 'ignore',
+      stdout: 'ignore',
+      stderr: Bun.file(this.lines),
     })
   }
 
@@ -212,6 +222,8 @@ class Node {
     const wal = join(copy.cluster, 'pg_wal')
     for (const name of readdirSync(wal)) if (/^[0-9A-F]{24}$/.test(name)) rmSync(join(wal, name))
     writeFileSync(join(copy.cluster, 'standby.signal'), '')
+    const { uid, gid } = statSync(this.cluster)
+    for (const name of ['backup_label', 'standby.signal']) chownSync(join(copy.cluster, name), uid, gid)
     return copy
   }
 
