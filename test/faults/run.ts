@@ -32,6 +32,9 @@ const CRASH_RUNS = 200
 const CAPTURE_KILL_RUNS = 1_000
 const INGEST_KILL_RUNS = 2_000
 
+// Children are ended by what `exit` tells; a signal alone tells nobody.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+
 const seed = Number(values.seed)
 const { kafka } = values
 switch (positionals.join()) {
