@@ -16,7 +16,7 @@ import type { Settings, Sql } from '../catalog/index.ts'
 import { HeadraceError, isRejected, isRetriable, TOPICS, type Warning } from '../event/index.ts'
 import type { Log, LogRecord, Position, Producer, StoredRecord } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
-import { type Backoff, backoffMs, pause, Signal } from '../platform/index.ts'
+import { type Backoff, backoffMs, failpoint, pause, Signal } from '../platform/index.ts'
 import { type Decision, type Judge, type JudgeCookieless, openBatch, prepareBatch } from './batch.ts'
 import { batchRequests } from './batch-requests.ts'
 import { refuseStateBehind } from './behind.ts'
@@ -181,7 +181,12 @@ export class PartitionWorker {
     for (const receipt of await unproducedReceipts(deps.sql, id, position)) {
       const judge = this.claims!.judge.bind(this.claims)
       const records = await replayRecords({ ...deps, judge }, id, output, receipt)
-      for (const piece of piecesOf(records)) await deps.producer.send(piece)
+      for (const piece of piecesOf(records)) {
+        const sent = deps.producer.send(piece)
+        failpoint('replay_sent')
+        await sent
+      }
+      failpoint('replay_before_mark')
       await markProduced(deps.sql, id, receipt.toOffset)
       ingestMetrics.replayed.inc(receipt.toOffset - receipt.fromOffset)
       deps.logger.info(
@@ -201,6 +206,7 @@ export class PartitionWorker {
         if (!input.ready) continue
         const started = performance.now()
         const records = input.take()
+        failpoint('batch_read')
         for (const part of this.redo.get(input.id.logId)?.split(records) ?? [records])
           await this.deps.gate.pass(() => this.process(input, part, new Map()))
         const full = records.length >= limit.records
@@ -226,6 +232,7 @@ export class PartitionWorker {
 
   private async mark(input: LaneInput): Promise<void> {
     if (input.markedThrough >= input.producedThrough) return
+    failpoint('before_mark')
     await markProduced(this.deps.sql, input.id, input.producedThrough)
     input.markedThrough = input.producedThrough
   }
@@ -287,6 +294,7 @@ export class PartitionWorker {
     const toOffset = records.at(-1)!.offset + 1
     let rows: EventRows = []
     let receipt: BatchReceipt | undefined
+    failpoint('batch_transformed')
     const committed: CommittedBatch = await deps.identity.commit(
       requests.events,
       { ...input.id, fromOffset: records[0]!.offset, toOffset, producedThrough: input.producedThrough },
@@ -303,6 +311,7 @@ export class PartitionWorker {
       },
       { optionsOf: identityOptionsOf(projects), visitors: requests.visitors },
     )
+    failpoint('apply_committed')
     const left = requests.warnings()
     candidates.forEach((slot, i) => {
       slot.warnings.push(...left[i]!, ...committed.stamps[i]!.warnings)
@@ -310,6 +319,7 @@ export class PartitionWorker {
     input.markedThrough = input.producedThrough
     input.nextOffset = toOffset
     claims.store(accepted, input.id.logId, toOffset)
+    failpoint('claims_stored')
     showDedup(this.partition, claims.size())
 
     for (const piece of piecesOf(outputRecords(slots, rows, committed.stateRows, output, input.last)))
@@ -323,7 +333,10 @@ export class PartitionWorker {
   private async produce(records: LogRecord[]): Promise<void> {
     for (let failures = 1; ; failures++) {
       try {
-        this.marks!.note(await this.deps.producer.send(records))
+        const sent = this.deps.producer.send(records)
+        failpoint('rows_sent')
+        this.marks!.note(await sent)
+        failpoint('rows_produced')
         return
       } catch (error) {
         if (isRejected(error)) {

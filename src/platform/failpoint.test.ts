@@ -27,7 +27,9 @@ async function pass(name: string, env: Record<string, string>, calls = 1_000) {
   return { signal: child.signalCode, passed: stdout.split('\n').length, stderr }
 }
 
-test.each(Object.keys(FAILPOINTS))('%s kills the process that passes it, and names itself', async (name) => {
+const NAMES = Object.values(FAILPOINTS).flatMap((places) => Object.keys(places))
+
+test.each(NAMES)('%s kills the process that passes it, and names itself', async (name) => {
   const { signal, stderr } = await pass(name, { HEADRACE_TEST_FAILPOINT: `${name}:1` }, 1)
   expect(signal).toBe('SIGKILL')
   expect(stderr).toBe(`failpoint ${name}\n`)
@@ -48,8 +50,30 @@ test('the same seed kills at the same call, another one at another', async () =>
   expect(new Set([await of(7), await of(8), await of(9)]).size).toBeGreaterThan(1)
 })
 
+test('a place can stop the process instead, once; let go, it goes on as if nothing had been', async () => {
+  const program = `
+    const { failpoint } = await import(${JSON.stringify(MODULE)})
+    for (let i = 0; i < 3; i++) failpoint('acked')
+    console.log('went on')`
+  const child = Bun.spawn([process.execPath, '-e', program], {
+    env: { PATH: process.env.PATH ?? '', HEADRACE_TEST_FAILPOINT: 'acked:1:stop' },
+    stdin: 'ignore',
+    stdout: 'pipe',
+    stderr: 'pipe',
+  })
+  const letGo = setInterval(() => child.kill('SIGCONT'), 100)
+  const [stdout, stderr] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ])
+  clearInterval(letGo)
+  expect(await child.exited).toBe(0)
+  expect(stderr).toBe('stopped at acked\n')
+  expect(stdout).toBe('went on\n')
+})
+
 test('a plan that cannot be read ends the process with one sentence', async () => {
-  for (const plan of ['somewhere:1', 'acked', 'acked:2']) {
+  for (const plan of ['somewhere:1', 'acked', 'acked:2', 'acked:1:go']) {
     const { signal, stderr } = await pass('acked', { HEADRACE_TEST_FAILPOINT: plan })
     expect(signal).toBeNull()
     expect(stderr).toContain(`HEADRACE_TEST_FAILPOINT has "${plan}"; allowed is name:probability`)

@@ -1,33 +1,68 @@
 /**
- * Places where a fault test lets a process die. In: `HEADRACE_TEST_FAILPOINT`, as it was when the process started, such
- * as `after_read:0.01,acked:0.2`: the probability with which each call kills this process with SIGKILL, as a power cut
- * would, after one line on standard error that names the place. `HEADRACE_TEST_SEED` makes the choice repeatable.
+ * Places where a fault test lets a process die or stand still. In: `HEADRACE_TEST_FAILPOINT`, as it was when the process
+ * started, such as `after_read:0.01,acked:0.2`: the probability with which each call kills this process with SIGKILL, as
+ * a power cut would, after one line on standard error that names the place. `acked:0.2:stop` stops it there with SIGSTOP
+ * instead, once: when somebody lets it go on, it goes on as if nothing had been. `HEADRACE_TEST_SEED` makes the choice
+ * repeatable.
  *
  * Must hold: without the variable a call is a call of an empty function, and nothing can bring it to life later. One
  * call per request, group or batch, never per event.
  */
 import { writeSync } from 'node:fs'
 
-/** Every place; a value above 0 = the kill comes so many ms later at most, while the work is under way. */
+/** Every place, by role; a value above 0 = it happens so many ms later at most, while the work is under way. */
 export const FAILPOINTS = {
-  /** Capture: the whole body of a request is in memory. */
-  after_read: 0,
-  /** Capture: the events of a request are judged, none is handed to the writer. */
-  parsed: 0,
-  /** Capture: a group was handed to the log's producer; it is on its way, in the log, or just acknowledged. */
-  produce_sent: 6,
-  /** Capture: the log has acknowledged a group, and nobody was told. */
-  acked: 0,
-  /** Capture: the answer to a request is made and not sent. */
-  before_answer: 0,
-  /** Capture: a group is durable in the spool, and nobody was told. */
-  spool_appended: 0,
-  /** Capture: a batch of the spool was handed to the log's producer; as `produce_sent`. */
-  drain_sent: 6,
-  /** Capture: a batch of the spool is in the log, and the spool's position does not say so. */
-  drained_before_position: 0,
+  capture: {
+    /** The whole body of a request is in memory. */
+    after_read: 0,
+    /** The events of a request are judged, none is handed to the writer. */
+    parsed: 0,
+    /** A group was handed to the log's producer; it is on its way, in the log, or just acknowledged. */
+    produce_sent: 6,
+    /** The log has acknowledged a group, and nobody was told. */
+    acked: 0,
+    /** The answer to a request is made and not sent. */
+    before_answer: 0,
+    /** A group is durable in the spool, and nobody was told. */
+    spool_appended: 0,
+    /** A batch of the spool was handed to the log's producer; as `produce_sent`. */
+    drain_sent: 6,
+    /** A batch of the spool is in the log, and the spool's position does not say so. */
+    drained_before_position: 0,
+  },
+  ingest: {
+    /** A batch was read from its raw lane. */
+    batch_read: 0,
+    /** Its events went through the steps; Postgres knows nothing of it. */
+    batch_transformed: 0,
+    /** The statement that applies it was sent; it is on its way, at work, or committed. */
+    apply_sent: 6,
+    /** On the locked way: the transaction has begun and holds the fence and the persons. */
+    apply_begun: 0,
+    /** On the locked way: all is written, nothing is committed. */
+    apply_before_commit: 0,
+    /** Postgres has it, and nothing else says so. */
+    apply_committed: 0,
+    /** The dedup index has its claims. */
+    claims_stored: 0,
+    /** Rows were handed to the log's producer; none, some or all of them land. */
+    rows_sent: 6,
+    /** Its rows, or a piece of them, are in the log, and nobody was told. */
+    rows_produced: 0,
+    /** What was produced is about to be noted in Postgres. */
+    before_mark: 0,
+    /** A new owner has sent again what the one before may not have. */
+    replay_sent: 6,
+    /** That is in the log, and Postgres does not know. */
+    replay_before_mark: 0,
+  },
 } as const
-export type Failpoint = keyof typeof FAILPOINTS
+export type CaptureFailpoint = keyof typeof FAILPOINTS.capture
+export type IngestFailpoint = keyof typeof FAILPOINTS.ingest
+export type Failpoint = CaptureFailpoint | IngestFailpoint
+
+/** The longest delay of each place, ms. */
+const LATE_MS: Readonly<Record<Failpoint, number>> = { ...FAILPOINTS.capture, ...FAILPOINTS.ingest }
 
 /** May end the process here, when a test wants it. */
 export const failpoint: (name: Failpoint) => void = armed(
@@ -37,35 +72,45 @@ export const failpoint: (name: Failpoint) => void = armed(
 
 function armed(plan: string | undefined, seed: number): (name: Failpoint) => void {
   if (plan === undefined || plan === '') return () => {}
-  const chances = readPlan(plan)
+  const places = readPlan(plan)
   const random = sequence(seed)
   return (name) => {
-    if (random() >= (chances.get(name) ?? 0)) return
-    const lateMs = FAILPOINTS[name] * random()
-    if (lateMs === 0) die(name)
-    else setTimeout(die, lateMs, name)
+    const place = places.get(name)
+    if (random() >= (place?.chance ?? 0)) return
+    if (place!.end === stand) places.delete(name)
+    const lateMs = LATE_MS[name] * random()
+    if (lateMs === 0) place!.end(name)
+    else setTimeout(place!.end, lateMs, name)
   }
 }
 
-function readPlan(plan: string): Map<Failpoint, number> {
-  const chances = new Map<Failpoint, number>()
+type Place = { chance: number; end: (name: Failpoint) => void }
+
+function readPlan(plan: string): Map<Failpoint, Place> {
+  const places = new Map<Failpoint, Place>()
   for (const part of plan.split(',')) {
-    const [name = '', chance] = part.split(':')
+    const [name = '', chance, word] = part.split(':')
     const probability = Number(chance)
-    if (!Object.hasOwn(FAILPOINTS, name) || !(probability >= 0 && probability <= 1)) {
-      const names = Object.keys(FAILPOINTS).join(', ')
+    const isKnown = Object.hasOwn(LATE_MS, name) && (word === undefined || word === 'stop')
+    if (!isKnown || !(probability >= 0 && probability <= 1)) {
+      const names = Object.keys(LATE_MS).join(', ')
       throw new Error(
-        `HEADRACE_TEST_FAILPOINT has "${part}"; allowed is name:probability with one of ${names}`,
+        `HEADRACE_TEST_FAILPOINT has "${part}"; allowed is name:probability or name:probability:stop with one of ${names}`,
       )
     }
-    chances.set(name as Failpoint, probability)
+    places.set(name as Failpoint, { chance: probability, end: word === 'stop' ? stand : die })
   }
-  return chances
+  return places
 }
 
 function die(name: Failpoint): void {
   writeSync(2, `failpoint ${name}\n`)
   process.kill(process.pid, 'SIGKILL')
+}
+
+function stand(name: Failpoint): void {
+  writeSync(2, `stopped at ${name}\n`)
+  process.kill(process.pid, 'SIGSTOP')
 }
 
 /** A repeatable sequence in 0 … 1 (an xorshift of 32 bits). */

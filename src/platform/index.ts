@@ -5,6 +5,12 @@
 export { type Backoff, backoffMs, pause } from './backoff.ts'
 export { makeDir, syncDir, writeDurably, writeFully } from './durable-file.ts'
 export { PLATFORM_ERRORS } from './errors.ts'
-export { FAILPOINTS, type Failpoint, failpoint } from './failpoint.ts'
+export {
+  type CaptureFailpoint,
+  FAILPOINTS,
+  type Failpoint,
+  failpoint,
+  type IngestFailpoint,
+} from './failpoint.ts'
 export { FileLock, isLocked, noteOfHolder } from './file-lock.ts'
 export { Signal } from './signal.ts'

@@ -4,11 +4,13 @@
  *
  *   npm run faults -- --runs 200 [--kafka] [--seed N] [--no-pauses]    roles killed and paused at random (crash.ts)
  *   npm run faults -- kafka-down [--runs 1000] [--only name,…] [--captures 4] [--seed N]    see kafka-down/index.ts
+ *   npm run faults -- ingest [--runs 2000] [--kafka] [--only name,…] [--seed N]    see ingest/index.ts
  */
 import { parseArgs } from 'node:util'
 import { startCluster } from '../support/cluster.ts'
 import { startProduct } from '../support/product.ts'
 import { crash, seeded, type Victim } from './crash.ts'
+import { INGEST_FAULT_NAMES, runIngestFaults } from './ingest/index.ts'
 import { KAFKA_DOWN_NAMES, runKafkaDown } from './kafka-down/index.ts'
 
 const { values, positionals } = parseArgs({
@@ -27,24 +29,45 @@ const LOAD = { senders: 4, batchEvents: 20, batchesPerSecond: 5 }
 const PAUSE_EVERY = 20
 const PAUSE_MS = 30_000
 const CRASH_RUNS = 200
-const KILL_RUNS = 1_000
+const CAPTURE_KILL_RUNS = 1_000
+const INGEST_KILL_RUNS = 2_000
 
-if (positionals.length === 0) await runCrash()
-else if (positionals.join() === 'kafka-down') await kafkaDown()
-else wrong(`there is no fault test ${positionals.join(' ')}; allowed is kafka-down, or none`)
+// Children are ended by what `exit` tells; a signal alone tells nobody.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 
-async function kafkaDown(): Promise<void> {
+const seed = Number(values.seed)
+const { kafka } = values
+switch (positionals.join()) {
+  case '':
+    await runCrash()
+    break
+  case 'kafka-down': {
+    const [runs, only] = [runsOr(CAPTURE_KILL_RUNS), onlyOf(KAFKA_DOWN_NAMES)]
+    exit(await runKafkaDown({ runs, only, captures: Number(values.captures), seed }))
+    break
+  }
+  case 'ingest': {
+    const [runs, only] = [runsOr(INGEST_KILL_RUNS), onlyOf(INGEST_FAULT_NAMES)]
+    exit(await runIngestFaults({ runs, only, kafka, seed }))
+    break
+  }
+  default:
+    wrong(`there is no fault test ${positionals.join(' ')}; allowed is kafka-down, ingest, or none`)
+}
+
+function runsOr(usual: number): number {
+  return Number(values.runs ?? usual)
+}
+
+function onlyOf(names: readonly string[]): string[] {
   const only = values.only.split(',').filter((name) => name !== '')
-  const unknown = only.find((name) => !KAFKA_DOWN_NAMES.includes(name))
-  if (unknown !== undefined) wrong(`--only has ${unknown}; allowed is ${KAFKA_DOWN_NAMES.join(', ')}`)
-  const runs = Number(values.runs ?? KILL_RUNS)
-  const held = await runKafkaDown({
-    runs,
-    only,
-    captures: Number(values.captures),
-    seed: Number(values.seed),
-  })
-  // What a broken network left open must not keep us.
+  const unknown = only.find((name) => !names.includes(name))
+  if (unknown !== undefined) wrong(`--only has ${unknown}; allowed is ${names.join(', ')}`)
+  return only
+}
+
+/** What a broken network left open must not keep us. */
+function exit(held: boolean): void {
   process.exit(held ? 0 : 1)
 }
 
@@ -54,16 +77,16 @@ function wrong(sentence: string): never {
 }
 
 async function runCrash(): Promise<void> {
-  const runs = Number(values.runs ?? CRASH_RUNS)
-  const victim: Victim & { output: string[]; stop(): Promise<unknown> } = values.kafka
+  const runs = runsOr(CRASH_RUNS)
+  const victim: Victim & { output: string[]; stop(): Promise<unknown> } = kafka
     ? await startCluster({ brokers: 3, partitions: 8, ingest: 2, load: 2 })
     : await startProduct()
-  const roles = values.kafka
+  const roles = kafka
     ? ['capture', 'ingest-1', 'ingest-2', 'load-1', 'load-2', 'warehouse']
     : ['capture', 'ingest', 'load', 'warehouse', 'postgres']
   try {
     console.log(
-      `${runs} hits on ${values.kafka ? 'Kafka, every role a process' : 'one machine'}, seed ${values.seed}`,
+      `${runs} hits on ${kafka ? 'Kafka, every role a process' : 'one machine'}, seed ${values.seed}`,
     )
     const report = await crash(victim, {
       runs,
@@ -71,7 +94,7 @@ async function runCrash(): Promise<void> {
       pauseEvery: values['no-pauses'] ? 0 : PAUSE_EVERY,
       pauseMs: PAUSE_MS,
       load: LOAD,
-      random: seeded(Number(values.seed)),
+      random: seeded(seed),
       say: console.log,
     })
     console.log(JSON.stringify(report))

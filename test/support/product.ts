@@ -180,13 +180,19 @@ export function cleanEnvironment(): Record<string, string> {
   return env
 }
 
-export async function collect(stream: ReadableStream<Uint8Array>, lines: string[]): Promise<void> {
+/** Keeps the last lines of `stream`; `heard` is called with each when it is whole. */
+export async function collect(
+  stream: ReadableStream<Uint8Array>,
+  lines: string[],
+  heard: (line: string) => void = () => {},
+): Promise<void> {
   const decoder = new TextDecoder()
   let rest = ''
   for await (const chunk of stream) {
     const parts = (rest + decoder.decode(chunk, { stream: true })).split('\n')
     rest = parts.pop() ?? ''
     lines.push(...parts)
+    for (const line of parts) heard(line)
     if (lines.length > OUTPUT_LINES_MAX) lines.splice(0, lines.length - OUTPUT_LINES_MAX)
   }
   if (rest !== '') lines.push(rest)

@@ -4,6 +4,7 @@
  * Throws ApplyConflict when something that the fold read has moved since, HR_INGEST_FENCE when the fence has.
  */
 import type { Sql, Transaction } from '../../catalog/index.ts'
+import { failpoint } from '../../platform/index.ts'
 import { type VisitorWrite, visitorWritesJson } from '../cookieless/index.ts'
 import { identityError } from './errors.ts'
 import type { BatchPosition, BatchReceipt, Outbox } from './types.ts'
@@ -32,6 +33,7 @@ export async function applyBatch(
   const { checks } = writeSet
   const visitorsJson = visitorWritesJson(visitors)
   try {
+    failpoint('apply_sent')
     // OFFSET 0: the inner call is done before the outer one, whose locks come after its own.
     const [row] = await sql<{ moved: [number, string, string, number][] }[]>`
       SELECT b.moved ${visitorsJson === null ? sql`` : sql`, apply_visitors(${visitorsJson}::text::jsonb)`}

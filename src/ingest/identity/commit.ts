@@ -17,6 +17,7 @@
  */
 import { guardState, type Sql, stateError, type Transaction, transaction } from '../../catalog/index.ts'
 import { HeadraceError } from '../../event/index.ts'
+import { failpoint } from '../../platform/index.ts'
 import {
   currentIds,
   lockVisitors,
@@ -142,7 +143,10 @@ async function locked(sql: Sql, job: Job): Promise<CommittedBatch> {
     const wanted = job.visitors ? wantedBy(known.events) : job.wanted
     const snapshot = await readSnapshot(tx, wanted)
     await readNamesakes(tx, wanted, snapshot)
-    return foldAndApply(tx, job, known, snapshot)
+    failpoint('apply_begun')
+    const applied = await foldAndApply(tx, job, known, snapshot)
+    failpoint('apply_before_commit')
+    return applied
   }
   return transaction(sql, work, 'isolation level read committed')
 }

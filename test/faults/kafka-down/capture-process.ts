@@ -1,97 +1,34 @@
-/**
- * One `headrace capture` as a process that is started again whenever it ends, as an orchestrator would, on one data
- * folder, so that each life finds the spool of the one before. It knows how each life ended: at a failpoint, by our
- * SIGKILL, by our SIGTERM; any other end is a defect and is kept in `defects`.
- */
+/** One `headrace capture`, kept alive on one data folder, so that each life finds the spool of the one before. */
 import { join, resolve } from 'node:path'
-import type { Failpoint } from '../../../src/platform/index.ts'
-import { collect } from '../../support/product.ts'
-import { waitFor } from '../../support/wait-for.ts'
+import { KeptProcess, type Life } from '../kept-process.ts'
 
 const MAIN = resolve(import.meta.dir, '../../../src/main.ts')
-const TAKES_EVENTS = 'capture takes events'
-const UP_MS_MAX = 60_000
-/** Longer than the role gives itself. */
-const STOPPED_MS_MAX = 30_000
-/** How much of what it printed a defect shows. */
-const SHOWN_LINES = 15
 
-/** What a life is given beside the settings of all. */
-export type Life = { failpoints: string; seed: number }
-
-export class CaptureProcess {
-  /** Lives that have ended. */
-  ended = 0
-  /** It has its port, and has not ended as far as we know. */
-  isUp = false
-  readonly deaths = new Map<Failpoint | 'outside', number>()
-  readonly defects: string[] = []
+export class CaptureProcess extends KeptProcess {
   readonly url: string
   readonly dataDir: string
-  private child: Bun.Subprocess<'ignore', 'pipe', 'pipe'> | undefined
-  private expected: 'nothing' | 'kill' | 'stop' = 'nothing'
-  private stopping = false
-  private running: Promise<void>
-  private lastCode: number | null = null
-  private lines: string[] = []
+  private readonly own: Record<string, string>
 
   constructor(
-    readonly name: string,
+    name: string,
     folder: string,
     port: number,
-    private env: Record<string, string>,
+    env: Record<string, string>,
     /** Asked at each start. */
-    private readonly nextLife: () => Life,
+    nextLife: () => Life,
   ) {
-    this.url = `http://127.0.0.1:${port}`
-    this.dataDir = join(folder, name)
-    this.running = this.keep()
+    const address = `127.0.0.1:${port}`
+    const dataDir = join(folder, name)
+    const own = { HEADRACE_DATA_DIR: dataDir, HEADRACE_CAPTURE_ADDRESS: address }
+    const command = { words: [MAIN, 'capture'], env: { ...env, ...own }, upLine: 'capture takes events' }
+    super(name, command, nextLife)
+    this.url = `http://${address}`
+    this.dataDir = dataDir
+    this.own = own
   }
 
-  /** SIGKILL from outside; the next life begins at once. */
-  async kill(): Promise<void> {
-    const before = this.ended
-    this.expected = 'kill'
-    this.child?.kill('SIGKILL')
-    await waitFor(`end of ${this.name}`, () => this.ended > before, UP_MS_MAX)
-  }
-
-  /** SIGTERM, and no further life. Gives the exit code. */
-  async stop(): Promise<number | null> {
-    this.stopping = true
-    this.expected = 'stop'
-    this.child?.kill('SIGTERM')
-    const stuck = setTimeout(() => {
-      this.defects.push(`${this.name} did not stop within ${STOPPED_MS_MAX} ms:\n${this.told()}`)
-      this.child?.kill('SIGKILL')
-    }, STOPPED_MS_MAX)
-    await this.running
-    clearTimeout(stuck)
-    return this.lastCode
-  }
-
-  /** After `stop`: lives again, with other settings. */
-  resume(env: Record<string, string>): void {
-    this.env = env
-    this.stopping = false
-    this.running = this.keep()
-  }
-
-  /** Ends it at once, whatever state it is in. */
-  async abandon(): Promise<void> {
-    this.stopping = true
-    this.expected = 'kill'
-    this.child?.kill('SIGKILL')
-    await this.running
-  }
-
-  async up(): Promise<void> {
-    await waitFor(
-      `start of ${this.name}`,
-      () => this.isUp,
-      UP_MS_MAX,
-      () => this.told(),
-    )
+  override resume(env: Record<string, string>): void {
+    super.resume({ ...env, ...this.own })
   }
 
   /** Undefined while it does not answer. */
@@ -104,62 +41,6 @@ export class CaptureProcess {
       )
     } catch {
       return undefined
-    }
-  }
-
-  told(): string {
-    return this.lines.slice(-SHOWN_LINES).join('\n')
-  }
-
-  private async keep(): Promise<void> {
-    while (!this.stopping) {
-      const { failpoints, seed } = this.nextLife()
-      const env = { ...this.env, HEADRACE_TEST_FAILPOINT: failpoints, HEADRACE_TEST_SEED: String(seed) }
-      const child = Bun.spawn([process.execPath, MAIN, 'capture'], {
-        env: {
-          ...env,
-          HEADRACE_DATA_DIR: this.dataDir,
-          HEADRACE_CAPTURE_ADDRESS: this.url.slice('http://'.length),
-        },
-        stdin: 'ignore',
-        stdout: 'pipe',
-        stderr: 'pipe',
-      })
-      this.child = child
-      this.expected = 'nothing'
-      this.lines = []
-      const killed = () => child.kill('SIGKILL')
-      process.once('exit', killed)
-      const errors: string[] = []
-      const told = Promise.all([this.listen(child.stdout), collect(child.stderr, errors)])
-      await child.exited
-      this.isUp = false
-      this.ended++
-      await told
-      process.off('exit', killed)
-      this.judge(child, errors)
-    }
-  }
-
-  private async listen(stream: ReadableStream<Uint8Array>): Promise<void> {
-    const decoder = new TextDecoder()
-    for await (const chunk of stream) {
-      const lines = decoder.decode(chunk, { stream: true }).split('\n')
-      this.lines.push(...lines)
-      if (!this.isUp && lines.some((line) => line.includes(TAKES_EVENTS))) this.isUp = true
-      if (this.lines.length > 10 * SHOWN_LINES) this.lines.splice(0, this.lines.length - SHOWN_LINES)
-    }
-  }
-
-  private judge(child: Bun.Subprocess, errors: string[]): void {
-    this.lastCode = child.exitCode
-    const failpoint = errors.findLast((line) => line.startsWith('failpoint '))?.slice('failpoint '.length)
-    if (child.signalCode === 'SIGKILL' && (failpoint !== undefined || this.expected === 'kill')) {
-      const death = (failpoint as Failpoint | undefined) ?? 'outside'
-      this.deaths.set(death, (this.deaths.get(death) ?? 0) + 1)
-    } else if (this.expected !== 'stop') {
-      const how = child.signalCode ?? `exit code ${child.exitCode}`
-      this.defects.push(`${this.name} ended by itself with ${how}:\n${this.told()}\n${errors.join('\n')}`)
     }
   }
 }

@@ -3,11 +3,13 @@
  * network. Each life is to die at one place, that which was met least so far; the others can meet it too, rarely.
  */
 import { setTimeout as delay } from 'node:timers/promises'
-import { FAILPOINTS, type Failpoint } from '../../../src/platform/index.ts'
+import { type CaptureFailpoint, FAILPOINTS, type Failpoint } from '../../../src/platform/index.ts'
 import { waitFor } from '../../support/wait-for.ts'
+import { deathsOf, leastMet, planFor, since, total } from '../failpoint-plan.ts'
+import { LIVES_ON } from '../kept-process.ts'
 import type { Rig } from './rig.ts'
 
-const POINTS = Object.keys(FAILPOINTS) as Failpoint[]
+const POINTS = Object.keys(FAILPOINTS.capture) as CaptureFailpoint[]
 /** Of each call at the place where a life is to die; batches are drained rarely, so those places die at once. */
 const LIKELY: Partial<Record<Failpoint, number>> = {
   drain_sent: 0.7,
@@ -32,14 +34,17 @@ export async function killAtFailpoints(
   withinMs: number,
 ): Promise<KillReport> {
   const { random, captures, network, options } = rig
-  const before = deaths(rig)
+  const before = deathsOf(captures)
   let running = true
   rig.nextLife = () => ({
-    failpoints: planFor(leastMet(rig, random), POINTS),
+    failpoints: planFor(leastMet(POINTS, deathsOf(captures), random), POINTS, {
+      there: (point) => LIKELY[point] ?? LIKELY_ELSE,
+      elsewhere: UNLIKELY,
+    }),
     seed: Math.floor(random() * 2 ** 31),
   })
   const done = () => {
-    const met = since(before, deaths(rig))
+    const met = since(before, deathsOf(captures))
     return total(met) >= count && POINTS.every((point) => (met[point] ?? 0) >= leastPerPlace)
   }
   const weathers: Record<string, number> = {}
@@ -69,7 +74,7 @@ export async function killAtFailpoints(
     for (const capture of captures) await capture.kill()
     let said = 0
     const checked = () => {
-      const kills = total(since(before, deaths(rig)))
+      const kills = total(since(before, deathsOf(captures)))
       if (Math.floor(kills / SAY_EVERY) > said) {
         said = Math.floor(kills / SAY_EVERY)
         options.say(`${kills} kills, ${rig.ledger.acked} events acknowledged`)
@@ -78,44 +83,14 @@ export async function killAtFailpoints(
       if (wrong.length > 0) throw new Error(wrong[0])
       return done()
     }
-    await waitFor(`${count} kills`, checked, withinMs, () => JSON.stringify(deaths(rig)))
+    await waitFor(`${count} kills`, checked, withinMs, () => JSON.stringify(deathsOf(captures)))
   } finally {
     running = false
-    rig.nextLife = () => ({ failpoints: '', seed: 0 })
+    rig.nextLife = () => LIVES_ON
     await Promise.all([weather, ...watches])
     network.heal()
   }
-  const byPlace = since(before, deaths(rig))
+  const byPlace = since(before, deathsOf(captures))
   for (const capture of captures) await capture.kill()
   return { kills: total(byPlace), byPlace, weathers }
-}
-
-function planFor(place: Failpoint, points: readonly Failpoint[]): string {
-  return points
-    .map((point) => `${point}:${point === place ? (LIKELY[point] ?? LIKELY_ELSE) : UNLIKELY}`)
-    .join(',')
-}
-
-function leastMet(rig: Rig, random: () => number): Failpoint {
-  const met = deaths(rig)
-  const least = Math.min(...POINTS.map((point) => met[point] ?? 0))
-  const rare = POINTS.filter((point) => (met[point] ?? 0) === least)
-  return rare[Math.floor(random() * rare.length)]!
-}
-
-function deaths(rig: Rig): Record<string, number> {
-  const all: Record<string, number> = {}
-  for (const capture of rig.captures)
-    for (const [place, count] of capture.deaths) all[place] = (all[place] ?? 0) + count
-  return all
-}
-
-function since(before: Record<string, number>, after: Record<string, number>): Record<string, number> {
-  return Object.fromEntries(
-    Object.entries(after).map(([place, count]) => [place, count - (before[place] ?? 0)]),
-  )
-}
-
-function total(counts: Record<string, number>): number {
-  return Object.values(counts).reduce((sum, count) => sum + count, 0)
 }

@@ -15,7 +15,8 @@ import { startPostgresByUrl, type UrlPostgres } from '../../support/postgres.ts'
 import { cleanEnvironment, freePorts } from '../../support/product.ts'
 import { waitFor } from '../../support/wait-for.ts'
 import { seeded } from '../crash.ts'
-import { CaptureProcess, type Life } from './capture-process.ts'
+import { LIVES_ON, type Life } from '../kept-process.ts'
+import { CaptureProcess } from './capture-process.ts'
 import { Ledger } from './ledger.ts'
 import { Network } from './network.ts'
 import { Proof, RawTopics } from './proof.ts'
@@ -36,9 +37,6 @@ export type RigOptions = {
   sendEveryMs: number
   say(line: string): void
 }
-
-/** What a life gets that shall not die. */
-const LIVES_ON: Life = { failpoints: '', seed: 0 }
 
 export class Rig {
   readonly ledger = new Ledger()

@@ -2,11 +2,10 @@
  * Kafka away, slow, cut, partly gone, and no room in the spool: each under load from start to end, each ended by the
  * proof. As long as the spool has room no request is refused, whatever Kafka does.
  */
-import { spawnSync } from 'node:child_process'
-import { mkdirSync, rmdirSync, statfsSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, statfsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { mountSmallDisk, smallDiskMissing, unmountSmallDisk } from '../../support/small-disk.ts'
 import { waitFor } from '../../support/wait-for.ts'
 import type { CaptureProcess } from './capture-process.ts'
 import type { Observed } from './ledger.ts'
@@ -73,7 +72,12 @@ export const SCENARIOS: readonly Scenario[] = [
     run: (rig) => away(rig, () => killBrokers(rig, 2), startBrokers(rig), 10_000),
   },
   { name: 'spool-full', about: 'the spool reaches HEADRACE_SPOOL_BYTES_MAX', run: spoolFull },
-  { name: 'disk-full', about: 'the disk of the spool has no byte left', missing: cannotMount, run: diskFull },
+  {
+    name: 'disk-full',
+    about: 'the disk of the spool has no byte left',
+    missing: smallDiskMissing,
+    run: diskFull,
+  },
 ]
 
 /** Kafka is away for `ms`, under load; nobody is refused. `spools`: long or bad enough for every process to notice. */
@@ -129,7 +133,7 @@ async function diskFull(rig: Rig): Promise<Report> {
   try {
     for (const disk of disks.values()) {
       mkdirSync(disk)
-      mount(disk)
+      mountSmallDisk(disk, SMALL_DISK)
     }
     await rig.reconfigure((capture) => ({
       HEADRACE_SPOOL_DIR: dirOf(capture),
@@ -144,7 +148,7 @@ async function diskFull(rig: Rig): Promise<Report> {
     return report
   } finally {
     await rig.release()
-    for (const disk of disks.values()) spawnSync('umount', ['-l', disk])
+    for (const disk of disks.values()) unmountSmallDisk(disk)
   }
 }
 
@@ -199,24 +203,4 @@ const startBrokers = (rig: Rig) => async () => {
 function usedPercent(path: string): number {
   const { blocks, bavail } = statfsSync(path)
   return 100 * (1 - bavail / blocks)
-}
-
-function mount(path: string): void {
-  const { status, stderr } = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${SMALL_DISK}`, 'tmpfs', path])
-  if (status !== 0) throw new Error(`no small disk can be made: ${stderr}`)
-}
-
-/** A container may have the user but not the right. */
-function cannotMount(): string | undefined {
-  const probe = join(tmpdir(), `headrace-mount-probe-${process.pid}`)
-  mkdirSync(probe)
-  try {
-    mount(probe)
-    spawnSync('umount', [probe])
-    return undefined
-  } catch (error) {
-    return `it needs a root that may mount: ${(error as Error).message.trim()}`
-  } finally {
-    rmdirSync(probe)
-  }
 }
