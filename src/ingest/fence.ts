@@ -27,10 +27,24 @@ export type StoredReceipt = {
 export type LaneId = { logId: string; topic: string; partition: number }
 
 /**
+ * Makes `owner` the only one whose batches the fences of these lanes take, from now on. All lanes at once and before any
+ * of them is read: they share the dedup index, so what a former owner applies must be known, or refused, on each.
+ */
+export async function takeOver(sql: Sql, lanes: readonly LaneId[], owner: string): Promise<void> {
+  const logIds = `{${lanes.map((lane) => lane.logId).join()}}`
+  await guardState(
+    `fences of partition ${lanes[0]!.partition}`,
+    () => sql`
+    UPDATE ingest_fence SET owner = ${owner}
+    WHERE log_id = ANY (${logIds}::text::uuid[]) AND partition = ${lanes[0]!.partition}`,
+  )
+}
+
+/**
  * Reads the fence of a lane, creating it for a topic that nobody has read yet. Throws HR_INGEST_GAP when the log
  * does not continue at the fence: nothing resets an offset silently.
  */
-export async function openFence(sql: Sql, log: Log, lane: LaneId): Promise<LanePosition> {
+export async function openFence(sql: Sql, log: Log, lane: LaneId, owner?: string): Promise<LanePosition> {
   // The offsets of another log mean other records.
   const [topic] = await log.describe([lane.topic])
   if (topic && topic.logId !== lane.logId) {
@@ -44,7 +58,7 @@ export async function openFence(sql: Sql, log: Log, lane: LaneId): Promise<LaneP
     const [fence] = await sql`
       SELECT next_offset, produced_through, last_offset, last_sub FROM ingest_fence
       WHERE log_id = ${lane.logId} AND partition = ${lane.partition}`
-    if (!fence) return createFence(sql, lane, start)
+    if (!fence) return createFence(sql, lane, start, owner)
     const { next_offset: nextOffset, produced_through: producedThrough } = fence
     if (nextOffset > end) {
       throw ingestError(
@@ -62,7 +76,12 @@ export async function openFence(sql: Sql, log: Log, lane: LaneId): Promise<LaneP
   })
 }
 
-async function createFence(sql: Sql, lane: LaneId, start: number): Promise<LanePosition> {
+async function createFence(
+  sql: Sql,
+  lane: LaneId,
+  start: number,
+  owner: string | undefined,
+): Promise<LanePosition> {
   const [other] = await sql`
     SELECT log_id, next_offset FROM ingest_fence
     WHERE topic = ${lane.topic} AND partition = ${lane.partition} AND log_id <> ${lane.logId}
@@ -80,8 +99,8 @@ async function createFence(sql: Sql, lane: LaneId, start: number): Promise<LaneP
     )
   }
   await sql`
-    INSERT INTO ingest_fence (log_id, partition, topic, next_offset, produced_through)
-    VALUES (${lane.logId}, ${lane.partition}, ${lane.topic}, 0, 0) ON CONFLICT DO NOTHING`
+    INSERT INTO ingest_fence (log_id, partition, topic, next_offset, produced_through, owner)
+    VALUES (${lane.logId}, ${lane.partition}, ${lane.topic}, 0, 0, ${owner ?? null}) ON CONFLICT DO NOTHING`
   return { nextOffset: 0, producedThrough: 0, last: undefined }
 }
 

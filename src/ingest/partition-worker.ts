@@ -12,6 +12,7 @@
  * transaction that applies the batch; the dedup index is written after it; a position that is in doubt (a commit
  * whose answer was cut, a send that failed) is settled by opening again, where the receipts say what happened.
  */
+import { randomUUID } from 'node:crypto'
 import type { Settings, Sql } from '../catalog/index.ts'
 import { HeadraceError, isRejected, isRetriable, TOPICS, type Warning } from '../event/index.ts'
 import type { Log, LogRecord, Position, Producer, StoredRecord } from '../log/index.ts'
@@ -24,7 +25,7 @@ import { rangeChecksum } from './checksum.ts'
 import { type FactsOf, judge } from './cookieless/index.ts'
 import { catchUp } from './dedup/catch-up.ts'
 import type { Claims } from './dedup/claims.ts'
-import { type LaneId, markProduced, name, openFence, unproducedReceipts } from './fence.ts'
+import { type LaneId, markProduced, name, openFence, takeOver, unproducedReceipts } from './fence.ts'
 import type { Gate } from './gate.ts'
 import { BatchTooLarge } from './identity/errors.ts'
 import type { BatchReceipt, CommittedBatch, Identity, Stamp } from './identity/types.ts'
@@ -71,6 +72,8 @@ export class PartitionWorker {
   private readonly done: Promise<void>
   private inputs: LaneInput[] = []
   private claims: Claims | undefined
+  /** Changes with each opening; the fences take no batch of a former one. */
+  private owner = ''
   /** While open. */
   private marks: OutputMarks | undefined
   /** By log id: what a repair has told us to decide once more. */
@@ -139,33 +142,35 @@ export class PartitionWorker {
     return undefined
   }
 
-  /** Fences, replay, dedup index, readers: in this order, for both lanes. */
+  /** Ownership of both lanes; then for each of them fence, dedup index, replay, reader, in this order. */
   private async open(): Promise<void> {
     const { deps, partition } = this
     const claims = deps.openClaims(partition)
     this.claims = claims
+    const lanes: LaneId[] = deps.lanes.map(({ logId, topic }) => ({ logId, topic, partition }))
+    this.owner = randomUUID()
+    await takeOver(deps.sql, lanes, this.owner)
     this.marks = await OutputMarks.open(deps.log, partition)
     await refuseStateBehind(deps, deps.lanes, partition, (logId) => claims.completeTo(logId))
-    for (const lane of deps.lanes) {
-      const id: LaneId = { logId: lane.logId, topic: lane.topic, partition }
-      const position = await openFence(deps.sql, deps.log, id)
+    for (const id of lanes) {
+      const position = await openFence(deps.sql, deps.log, id, this.owner)
       if (this.stopped) return
-      deps.stands({ topic: lane.topic, partition, offset: position.producedThrough })
+      deps.stands({ topic: id.topic, partition, offset: position.producedThrough })
       const caughtUp = await catchUp(this.claims, deps, id, position.nextOffset, this.stopping.signal)
       if (caughtUp > 0)
         deps.logger.info(
-          { partition, topic: lane.topic, offsets: caughtUp },
+          { partition, topic: id.topic, offsets: caughtUp },
           'dedup index brought up to the fence',
         )
       if (this.stopped) return
       await this.replay(id, position)
       const redo = await Redo.open(deps.sql, id, position.nextOffset)
       if (redo) this.redo.set(id.logId, redo)
-      const reader = deps.log.reader({ topic: lane.topic, partition, from: position.nextOffset })
+      const reader = deps.log.reader({ topic: id.topic, partition, from: position.nextOffset })
       this.inputs.push(
         new LaneInput(
           id,
-          lane.topic === TOPICS.rawHistorical,
+          id.topic === TOPICS.rawHistorical,
           reader,
           { ...position, producedThrough: position.nextOffset },
           () => this.arrived.notify(),
@@ -297,7 +302,13 @@ export class PartitionWorker {
     failpoint('batch_transformed')
     const committed: CommittedBatch = await deps.identity.commit(
       requests.events,
-      { ...input.id, fromOffset: records[0]!.offset, toOffset, producedThrough: input.producedThrough },
+      {
+        ...input.id,
+        owner: this.owner,
+        fromOffset: records[0]!.offset,
+        toOffset,
+        producedThrough: input.producedThrough,
+      },
       (stamps) => {
         // Called again after a conflict: what a former call decided about sizes no longer stands.
         for (const slot of candidates) slot.decision = undefined

@@ -7,6 +7,10 @@ ALTER TABLE person
   ADD COLUMN property_times jsonb;
 UPDATE person SET properties_bytes = octet_length(properties::text);
 
+-- Whoever opened the partition last: one token over its lanes. The lanes share what was seen before, so a former owner that
+-- wakes up must not go on with one of them while the other is in new hands. Null: nobody has opened it yet.
+ALTER TABLE ingest_fence ADD COLUMN owner uuid;
+
 -- A new version of a row finds room beside the old one: then no index has to learn of it.
 ALTER TABLE person SET (fillfactor = 80);
 
@@ -17,7 +21,7 @@ ALTER TABLE person SET (fillfactor = 80);
 -- existing persons by id, new persons by (team, uuid), mappings by (team, distinct_id), group types by (team, type),
 -- groups by key. A mapping is only ever changed by who holds the lock of its person.
 --
--- Errors of its own: HR001 the fence does not stand at `from`; HR002 something that the caller read has changed.
+-- Errors of its own: HR001 the fence does not stand at `from`, or has another owner; HR002 something that the caller read has changed.
 -- Either rolls the whole statement back. Must run under READ COMMITTED, where each step sees what was committed
 -- while an earlier step waited.
 --
@@ -47,7 +51,7 @@ DECLARE
   v_count bigint;
 BEGIN
   SELECT * INTO STRICT h FROM jsonb_to_record(p_head) AS x(
-    log_id uuid, partition integer, "from" bigint, "to" bigint, through bigint, checksum bigint,
+    log_id uuid, partition integer, owner uuid, "from" bigint, "to" bigint, through bigint, checksum bigint,
     stored integer, duplicate integer, dropped integer, dead_lettered integer, stored_rows integer, hash_sum numeric,
     prev_offset bigint, prev_sub integer, last_offset bigint, last_sub integer, config_version integer, outbox jsonb);
 
@@ -55,9 +59,10 @@ BEGIN
   SET next_offset = h."to", produced_through = greatest(f.produced_through, h.through),
       last_offset = coalesce(h.last_offset, f.last_offset), last_sub = coalesce(h.last_sub, f.last_sub),
       updated_at = now()
-  WHERE f.log_id = h.log_id AND f.partition = h.partition AND f.next_offset = h."from";
+  WHERE f.log_id = h.log_id AND f.partition = h.partition AND f.next_offset = h."from"
+    AND f.owner IS NOT DISTINCT FROM h.owner;
   IF NOT FOUND THEN
-    RAISE EXCEPTION 'the fence of partition % does not stand at offset %', h.partition, h."from"
+    RAISE EXCEPTION 'the fence of partition % does not stand at offset %, or is in other hands', h.partition, h."from"
       USING ERRCODE = 'HR001';
   END IF;
 

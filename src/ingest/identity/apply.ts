@@ -85,6 +85,7 @@ function headJson(position: BatchPosition, receipt: BatchReceipt, outbox: Outbox
   return JSON.stringify({
     log_id: position.logId,
     partition: position.partition,
+    owner: position.owner,
     from: position.fromOffset,
     to: position.toOffset,
     through: position.producedThrough,

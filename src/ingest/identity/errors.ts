@@ -5,7 +5,7 @@ export const IDENTITY_ERRORS = {
   HR_INGEST_FENCE: {
     class: 'fatal',
     meaning:
-      'The fence of this partition does not stand where the batch begins: another owner advanced it, or the answer to an earlier try was lost. Open the partition again; what was applied is replayed.',
+      'The fence of this partition does not stand where the batch begins, or another process has opened the partition since: another owner is at work, or the answer to an earlier try was lost. Open the partition again; what was applied is replayed.',
   },
 } as const
 

@@ -68,6 +68,8 @@ export type StateRows = { persons: Buffer[]; personDistinctIds: Buffer[]; groups
 export type BatchPosition = {
   logId: string
   partition: number
+  /** The token of `takeOver`; absent where nobody took the fence over. */
+  owner?: string
   topic: string
   fromOffset: number
   /** Exclusive. */
