@@ -15,7 +15,7 @@ const SHORT: readonly { name: string; args: readonly string[] }[] = [
   { name: 'log-embedded', args: ['3'] },
   { name: 'capture', args: ['--seconds', '3'] },
   { name: 'identity', args: ['--seconds', '5', '--persons', '50000'] },
-  { name: 'ingest', args: ['80000', '20000'] },
+  { name: 'ingest', args: ['--events', '80000', '--persons', '20000'] },
   { name: 'load', args: ['--rows', '160000'] },
   { name: 'warehouse-insert', args: ['4'] },
   { name: 'sustained', args: ['5000', '20'] },
