@@ -34,6 +34,30 @@ export async function refuseStateBehind(
   // In this order: the index is behind the fence as it is read after it.
   const index = new Map(lanes.map(({ logId }) => [logId, indexed(logId)]))
   const known = await knownThrough(deps.sql, lanes, partition)
+  const { row, cut } = await findAhead(deps, partition, known)
+  if (!row) {
+    if (cut) refuseByIndex(lanes, partition, index, known)
+    return
+  }
+  const { source, at } = row
+  const now = (await knownThrough(deps.sql, lanes, partition)).get(source.logId)
+  if (now !== undefined && now > source.offset) {
+    throw identityError('HR_INGEST_FENCE', `another process moved the fence of partition ${partition}`)
+  }
+  const { topic } = lanes.find(({ logId }) => logId === source.logId)!
+  throw behind(topic, partition, now ?? 0, `${at} holds the row of ${formatSource(source)}`)
+}
+
+/**
+ * Rows that would tell are removed. Where they are all there and none tells, an index that is ahead is no reason to halt:
+ * the batch that it knows was applied and lost before anything of it was produced, and is decided anew.
+ */
+function refuseByIndex(
+  lanes: readonly Lane[],
+  partition: number,
+  index: ReadonlyMap<string, number>,
+  known: ReadonlyMap<string, number>,
+): void {
   for (const { logId, topic } of lanes) {
     const through = known.get(logId)
     if (through === undefined || index.get(logId)! <= through) continue
@@ -44,15 +68,6 @@ export async function refuseStateBehind(
       `the dedup index of this machine knows its offsets below ${index.get(logId)}`,
     )
   }
-  const ahead = await findAhead(deps, partition, known)
-  if (!ahead) return
-  const { source, at } = ahead
-  const now = (await knownThrough(deps.sql, lanes, partition)).get(source.logId)
-  if (now !== undefined && now > source.offset) {
-    throw identityError('HR_INGEST_FENCE', `another process moved the fence of partition ${partition}`)
-  }
-  const { topic } = lanes.find(({ logId }) => logId === source.logId)!
-  throw behind(topic, partition, now ?? 0, `${at} holds the row of ${formatSource(source)}`)
 }
 
 function behind(topic: string, partition: number, through: number, evidence: string) {
@@ -84,25 +99,27 @@ async function knownThrough(
   })
 }
 
-/** The first row found of an offset at or above what is known. */
+/** The first row found of an offset at or above what is known, and whether some that might tell are gone. */
 async function findAhead(
   deps: Deps,
   partition: number,
   known: ReadonlyMap<string, number>,
-): Promise<{ source: Source; at: string } | undefined> {
+): Promise<{ row?: { source: Source; at: string }; cut: boolean }> {
+  let cut = false
   for (const stretch of await stretchesSince(deps, partition, DECIDING_TOPICS)) {
-    const { topic, from, to } = stretch
+    const { topic, from, to, wanted } = stretch
+    if (wanted < from) cut = true
     for await (const records of deps.log.read(topic, partition, from, to)) {
       for (const { header, offset } of records) {
         const source = sourceOf(header)
         const through = source && known.get(source.logId)
         if (source && through !== undefined && source.offset >= through) {
-          return { source, at: `${topic}/${partition} offset ${offset}` }
+          return { row: { source, at: `${topic}/${partition} offset ${offset}` }, cut }
         }
       }
     }
   }
-  return undefined
+  return { cut }
 }
 
 /** Undefined when it is no header of ours: that is for the reader of the topic to judge. */

@@ -6,6 +6,7 @@ import { guardState, type Sql } from '../catalog/index.ts'
 import type { Place } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import { ingestError } from './errors.ts'
+import { identityError } from './identity/errors.ts'
 import type { Outbox } from './identity/types.ts'
 
 export type LanePosition = {
@@ -29,15 +30,22 @@ export type LaneId = { logId: string; topic: string; partition: number }
 /**
  * Makes `owner` the only one whose batches the fences of these lanes take, from now on. All lanes at once and before any
  * of them is read: they share the dedup index, so what a former owner applies must be known, or refused, on each.
+ * Gives where they stand, but for those that nobody has opened yet.
  */
-export async function takeOver(sql: Sql, lanes: readonly LaneId[], owner: string): Promise<void> {
+export async function takeOver(
+  sql: Sql,
+  lanes: readonly LaneId[],
+  owner: string,
+): Promise<{ topic: string; producedThrough: number }[]> {
   const logIds = `{${lanes.map((lane) => lane.logId).join()}}`
-  await guardState(
+  const rows = await guardState(
     `fences of partition ${lanes[0]!.partition}`,
-    () => sql`
+    () => sql<{ topic: string; produced_through: number }[]>`
     UPDATE ingest_fence SET owner = ${owner}
-    WHERE log_id = ANY (${logIds}::text::uuid[]) AND partition = ${lanes[0]!.partition}`,
+    WHERE log_id = ANY (${logIds}::text::uuid[]) AND partition = ${lanes[0]!.partition}
+    RETURNING topic, produced_through`,
   )
+  return rows.map((row) => ({ topic: row.topic, producedThrough: row.produced_through }))
 }
 
 /**
@@ -56,9 +64,10 @@ export async function openFence(sql: Sql, log: Log, lane: LaneId, owner?: string
   const { start, end } = await log.bounds(lane.topic, lane.partition)
   return guardState(`fence of ${name(lane)}`, async () => {
     const [fence] = await sql`
-      SELECT next_offset, produced_through, last_offset, last_sub FROM ingest_fence
+      SELECT next_offset, produced_through, last_offset, last_sub, owner FROM ingest_fence
       WHERE log_id = ${lane.logId} AND partition = ${lane.partition}`
     if (!fence) return createFence(sql, lane, start, owner)
+    if (owner !== undefined && fence.owner !== owner) throw takenOver(lane)
     const { next_offset: nextOffset, produced_through: producedThrough } = fence
     if (nextOffset > end) {
       throw ingestError(
@@ -98,10 +107,15 @@ async function createFence(
       `${name(lane)} begins at offset ${start}, but nothing of it was read yet: retention passed unread records`,
     )
   }
-  await sql`
+  const created = await sql`
     INSERT INTO ingest_fence (log_id, partition, topic, next_offset, produced_through, owner)
     VALUES (${lane.logId}, ${lane.partition}, ${lane.topic}, 0, 0, ${owner ?? null}) ON CONFLICT DO NOTHING`
+  if (created.count === 0) throw takenOver(lane)
   return { nextOffset: 0, producedThrough: 0, last: undefined }
+}
+
+function takenOver(lane: LaneId) {
+  return identityError('HR_INGEST_FENCE', `another process has opened ${name(lane)} at the same time`)
 }
 
 /** The batches that were applied but are not known to be in the log, oldest first. */

@@ -149,7 +149,10 @@ export class PartitionWorker {
     this.claims = claims
     const lanes: LaneId[] = deps.lanes.map(({ logId, topic }) => ({ logId, topic, partition }))
     this.owner = randomUUID()
-    await takeOver(deps.sql, lanes, this.owner)
+    const standing = await takeOver(deps.sql, lanes, this.owner)
+    // Also of a partition that halts below: repair will need what it has not read.
+    for (const { topic, producedThrough } of standing)
+      deps.stands({ topic, partition, offset: producedThrough })
     this.marks = await OutputMarks.open(deps.log, partition)
     await refuseStateBehind(deps, deps.lanes, partition, (logId) => claims.completeTo(logId))
     for (const id of lanes) {

@@ -12,6 +12,7 @@ import {
   TOPICS,
 } from '../event/index.ts'
 import type { StoredRecord, TopicState } from '../log/index.ts'
+import { refuseStateBehind } from './behind.ts'
 import { openFence } from './fence.ts'
 import { INGEST_GROUP } from './index.ts'
 import { ingestMetrics } from './metrics.ts'
@@ -138,6 +139,14 @@ describe('what stops a partition, with one sentence', () => {
     await forgetProduced()
     await pipeline.sql`DELETE FROM receipt`
     await halts('has no receipt that begins at offset 0')
+  })
+
+  test('an index that is ahead of Postgres halts nothing while the row topics show that nothing was produced', async () => {
+    await pipeline.capture(MIXED)
+    await pipeline.ingested(DECIDED)
+    const [live] = await pipeline.log.describe([TOPICS.raw])
+    const lanes = [{ logId: live!.logId, topic: TOPICS.raw }]
+    await refuseStateBehind({ sql: pipeline.sql, log: pipeline.log }, lanes, 0, () => 99)
   })
 
   test('a topic that was recreated, and a log that went back in time', async () => {

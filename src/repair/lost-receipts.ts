@@ -99,7 +99,11 @@ export async function amendUnproduced(
     }
     if (kept.length > 0) {
       const checksum = rangeChecksum(await readRaw(deps.log, lane, { from: cut, to: receipt.to_offset }))
-      await insertReceipt(tx, lane, cut, kept, last, { ...common, checksum, outbox: receipt.outbox })
+      await insertReceipt(tx, lane, cut, kept, last, {
+        ...common,
+        checksum,
+        outbox: receipt.outbox && outboxFrom(receipt.outbox, receipt.from_offset, cut),
+      })
       last = lastStored(cut, kept) ?? last
     } else if (receipt.outbox) await republish(tx, receipt.outbox)
     amended.forEach(({ code }, i) => {
@@ -107,6 +111,21 @@ export async function amendUnproduced(
     })
   }
   return { lost, last }
+}
+
+/** The outbox of a batch that began at `from`, for its part from `cut` on. */
+function outboxFrom(outbox: Outbox, from: number, cut: number): Outbox {
+  const { warnings, cookieless, ...rest } = outbox
+  return {
+    ...rest,
+    ...(warnings && { warnings: warnings.filter(([offset]) => offset >= cut) }),
+    ...(cookieless && {
+      cookieless: cookieless.map((ids) => ({
+        ...ids,
+        at: ids.at.flatMap((place) => (from + place >= cut ? [from + place - cut] : [])),
+      })),
+    }),
+  }
 }
 
 /** Who opens the partition later still has to know where the row topics stood. */

@@ -94,7 +94,8 @@ BEGIN
   IF p_updates IS NOT NULL THEN
     UPDATE person p
     SET properties = coalesce(nullif(r.p, '')::jsonb, p.properties),
-      properties_bytes = CASE WHEN r.p = '' THEN p.properties_bytes
+      -- Null: a text of one empty line is split into none.
+      properties_bytes = CASE WHEN coalesce(r.p, '') = '' THEN p.properties_bytes
         ELSE coalesce(r.b, octet_length(r.p::jsonb::text)) END,
       property_times = CASE WHEN r.k IS NULL THEN p.property_times ELSE nullif(r.k, '{}') END,
       version = r.v, is_identified = r.f, created_at = to_timestamp(r.c / 1000.0),

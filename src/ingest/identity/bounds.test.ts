@@ -4,7 +4,7 @@ import { startTestPostgres, type TestPostgres } from '../../../test/support/post
 import type { Sql } from '../../catalog/index.ts'
 import { personUuid } from '../../event/index.ts'
 import { fold } from './fold.ts'
-import { dangerous, event, Lane, livingPersons, store, wipe } from './identity.fixture.ts'
+import { dangerous, event, identify, Lane, livingPersons, store, wipe } from './identity.fixture.ts'
 import { BatchTooLarge, createIdentity } from './index.ts'
 import { readSnapshot } from './read.ts'
 import { emptySnapshot } from './snapshot.ts'
@@ -54,6 +54,15 @@ test('long properties are read with a second query, as they are then, and change
   expect(size).toEqual({ right: true })
   await lane.commit(identity, [dangerous('B', 'A')])
   expect((await livingPersons(sql))[0]!.properties).toMatchObject({ LONG, n: 1, b: 1 })
+})
+
+test('a person whose properties stay as they are keeps their size, alone in its batch', async () => {
+  const lane = await Lane.open(sql)
+  const identity = createIdentity(sql)
+  await lane.commit(identity, [event('A', { set: { LONG } })])
+  await lane.commit(identity, [identify('A', 'anonymous')])
+  const [person] = await sql`SELECT is_identified, properties_bytes > 30000 AS counted FROM person`
+  expect(person).toEqual({ is_identified: true, counted: true })
 })
 
 test('numbers that Postgres writes out count with all their zeros', async () => {

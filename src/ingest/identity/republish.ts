@@ -55,7 +55,7 @@ async function raise(
   await tx`
     SELECT FROM person WHERE id IN (
       SELECT p.id FROM jsonb_to_recordset(${keys}::text::jsonb) AS w(kind text, team_id int, key text)
-        JOIN person p ON w.kind = 'person' AND p.team_id = w.team_id AND p.uuid::text = w.key
+        JOIN person p ON p.team_id = w.team_id AND p.uuid = CASE WHEN w.kind = 'person' THEN w.key::uuid END
       UNION SELECT d.person_id FROM jsonb_to_recordset(${keys}::text::jsonb) AS w(kind text, team_id int, key text)
         JOIN person_distinct_id d ON w.kind = 'mapping' AND d.team_id = w.team_id AND d.distinct_id = w.key)
     ORDER BY id FOR NO KEY UPDATE`
