@@ -60,7 +60,7 @@ test('a person whose properties stay as they are keeps their size, alone in its 
   const lane = await Lane.open(sql)
   const identity = createIdentity(sql)
   await lane.commit(identity, [event('A', { set: { LONG } })])
-  await lane.commit(identity, [identify('A', 'anonymous')])
+  await lane.commit(identity, [identify('A', 'B')])
   const [person] = await sql`SELECT is_identified, properties_bytes > 30000 AS counted FROM person`
   expect(person).toEqual({ is_identified: true, counted: true })
 })
