@@ -18,16 +18,10 @@ export class BatchKeys {
     this.before = new Int32Array(requests.length)
   }
 
-  /** The places of first ones with the uuid of `place`, the newest first. */
-  earlier(place: number): number[] {
-    const found: number[] = []
+  /** Calls `visit` with the places of first ones that have the uuid of `place`, the newest first. */
+  earlier(place: number, visit: (place: number) => void): void {
     for (let next = this.slots[this.slotOf(place)]!; next !== 0; next = this.before[next - 1]!)
-      found.push(next - 1)
-    return found
-  }
-
-  hasEarlier(place: number): boolean {
-    return this.slots[this.slotOf(place)] !== 0
+      visit(next - 1)
   }
 
   /** Notes the request at `place` as a first one. */

@@ -127,3 +127,9 @@ export function compareClaims(a: Uint32Array, i: number, b: Uint32Array, j: numb
   }
   return (a[i + 5]! >>> 16) - (b[j + 5]! >>> 16)
 }
+
+/**
+ * Told of a claim that a look-up by uuid met. True: of the claims of other events with that uuid it has seen enough, so
+ * those of this very event are all that it wants still: a client may send one uuid with everything.
+ */
+export type Visit = (words: Uint32Array, at: number) => boolean

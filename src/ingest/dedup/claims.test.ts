@@ -215,3 +215,16 @@ describe('a failing index', () => {
     )
   })
 })
+
+test('one uuid with everything: each event is judged by its own claim, and all but the first are told', () => {
+  const events = Array.from({ length: 3_000 }, (_, i) => request(i, { event: `e${i}` }))
+  for (let from = 0; from < events.length; from += 1_000) {
+    const batch = events.slice(from, from + 1_000)
+    const verdicts = claims.judge(batch)
+    expect(verdicts.filter(({ kind }) => kind === 'first')).toHaveLength(1_000)
+    expect(verdicts.filter(({ uuidReused }) => !uuidReused)).toHaveLength(from === 0 ? 1 : 0)
+    claims.store(batch, LOG, from + 1_000)
+  }
+  const copies = events.map((event, i) => ({ ...event, offset: 3_000 + i }))
+  expect(claims.judge(copies).map(({ holder }) => holder?.offset)).toEqual(events.map(({ offset }) => offset))
+})

@@ -43,7 +43,7 @@ export type ClaimVerdict = {
 export type ClaimsOptions = { sealClaims?: number; filterMemory?: FilterMemory }
 
 /** Of one event, by its digest: project, event name and distinct_id. */
-type Holder = { digest: number; logId: string; offset: number; appendedMs: number }
+type Holder = { logId: string; offset: number; appendedMs: number }
 
 const SEAL_CLAIMS = 65_536
 /** Filters of 120 million claims; beyond, they are read from their files, out of the page cache. */
@@ -110,48 +110,60 @@ export class Claims {
     const batch = new BatchKeys(requests)
     this.judged = batch
     const { words } = batch
-    let found: Holder[] = []
-    const visit = (claims: Uint32Array, at: number): void => {
-      found.push(this.holderAt(claims, at))
-    }
     for (let place = 0; place < requests.length; place++) {
       this.keys.write(requests[place]!, words, place * CLAIM_WORDS)
     }
     const runs = this.tiers.screen(words, requests.length)
     return requests.map((request, place) => {
       const at = place * CLAIM_WORDS
-      this.tiers.find(words, at, runs.get(place), visit)
-      let verdict = FIRST
-      if (found.length > 0 || batch.hasEarlier(place)) {
-        const earlier = batch.earlier(place).map((i) => {
-          const { logId, offset, appendedMs } = requests[i]!
-          return { digest: digestAt(words, i * CLAIM_WORDS), logId, offset, appendedMs }
+      const verdict = this.decide(request, digestAt(words, at), (meet) => {
+        // The newest first.
+        batch.earlier(place, (i) => {
+          meet(digestAt(words, i * CLAIM_WORDS), () => requests[i]!)
         })
-        verdict = this.decide(request, digestAt(words, at), [...earlier, ...found])
-        found = []
-      }
+        this.tiers.find(words, at, runs.get(place), (claims, found) =>
+          meet(digestAt(claims, found), () => this.holderAt(claims, found)),
+        )
+      })
       if (verdict.kind === 'first') batch.add(place)
       return verdict
     })
   }
 
-  /** `claims`: all that the uuid has, the newest first; of several of one event only the newest counts. */
-  private decide(request: ClaimRequest, digest: number, claims: readonly Holder[]): ClaimVerdict {
-    const holders = claims
-      .filter((claim, i) => claims.findIndex((other) => other.digest === claim.digest) === i)
-      .filter((claim) => request.appendedMs - claim.appendedMs <= this.windowMs)
-    const holder = holders.find((h) => h.digest === digest)
-    if (holder) {
-      const itself = holder.logId === request.logId && holder.offset === request.offset
-      if (!itself && !isReplayOf(request.replayOf, holder)) {
+  /**
+   * `visit` meets all that the uuid has, the newest first; of several of one event only the newest counts. Keeps no list:
+   * a client may send one uuid with everything.
+   */
+  private decide(
+    request: ClaimRequest,
+    digest: number,
+    visit: (meet: (digest: number, holder: () => Holder) => boolean) => void,
+  ): ClaimVerdict {
+    let newest: Holder | undefined
+    let reused = false
+    visit((met, holder) => {
+      if (met === digest) newest ??= holder()
+      else if (!reused) {
+        const other = holder()
+        reused = this.isWithin(other, request) && !isBehind(other, request)
+      }
+      return reused
+    })
+    if (newest && this.isWithin(newest, request)) {
+      const itself = newest.logId === request.logId && newest.offset === request.offset
+      if (!itself && !isReplayOf(request.replayOf, newest)) {
         return {
           kind: 'duplicate',
-          holder: { logId: holder.logId, offset: holder.offset },
+          holder: { logId: newest.logId, offset: newest.offset },
           uuidReused: false,
         }
       }
     }
-    return holders.some((h) => h.digest !== digest && !isBehind(h, request)) ? FIRST_REUSED : FIRST
+    return reused ? FIRST_REUSED : FIRST
+  }
+
+  private isWithin(holder: Holder, request: ClaimRequest): boolean {
+    return request.appendedMs - holder.appendedMs <= this.windowMs
   }
 
   /** Writes the claims of a batch that Postgres has taken, and that everything below `completeTo` of `logId` is in. */
@@ -237,7 +249,6 @@ export class Claims {
 
   private holderAt(words: Uint32Array, at: number): Holder {
     return {
-      digest: digestAt(words, at),
       logId: this.logIdOf(logNumberAt(words, at)),
       offset: offsetAt(words, at),
       appendedMs: appendedMsAt(words, at),

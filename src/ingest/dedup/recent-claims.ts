@@ -2,7 +2,14 @@
  * The newest claims of an index, in memory: a hash table over typed arrays, 36 bytes a claim and 8 to 16 for the table,
  * no object per claim. It holds what the journal holds. About 0.1 µs per claim that is put or looked for.
  */
-import { appendedMsAt, CLAIM_WORDS, compareClaims, isSameDigest, isSameUuid } from './claim-words.ts'
+import {
+  appendedMsAt,
+  CLAIM_WORDS,
+  compareClaims,
+  isSameDigest,
+  isSameUuid,
+  type Visit,
+} from './claim-words.ts'
 
 const FIRST_CAPACITY = 1_024
 /** So that an index and a word make a whole number below 2^53 in `sorted`. */
@@ -41,13 +48,16 @@ export class RecentClaims {
     this.slots[slot] = this.count
   }
 
-  /** Calls `visit` for each claim with the uuid that stands at `at` of `key`. */
-  find(key: Uint32Array, at: number, visit: (words: Uint32Array, at: number) => void): void {
+  /** Calls `visit` for the claims with the uuid that stands at `at` of `key`; gives what it said last, or `enough`. */
+  find(key: Uint32Array, at: number, visit: Visit, enough: boolean): boolean {
     const mask = this.slots.length - 1
+    let only = enough
     for (let slot = key[at]! & mask; this.slots[slot] !== 0; slot = (slot + 1) & mask) {
       const mine = (this.slots[slot]! - 1) * CLAIM_WORDS
-      if (isSameUuid(this.words, mine, key, at)) visit(this.words, mine)
+      if (!isSameUuid(this.words, mine, key, at)) continue
+      if (!only || isSameDigest(this.words, mine, key, at)) only = visit(this.words, mine)
     }
+    return only
   }
 
   /** The claims that were appended at `before` or later. */
@@ -66,15 +76,13 @@ export class RecentClaims {
     for (let i = 0; i < this.count; i++) keys[i] = this.words[i * CLAIM_WORDS]! * CLAIMS_MAX + i
     keys.sort()
     const places = new Uint32Array(this.count)
-    for (let i = 0; i < this.count; i++) {
-      const at = (keys[i]! % CLAIMS_MAX) * CLAIM_WORDS
-      // Those with the same first word: another digest of one uuid, or chance.
-      let j = i
-      for (; j > 0 && this.words[places[j - 1]!] === this.words[at]; j--) {
-        if (compareClaims(this.words, places[j - 1]!, this.words, at) < 0) break
-        places[j] = places[j - 1]!
-      }
-      places[j] = at
+    for (let i = 0; i < this.count; i++) places[i] = (keys[i]! % CLAIMS_MAX) * CLAIM_WORDS
+    for (let from = 0; from < this.count; ) {
+      let to = from + 1
+      while (to < this.count && this.words[places[to]!] === this.words[places[from]!]) to++
+      // Those with the same first word: another digest of one uuid, which may have any number, or chance.
+      if (to - from > 1) places.subarray(from, to).sort((a, b) => compareClaims(this.words, a, this.words, b))
+      from = to
     }
     return places
   }

@@ -5,7 +5,7 @@
  */
 import { closeSync, openSync, readSync } from 'node:fs'
 import { basename } from 'node:path'
-import { CLAIM_WORDS, isSameUuid } from './claim-words.ts'
+import { CLAIM_WORDS, isSameDigest, isSameUuid, type Visit } from './claim-words.ts'
 import { DamagedIndex } from './failures.ts'
 import {
   BLOCK_BYTES,
@@ -113,16 +113,18 @@ export class Run {
     }
   }
 
-  /** Calls `visit` for each claim with the uuid that stands at `at` of `key`. */
-  find(key: Uint32Array, at: number, visit: (words: Uint32Array, at: number) => void): void {
+  /** Calls `visit` for the claims with the uuid that stands at `at` of `key`; gives what it said last, or `enough`. */
+  find(key: Uint32Array, at: number, visit: Visit, enough: boolean): boolean {
     const first = key[at]!
+    let only = enough
     for (let block = this.firstBlockOf(first); ; block++) {
       this.readBlocks(blockScratch, block, 1)
       const end = blockScratch[BLOCK_COUNT_AT]! * CLAIM_WORDS
       for (let claim = 0; claim < end && blockScratch[claim]! <= first; claim += CLAIM_WORDS) {
-        if (isSameUuid(blockScratch, claim, key, at)) visit(blockScratch, claim)
+        if (!isSameUuid(blockScratch, claim, key, at)) continue
+        if (!only || isSameDigest(blockScratch, claim, key, at)) only = visit(blockScratch, claim)
       }
-      if (block + 1 >= this.fences.length || this.fences[block + 1]! > first) return
+      if (block + 1 >= this.fences.length || this.fences[block + 1]! > first) return only
     }
   }
 

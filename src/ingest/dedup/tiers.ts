@@ -12,6 +12,7 @@ import { randomUUID } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, renameSync, statSync, unlink } from 'node:fs'
 import { join } from 'node:path'
 import { syncDir } from '../../platform/index.ts'
+import type { Visit } from './claim-words.ts'
 import { runsFolder } from './failures.ts'
 import type { JournalRow, Manifest, RunRow } from './manifest.ts'
 import { Merge } from './merge.ts'
@@ -112,16 +113,11 @@ export class Tiers {
     return runs
   }
 
-  /** Calls `visit` for each claim with the uuid at `at` of `key`, newer ones first; `runs` as `screen` says. */
-  find(
-    key: Uint32Array,
-    at: number,
-    runs: readonly Run[] | undefined,
-    visit: (words: Uint32Array, at: number) => void,
-  ): void {
-    this.recent.find(key, at, visit)
-    this.sealing?.recent.find(key, at, visit)
-    if (runs) for (const run of runs) run.find(key, at, visit)
+  /** Calls `visit` for the claims with the uuid at `at` of `key`, newer ones first; `runs` as `screen` says. */
+  find(key: Uint32Array, at: number, runs: readonly Run[] | undefined, visit: Visit): void {
+    let enough = this.recent.find(key, at, visit, false)
+    if (this.sealing) enough = this.sealing.recent.find(key, at, visit, enough)
+    if (runs) for (const run of runs) enough = run.find(key, at, visit, enough)
   }
 
   /** Of claims that were replaced, the older ones count until they are merged away. */
