@@ -4,7 +4,7 @@
  * so that the SDK sends by sendBeacon what it still holds; there the list of what it took is read from local storage.
  */
 import { join } from 'node:path'
-import { type Browser, chromium, type Page } from 'playwright-core'
+import { type Browser, chromium, type Page, type Request } from 'playwright-core'
 import { tool } from '../../support/tools.ts'
 import { waitFor } from '../../support/wait-for.ts'
 import type { Drive, Report } from './drive.ts'
@@ -147,8 +147,11 @@ export class Pages {
       try {
         const page = await context.newPage()
         const failures = listen(page)
+        const answered = answers(page)
         await page.goto(`${origin}${path}?${query}`)
         await stay(page, () => taken(page))
+        // What passed the wire may not have come back: leaving now would be seen as a request that failed.
+        await waitFor('the answers to the page', answered, PASSED_WITHIN_MS)
         await page.goto(`${origin}/left`)
         const sent = await taken(page)
         await wire.untilPassed(sent, PASSED_WITHIN_MS)
@@ -165,6 +168,15 @@ export class Pages {
     await this.browser.close()
     await this.server.stop(true)
   }
+}
+
+/** Whether each request of the page has its answer. */
+function answers(page: Page): () => Promise<boolean> {
+  const open = new Set<Request>()
+  page.on('request', (request) => open.add(request))
+  page.on('response', (response) => open.delete(response.request()))
+  page.on('requestfailed', (request) => open.delete(request))
+  return async () => open.size === 0
 }
 
 /** Collects what goes wrong on the page. An answer that the SDK does not read to its end has not failed. */
