@@ -10,6 +10,7 @@
  *
  *   bun bench/ingest.ts [--events 200000] [--persons 50000] [--mix usual] [--log embedded|kafka]
  */
+
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -21,6 +22,7 @@ import { type LogRecord, openEmbeddedLog, openKafkaLog } from '../src/log/index.
 import { createLogger } from '../src/observe/index.ts'
 import { kafkaMissing, startKafka } from '../test/support/kafka.ts'
 import { startTestPostgres } from '../test/support/postgres.ts'
+import { plainHeader } from '../test/support/raw-header.ts'
 import { waitFor } from '../test/support/wait-for.ts'
 import { bottleneckOf, cpuUsOf, ownCpuUs, report } from './measure.ts'
 
@@ -162,25 +164,20 @@ function rawRecord(index: number): LogRecord {
   const key = off
     ? ({ kind: 'personless', token: 'bench', uuid } as const)
     : ({ kind: 'distinctId', token: 'bench', distinctId } as const)
-  const header = encodeRawHeader({
-    token: 'bench',
-    distinctId,
-    event: body.event,
-    uuid,
-    timestampMs: now,
-    timeRule: 'client',
-    nowMs: now,
-    sentAtMs: now,
-    ip: '127.0.0.1',
-    userAgent: 'bench',
-    sdk: 'web/1',
-    personProcessing: off ? 'off' : 'on',
-    cookieless: false,
-    clientTimeMs: undefined,
-    disposition: 'event',
-    requestId: '',
-    replayOf: undefined,
-  })
+  const header = encodeRawHeader(
+    plainHeader({
+      token: 'bench',
+      distinctId,
+      event: body.event,
+      uuid,
+      timestampMs: now,
+      sentAtMs: now,
+      ip: '127.0.0.1',
+      userAgent: 'bench',
+      sdk: 'web/1',
+      personProcessing: off ? 'off' : 'on',
+    }),
+  )
   return {
     topic: TOPICS.raw,
     partition: partitionOf(key, PARTITIONS),

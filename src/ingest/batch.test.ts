@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'bun:test'
+import { plainHeader } from '../../test/support/raw-header.ts'
 import type { IngestionOptions } from '../catalog/index.ts'
 import { encodeRawHeader, type RawHeader } from '../event/index.ts'
 import type { StoredRecord } from '../log/index.ts'
@@ -10,25 +11,16 @@ import { withDefaults } from './project-options.ts'
 import { identityRequest } from './steps/identity-request.ts'
 
 const LOG = '11111111-1111-4111-8111-111111111111'
-const HEADER: RawHeader = {
+const HEADER: RawHeader = plainHeader({
   token: 'token',
   distinctId: 'd',
   event: 'e',
   uuid: '018f4b2e-0000-7000-8000-000000000001',
   timestampMs: 1_700_000_000_000,
-  timeRule: 'client',
   nowMs: 1_700_000_000_500,
-  sentAtMs: undefined,
   ip: '10.0.0.1',
-  userAgent: '',
   sdk: 'web/1',
-  personProcessing: 'on',
-  cookieless: false,
-  clientTimeMs: undefined,
-  disposition: 'event',
-  requestId: '',
-  replayOf: undefined,
-}
+})
 const everyoneIsFirst: Judge = (requests) =>
   requests.map(() => ({ kind: 'first', holder: undefined, uuidReused: false }))
 

@@ -2,6 +2,7 @@
  * Ingest on real parts for tests: an embedded log with one partition and a real Postgres, fresh for each test. What
  * is captured goes straight to the raw topic; `run` works until a condition holds, and stops.
  */
+
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from 'bun:test'
 import { rmSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -9,6 +10,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pino from 'pino'
 import { startTestPostgres, type TestPostgres } from '../../test/support/postgres.ts'
+import { plainHeader } from '../../test/support/raw-header.ts'
 import { createTopics } from '../../test/support/rows.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
 import {
@@ -75,26 +77,16 @@ export class Pipeline {
   async capture(bodies: Captured[], before = 0): Promise<void> {
     const producer = this.log.producer({ name: 'capture', deadlineMs: 10_000 })
     for (const [i, { json, ...changes }] of bodies.entries()) {
-      const header = encodeRawHeader({
-        token: TOKEN,
-        distinctId: 'd',
-        event: 'e',
-        uuid: `018f4b2e-0000-7000-8000-${String(before + i).padStart(12, '0')}`,
-        timestampMs: Date.UTC(2026, 0, 1) + i,
-        timeRule: 'client',
-        nowMs: Date.UTC(2026, 0, 1) + i,
-        sentAtMs: undefined,
-        ip: '',
-        userAgent: '',
-        sdk: '',
-        personProcessing: 'on',
-        cookieless: false,
-        clientTimeMs: undefined,
-        disposition: 'event',
-        requestId: '',
-        replayOf: undefined,
-        ...changes,
-      })
+      const header = encodeRawHeader(
+        plainHeader({
+          token: TOKEN,
+          distinctId: 'd',
+          event: 'e',
+          uuid: `018f4b2e-0000-7000-8000-${String(before + i).padStart(12, '0')}`,
+          timestampMs: Date.UTC(2026, 0, 1) + i,
+          ...changes,
+        }),
+      )
       await producer.send([{ topic: TOPICS.raw, partition: 0, header, value: Buffer.from(json) }])
     }
     await producer.close()

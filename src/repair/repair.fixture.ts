@@ -2,12 +2,14 @@
  * A whole small deployment for the tests of repair: an embedded log with one partition, a real Postgres whose state
  * can be saved and restored, a real ClickHouse engine. Roles run until a condition holds, and stop.
  */
+
 import { rmSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pino from 'pino'
 import { startTestPostgres, type TestPostgres } from '../../test/support/postgres.ts'
+import { plainHeader } from '../../test/support/raw-header.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
 import { startTestWarehouse, type TestWarehouse } from '../../test/support/warehouse.ts'
 import {
@@ -97,26 +99,16 @@ export class Bench {
     const producer = this.log.producer({ name: 'capture', deadlineMs: 10_000 })
     for (const { json, ...changes } of events) {
       const n = this.captured++
-      const header = encodeRawHeader({
-        token: TOKEN,
-        distinctId: 'd',
-        event: 'e',
-        uuid: `018f4b2e-0000-7000-8000-${String(n).padStart(12, '0')}`,
-        timestampMs: Date.UTC(2026, 0, 1) + n,
-        timeRule: 'client',
-        nowMs: Date.UTC(2026, 0, 1) + n,
-        sentAtMs: undefined,
-        ip: '',
-        userAgent: '',
-        sdk: '',
-        personProcessing: 'on',
-        cookieless: false,
-        clientTimeMs: undefined,
-        disposition: 'event',
-        requestId: '',
-        replayOf: undefined,
-        ...changes,
-      })
+      const header = encodeRawHeader(
+        plainHeader({
+          token: TOKEN,
+          distinctId: 'd',
+          event: 'e',
+          uuid: `018f4b2e-0000-7000-8000-${String(n).padStart(12, '0')}`,
+          timestampMs: Date.UTC(2026, 0, 1) + n,
+          ...changes,
+        }),
+      )
       await producer.send([{ topic: TOPICS.raw, partition: 0, header, value: Buffer.from(json) }])
     }
     await producer.close()

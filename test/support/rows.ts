@@ -2,6 +2,7 @@
  * Rows as ingest makes them, for tests of what comes after it: topics in a log, chains of `events` records whose
  * sources and `prev` are right, and receipts that agree with them.
  */
+
 import type { Sql } from '../../src/catalog/index.ts'
 import {
   describeOutcome,
@@ -24,6 +25,7 @@ import {
 } from '../../src/event/index.ts'
 import type { Log, LogRecord, Producer } from '../../src/log/index.ts'
 import { plainEventRow } from './event-row.ts'
+import { plainHeader } from './raw-header.ts'
 
 /** Makes every topic of the event path; gives their ids by name. */
 export async function createTopics(log: Log, partitions: number): Promise<Map<string, string>> {
@@ -140,25 +142,19 @@ export class RawPartition {
 }
 
 export function rawRecord(rawId: string, partition: number, offset: number): LogRecord {
-  const header = encodeRawHeader({
-    token: 'phc_test',
-    distinctId: `user-${offset % 7}`,
-    event: '$pageview',
-    uuid: uuidAt(rawId, partition, offset),
-    timestampMs: EVENT_TIME_MS,
-    timeRule: 'client',
-    nowMs: EVENT_TIME_MS,
-    sentAtMs: undefined,
-    ip: '192.0.2.1',
-    userAgent: 'test',
-    sdk: 'test-sdk/1.2.3',
-    personProcessing: 'on',
-    cookieless: false,
-    clientTimeMs: undefined,
-    disposition: 'event',
-    requestId: 'r',
-    replayOf: undefined,
-  })
+  const header = encodeRawHeader(
+    plainHeader({
+      token: 'phc_test',
+      distinctId: `user-${offset % 7}`,
+      event: '$pageview',
+      uuid: uuidAt(rawId, partition, offset),
+      timestampMs: EVENT_TIME_MS,
+      ip: '192.0.2.1',
+      userAgent: 'test',
+      sdk: 'test-sdk/1.2.3',
+      requestId: 'r',
+    }),
+  )
   return { topic: TOPICS.raw, partition, header, value: Buffer.from(`{"event":"$pageview","n":${offset}}`) }
 }
 

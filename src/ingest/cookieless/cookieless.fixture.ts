@@ -1,4 +1,5 @@
 /** What the tests of this folder share: cookieless events by a few words, and salts that are known. */
+import { plainHeader } from '../../../test/support/raw-header.ts'
 import type { RawHeader } from '../../event/index.ts'
 import type { ParsedEvent } from '../draft.ts'
 import type { JsonObject } from '../json.ts'
@@ -49,26 +50,17 @@ export function cookieless(
     ...properties,
   }
   return {
-    header: {
+    header: plainHeader({
       token: 'phc_test',
       distinctId: COOKIELESS_DISTINCT_ID,
       event: '$pageview',
       uuid: `00000000-0000-4000-8000-${serial.toString(16).padStart(12, '0')}`,
       timestampMs: NOON,
-      timeRule: 'client',
-      clientTimeMs: undefined,
-      nowMs: NOON,
-      sentAtMs: undefined,
       ip: '1.2.3.4',
       userAgent: 'Test User Agent',
-      sdk: '',
-      personProcessing: 'on',
       cookieless: true,
-      disposition: 'event',
-      requestId: '',
-      replayOf: undefined,
       ...header,
-    },
+    }),
     project: STATEFUL,
     personProcessing: 'on',
     body,

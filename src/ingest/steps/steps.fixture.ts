@@ -1,4 +1,5 @@
 /** One event through the steps as a batch has it, for tables of rules. */
+import { plainHeader } from '../../../test/support/raw-header.ts'
 import type { IngestionOptions } from '../../catalog/index.ts'
 import { encodeRawHeader, type RawHeader } from '../../event/index.ts'
 import type { StoredRecord } from '../../log/index.ts'
@@ -9,25 +10,13 @@ import { withDefaults } from '../project-options.ts'
 
 export const NOW_MS = Date.UTC(2026, 10, 22, 12)
 
-export const HEADER: RawHeader = {
+export const HEADER: RawHeader = plainHeader({
   token: 'token',
   distinctId: 'd',
   event: '$pageview',
   uuid: '018f4b2e-0000-7000-8000-000000000001',
   timestampMs: NOW_MS,
-  timeRule: 'client',
-  nowMs: NOW_MS,
-  sentAtMs: undefined,
-  ip: '',
-  userAgent: '',
-  sdk: '',
-  personProcessing: 'on',
-  cookieless: false,
-  clientTimeMs: undefined,
-  disposition: 'event',
-  requestId: '',
-  replayOf: undefined,
-}
+})
 
 export const everyoneIsFirst: Judge = (requests) =>
   requests.map(() => ({ kind: 'first', holder: undefined, uuidReused: false }))

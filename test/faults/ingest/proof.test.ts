@@ -1,4 +1,5 @@
 /** The proof itself: it must find each kind of wrong, and nothing where all is right. */
+
 import { expect, test } from 'bun:test'
 import {
   DUPLICATE,
@@ -13,6 +14,7 @@ import {
   sourceHash,
 } from '../../../src/event/index.ts'
 import { plainEventRow } from '../../support/event-row.ts'
+import { plainHeader } from '../../support/raw-header.ts'
 import { checkReceipts, type Fence, type LaneEnd, type Receipt } from './check-receipts.ts'
 import { checkRows, type OutputRows } from './check-rows.ts'
 import { checkState, type StateRows, type StoredState } from './check-state.ts'
@@ -27,26 +29,14 @@ const TIME_MS = Date.UTC(2026, 0, 1)
 const uuid = (n: number) => `018f4b2e-0000-7000-8000-${String(n).padStart(12, '0')}`
 
 function raw(offset: number, json: string, more: Partial<RawHeader> = {}, logId = LOG): RawRecord {
-  const header: RawHeader = {
+  const header: RawHeader = plainHeader({
     token: TOKEN,
     distinctId: 'ada',
     event: 'page',
     uuid: uuid(offset),
     timestampMs: TIME_MS,
-    timeRule: 'client',
-    nowMs: TIME_MS,
-    sentAtMs: undefined,
-    ip: '',
-    userAgent: '',
-    sdk: '',
-    personProcessing: 'on',
-    cookieless: false,
-    clientTimeMs: undefined,
-    disposition: 'event',
-    requestId: '',
-    replayOf: undefined,
     ...more,
-  }
+  })
   return { logId, topic: '', partition: 0, offset, header: encodeRawHeader(header), value: Buffer.from(json) }
 }
 

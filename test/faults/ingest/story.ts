@@ -6,6 +6,7 @@
  * own name only (`<id>:<key>`; `shared` may be any last word), an anonymous id is joined by one user, two users only by
  * a dangerous merge, a family keeps to one lane, and all its events have one time.
  */
+
 import {
   encodeRawHeader,
   type PartitionKey,
@@ -16,6 +17,7 @@ import {
   uuidV7,
 } from '../../../src/event/index.ts'
 import type { LogRecord } from '../../../src/log/index.ts'
+import { plainHeader } from '../../support/raw-header.ts'
 
 export const TOKEN = 'phc_fault'
 /** With its properties such a row does not fit into a record of topic `events`; see rig.ts. */
@@ -253,26 +255,15 @@ export class Story {
   private tell(event: Event, { timestampMs }: { timestampMs: number }, plain = false): LogRecord {
     this.serial++
     const { name, distinctId, historical, body, key } = event
-    const header: RawHeader = {
+    const header: RawHeader = plainHeader({
       token: TOKEN,
       distinctId,
       event: name,
       uuid: uuidV7(Date.now()),
       timestampMs,
-      timeRule: 'client',
       nowMs: Date.now(),
-      sentAtMs: undefined,
-      ip: '',
-      userAgent: '',
-      sdk: '',
-      personProcessing: 'on',
-      cookieless: false,
-      clientTimeMs: undefined,
-      disposition: 'event',
-      requestId: '',
-      replayOf: undefined,
       ...event.header,
-    }
+    })
     const record: LogRecord = {
       topic: historical ? TOPICS.rawHistorical : TOPICS.raw,
       partition: partitionOf(key ?? { kind: 'distinctId', token: TOKEN, distinctId }, this.partitions),
