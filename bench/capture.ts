@@ -6,6 +6,7 @@
  *
  *   bun bench/capture.ts [--log embedded|kafka|both] [--body batch|gzip|single] [--seconds 5] [--connections N]
  *   bun bench/capture.ts --load-share 0.7     then also the latencies at 70 % of the highest rate, requests sent by the clock
+ *   bun bench/capture.ts --load-rate 56000    the same at a given rate of events per second
  *   bun bench/capture.ts --soak 600           then also 10 minutes at 90 %, with the memory of the process
  *
  * Processes: this one only counts; the server under test has one core to itself (`taskset`), the load generator and the
@@ -28,6 +29,7 @@ const { values: options } = parseArgs({
     log: { type: 'string', default: 'embedded' },
     body: { type: 'string' },
     'load-share': { type: 'string' },
+    'load-rate': { type: 'string' },
     soak: { type: 'string' },
   },
 })
@@ -152,12 +154,11 @@ try {
         ;(kind === 'floor' ? floors : figures).push(full)
         if (kind === 'floor') continue
         const requestsPerSecond = full.eventsPerSecond / BODIES[body].events
-        if (options['load-share']) {
-          const share = Number(options['load-share'])
-          figures.push(
-            await measure(server, `${name} at ${share * 100} %`, kind, body, requestsPerSecond * share),
-          )
-        }
+        const atRate = async (label: string, rate: number) =>
+          figures.push(await measure(server, `${name} at ${label}`, kind, body, rate))
+        const { 'load-share': share, 'load-rate': rate } = options
+        if (share) await atRate(`${Number(share) * 100} %`, requestsPerSecond * Number(share))
+        if (rate) await atRate(`${rate} events/s`, Number(rate) / BODIES[body].events)
         if (options.soak) await soak(server, body, requestsPerSecond * SOAK_SHARE)
       } finally {
         await server.stop()
