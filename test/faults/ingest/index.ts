@@ -16,7 +16,7 @@ const KILLS = 'kills'
 const KILL_MS_MAX = 10_000
 /** Of each round, which ends with a proof of everything since the beginning. */
 const LEAST_PER_PLACE = 3
-const ROUND_KILLS = 400
+const ROUND_KILLS = 100
 /** Before a halt, and again behind its repair. */
 const REPAIR_KILLS = 30
 

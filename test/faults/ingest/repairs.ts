@@ -6,7 +6,8 @@
  */
 import { cleanEnvironment } from '../../support/product.ts'
 import { killAtFailpoints } from './kills.ts'
-import type { Proven, Rig } from './rig.ts'
+import type { Proven } from './proof.ts'
+import type { Rig } from './rig.ts'
 
 const SOME = 300
 const WAIT_MS_MAX = 60_000
@@ -49,8 +50,12 @@ async function recreated(rig: Rig, kills: number, unread: boolean): Promise<Repo
   rig.startLoad()
   let killed = await killSome(rig, kills)
   await rig.workOff()
+  const stop = () => Promise.all(rig.processes.map((process) => process.stop()))
+  const resume = () => {
+    for (const process of rig.processes) process.resume(cleanEnvironment())
+  }
   if (unread) {
-    await Promise.all(rig.processes.map((process) => process.stop()))
+    await stop()
     const load = rig.startLoad()
     await rig.until('records that nobody reads', () => load.acked > SOME, WAIT_MS_MAX)
     await rig.endLoad()
@@ -58,9 +63,14 @@ async function recreated(rig: Rig, kills: number, unread: boolean): Promise<Repo
   const lost = await rig.recreateRaw()
   if (unread !== lost > 0) throw new Error(`${lost} records were lost with the topic`)
   rig.startLoad()
-  if (unread) for (const process of rig.processes) process.resume(cleanEnvironment())
+  if (unread) resume()
   const halts = await haltsOf(rig, RECREATED)
   const repaired = await repair(rig, 'gap', '--all', '--accept-loss', '--yes')
+  // The sentence of a process that saw it happen says that it takes a restart.
+  if (!unread) {
+    await stop()
+    resume()
+  }
   await goesOn(rig)
   killed += await killSome(rig, kills)
   return { ...(await rig.prove()), kills: killed, halts, repaired, lost }

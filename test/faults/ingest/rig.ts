@@ -10,7 +10,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ensureDefaultProject, migrateState, openPostgres, type Sql } from '../../../src/catalog/index.ts'
 import { RAW_TOPICS, ROW_TOPICS, TOPICS } from '../../../src/event/index.ts'
-import { audit } from '../../../src/ledger/index.ts'
 import { deploymentTopics, type Log, openEmbeddedLog, openKafkaLog } from '../../../src/log/index.ts'
 import { type Kafka, startKafka } from '../../support/kafka.ts'
 import { cleanEnvironment } from '../../support/product.ts'
@@ -18,14 +17,11 @@ import { waitFor } from '../../support/wait-for.ts'
 import { startTestWarehouse, type TestWarehouse } from '../../support/warehouse.ts'
 import { seeded } from '../crash.ts'
 import { LIVES_ON, type Life } from '../kept-process.ts'
-import { checkReceipts } from './check-receipts.ts'
-import { checkRows } from './check-rows.ts'
-import { checkState } from './check-state.ts'
-import { checkWarehouse, mergeOnce, stopMerges } from './check-warehouse.ts'
-import { Findings } from './findings.ts'
+import { stopMerges } from './check-warehouse.ts'
 import { Load } from './load.ts'
 import type { RawRecord } from './model.ts'
-import { readFences, readLane, readOutput, readRaw, readReceipts, readState } from './read.ts'
+import { type Proven, proveAll } from './proof.ts'
+import { readFences, readLane } from './read.ts'
 import { PostgresServer } from './server.ts'
 import { Story, TOKEN } from './story.ts'
 import type { LoaderPlan, WorkerPlan } from './worker-plan.ts'
@@ -41,7 +37,6 @@ const EVENTS_PER_SECOND = 240
 const LAG_MAX = 1_500
 const LOOK_MS = 200
 const WORKED_OFF_MS_MAX = 180_000
-const NAMED_DEFECTS_MAX = 3
 /** Kafka gives the partitions of a silent member away after this long; how long a zombie is silent. */
 const SESSION_MS = 1_500
 const ZOMBIE_MS = { embedded: 400, kafka: 2 * SESSION_MS }
@@ -50,19 +45,6 @@ const SETTINGS = { HEADRACE_INGEST_BATCH_EVENTS_MAX: '25', HEADRACE_INGEST_LINGE
 const CONNECTIONS_MAX = 4
 
 export type RigOptions = { kafka: boolean; seed: number; say(line: string): void }
-
-export type Proven = {
-  records: number
-  stored: number
-  duplicates: number
-  dropped: number
-  deadLettered: number
-  persons: number
-  receipts: number
-  restamped: number
-  /** Rows and outcomes that were produced again. */
-  copies: number
-}
 
 export class Rig {
   readonly random: () => number
@@ -251,41 +233,10 @@ export class Rig {
   async prove(): Promise<Proven> {
     await this.workOff()
     await this.until('load of all rows', () => this.isLoaded(), WORKED_OFF_MS_MAX)
-    const findings = new Findings()
-    const { model, lanes } = await readRaw(this.log, PARTITIONS, this.former)
-    const output = await readOutput(this.log)
-    const receipts = await readReceipts(this.sql)
-    const { copies } = checkRows(model, output, findings)
-    checkReceipts(model, lanes, receipts, await readFences(this.sql), findings)
-    const state = await readState(this.sql, this.teamId)
-    checkState(model, state, output.state, findings)
+    const { log, sql, teamId, former, defects } = this
     const { warehouse } = this.warehouse
-    await checkWarehouse(warehouse, model, state, findings)
-    const audited = await audit({ sql: this.sql, log: this.log, warehouse })
-    findings.expect(audited.exact, 'audit', () => JSON.stringify(audited.partitions))
-    const acked = this.acked - this.lost
-    const isWhole = model.expected.size === acked
-    findings.expect(isWhole, 'captured', () => `${model.expected.size} instead of ${acked}`)
-    const { defects } = this
-    const sentences = [
-      ...findings.sentences(),
-      ...defects.slice(0, NAMED_DEFECTS_MAX).map((defect) => `${defects.length} defects, such as ${defect}`),
-    ]
-    if (sentences.length > 0) throw new Error(sentences.join('\n'))
-    await mergeOnce(warehouse)
-    const ended = (state: string) =>
-      [...model.expected.values()].filter((expected) => expected.state === state).length
-    return {
-      records: model.expected.size,
-      stored: ended('stored'),
-      duplicates: ended('duplicate'),
-      dropped: ended('dropped'),
-      deadLettered: ended('dead_lettered'),
-      persons: model.persons().length,
-      receipts: receipts.length,
-      restamped: output.events.filter(({ row }) => row._restamped).length,
-      copies,
-    }
+    const captured = this.acked - this.lost
+    return proveAll({ log, sql, warehouse, teamId, partitions: PARTITIONS, former, captured, defects })
   }
 
   told(): string {
