@@ -4,7 +4,7 @@
  *
  * The first two events of a uuid are found by the uuid alone, so one walk finds an event and sees whether its uuid
  * stands for another one as well; further ones by uuid and digest. So the way is short for any input, also when a client
- * sends one uuid with everything, or makes ids that are near each other. About 0.1 µs.
+ * sends one uuid with everything, or makes ids that are near each other.
  */
 import { CLAIM_WORDS, isSameDigest, isSameUuid, type Visit } from './claim-words.ts'
 

@@ -253,7 +253,7 @@ describe('I2: an event that was given up', () => {
 
 describe('one uuid with everything: each event is judged by its own claim, and all but the first are told', () => {
   test.each([
-    // At the usual cost: 0.1 s; where each look-up met all of them it was half a minute.
+    // So many that it does not end in time where each look-up meets all of them.
     ['in memory', 30_000, undefined],
     ['in runs', 6_000, new DedupMemory(2 ** 24, 1_024)],
   ])('%s', (_, count, memory) => {

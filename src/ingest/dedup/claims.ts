@@ -131,7 +131,7 @@ export class Claims {
     let place = 0
     let newest: Holder | undefined
     let reused = false
-    // The newest first; of several of one event only the newest counts. One closure for all: a tenth of the time.
+    // The newest first; of several of one event only the newest counts. One closure for the whole batch.
     const visit: Visit = (claims, found) => {
       if (isSameDigest(claims, found, words, place * CLAIM_WORDS))
         newest ??= this.holderAt(batch, claims, found)
