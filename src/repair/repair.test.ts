@@ -94,6 +94,26 @@ describe('retention passed records that were not read', () => {
     expect(JSON.parse(rows.at(-1)!.properties)).toMatchObject({ a: 2 })
   })
 
+  test('a copy of an event that is lost is stored, although the dedup index knew the event', async () => {
+    await bench.capture(plain(3))
+    await bench.ingested(3)
+    for (const topic of [TOPICS.events, TOPICS.outcomes]) await bench.forgetOutput(topic)
+    await bench.sql`UPDATE ingest_fence SET produced_through = 1 WHERE topic = ${TOPICS.raw}`
+    await bench.retain()
+    await bench.ingestHalts('begins at offset 3, but 1 is to be read next')
+    const [repair] = await repairGaps(bench.deps, LOSS)
+    const lost = repair!.lost[0]!
+    const uuidOf = (offset: number) => `018f4b2e-0000-7000-8000-${String(offset).padStart(12, '0')}`
+    await bench.capture([
+      { json: '{"n":0}', uuid: uuidOf(lost.from - 1) },
+      { json: '{"n":1}', uuid: uuidOf(lost.from) },
+    ])
+    await bench.ingested(5)
+    const receipts = await bench.sql`
+      SELECT sum(stored)::int AS stored, sum(duplicate)::int AS duplicate FROM receipt WHERE from_offset >= 3`
+    expect({ ...receipts[0] }).toEqual({ stored: 1, duplicate: 1 })
+  })
+
   test('what can still be read is never given up', async () => {
     await bench.capture(plain(4))
     await bench.ingested(2 + 2)
