@@ -39,6 +39,7 @@ const WITHIN_MS = 25_000
 const RECORD_BYTES_MAX = 4 * 2 ** 20
 const logger = pino({ level: 'silent' })
 
+type RawTopic = (typeof RAW_TOPICS)[number]
 export type Captured = { json: string } & Partial<RawHeader>
 
 export class Servers {
@@ -81,7 +82,7 @@ export class Bench {
     return bench
   }
 
-  private async createTopic(name: (typeof RAW_TOPICS)[number] | (typeof ROW_TOPICS)[number]): Promise<void> {
+  private async createTopic(name: RawTopic | RowTopic): Promise<void> {
     await this.log.createTopic({
       name,
       partitions: partitionsOf(name, 1),
@@ -94,8 +95,8 @@ export class Bench {
     return { sql: this.sql, log: this.log, warehouse: this.servers.warehouse.warehouse, partitions: 1 }
   }
 
-  /** Sends events to the raw topic, by default one after the other of the same person. */
-  async capture(events: Captured[]): Promise<void> {
+  /** Sends events to a raw topic, by default one after the other of the same person. */
+  async capture(events: Captured[], topic: RawTopic = TOPICS.raw): Promise<void> {
     const producer = this.log.producer({ name: 'capture', deadlineMs: 10_000 })
     for (const { json, ...changes } of events) {
       const n = this.captured++
@@ -109,7 +110,7 @@ export class Bench {
           ...changes,
         }),
       )
-      await producer.send([{ topic: TOPICS.raw, partition: 0, header, value: Buffer.from(json) }])
+      await producer.send([{ topic, partition: 0, header, value: Buffer.from(json) }])
     }
     await producer.close()
   }
@@ -143,10 +144,10 @@ export class Bench {
     if (fatal) throw fatal
   }
 
-  async ingested(through: number): Promise<void> {
+  async ingested(through: number, topic: RawTopic = TOPICS.raw): Promise<void> {
     await this.ingest(async () => {
       const [fence] = await this.sql`
-        SELECT produced_through FROM ingest_fence WHERE topic = ${TOPICS.raw} AND closed_at IS NULL`
+        SELECT produced_through FROM ingest_fence WHERE topic = ${topic} AND closed_at IS NULL`
       return fence?.produced_through === through
     })
   }
