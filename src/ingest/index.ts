@@ -25,6 +25,7 @@ import { projectsOf } from './projects.ts'
 export { stretchesSince } from './behind.ts'
 export { rangeChecksum } from './checksum.ts'
 export { restoreDedup, snapshotDedup } from './dedup/snapshot.ts'
+export { otherRecords } from './fence.ts'
 export type { Outbox } from './identity/index.ts'
 export { UNDECIDED } from './redo.ts'
 

@@ -25,7 +25,15 @@ import { rangeChecksum } from './checksum.ts'
 import { type FactsOf, judge } from './cookieless/index.ts'
 import { catchUp } from './dedup/catch-up.ts'
 import type { Claims } from './dedup/claims.ts'
-import { type LaneId, markProduced, name, openFence, takeOver, unproducedReceipts } from './fence.ts'
+import {
+  type LaneId,
+  markProduced,
+  name,
+  openFence,
+  refuseOtherRecords,
+  takeOver,
+  unproducedReceipts,
+} from './fence.ts'
 import type { Gate } from './gate.ts'
 import { BatchTooLarge } from './identity/errors.ts'
 import type { BatchReceipt, CommittedBatch, Identity, Stamp } from './identity/types.ts'
@@ -37,6 +45,7 @@ import { piecesOf } from './pieces.ts'
 import { identityOptionsOf } from './project-options.ts'
 import type { ProjectsOf } from './projects.ts'
 import { prepareRedo, Redo } from './redo.ts'
+import { reopenMs } from './reopen.ts'
 import { replayRecords } from './replay.ts'
 
 export type WorkerDeps = {
@@ -136,7 +145,7 @@ export class PartitionWorker {
       this.trouble = `partition ${this.partition} waits: ${(error as Error).message}`
       ingestMetrics.retries.inc({ code: code! })
       this.deps.logger.warn({ code, partition: this.partition }, this.trouble)
-      return backoffMs(failures, BACKOFF)
+      return reopenMs(code, failures)
     }
     this.deps.fatal(error)
     return undefined
@@ -158,7 +167,9 @@ export class PartitionWorker {
     for (const id of lanes) {
       const position = await openFence(deps.sql, deps.log, id, this.owner)
       if (this.stopped) return
-      deps.stands({ topic: id.topic, partition, offset: position.producedThrough })
+      if (!standing.some(({ topic }) => topic === id.topic))
+        deps.stands({ topic: id.topic, partition, offset: position.producedThrough })
+      await refuseOtherRecords(deps.sql, deps.log, id, position)
       const caughtUp = await catchUp(this.claims, deps, id, position.nextOffset, this.stopping.signal)
       if (caughtUp > 0)
         deps.logger.info(

@@ -124,7 +124,7 @@ export function takeOutcome(lane: LaneId, slot: Slot, outcome: OffsetOutcome): v
   if (slot.decision && sameOutcome(slot.decision, state, reason)) return
   // Nobody was there to be warned then.
   if (reason === 'unknown_token') slot.warnings.length = 0
-  slot.decision = decisionOf(state, reason)
+  slot.decision = decisionOf(outcome.code)
 }
 
 function sameOutcome(decision: Decision, state: string, reason: string): boolean {
@@ -132,7 +132,9 @@ function sameOutcome(decision: Decision, state: string, reason: string): boolean
   return decision.reason === reason
 }
 
-function decisionOf(state: string, reason: string): Decision {
+/** As it was decided then, of what is known of it: code and reason. */
+export function decisionOf(code: OutcomeCode): Decision {
+  const { state, reason } = describeOutcome(code)
   switch (state) {
     case 'duplicate':
       // The index was rebuilt since and the holder is known to it no more; the trace finds it by the uuid.
@@ -144,7 +146,7 @@ function decisionOf(state: string, reason: string): Decision {
         kind: 'deadLetter',
         reason: reason as never,
         detail: 'decided before a restart; see the logs of that time',
-        step: 'identity',
+        step: reason === 'event_too_large' ? 'stamp' : 'identity',
       }
   }
 }

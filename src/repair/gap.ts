@@ -70,9 +70,14 @@ export async function repairGaps(deps: RepairDeps, options: GapOptions): Promise
 
 export function refuseWentBack({ trouble, topic, partition, fence, end }: LaneState): void {
   if (trouble !== 'went_back') return
+  const { nextOffset } = fence!
+  const what =
+    end < nextOffset
+      ? `ends at offset ${end}, but everything below ${nextOffset} was read already: what is sent now gets the offsets ${end} to ${nextOffset - 1} a second time and would be taken for copies`
+      : `holds other records below offset ${nextOffset} than were read there: it lost records, and what was sent since has their offsets and would be taken for copies`
   throw repairError(
     'HR_REPAIR_LOG_WENT_BACK',
-    `${topic}/${partition} ends at offset ${end}, but everything below ${fence!.nextOffset} was read already: what is sent now gets the offsets ${end} to ${fence!.nextOffset - 1} a second time and would be taken for copies. No position mends that; bring the lost records back, or recreate the topic and give up what cannot be read (docs/runbooks/ingest-halted.md#the-log-lost-records)`,
+    `${topic}/${partition} ${what}. No position mends that; bring the lost records back, or recreate the topic and give up what cannot be read (docs/runbooks/ingest-halted.md#the-log-lost-records)`,
   )
 }
 
