@@ -119,6 +119,39 @@ test.each([
   },
 )
 
+test('load goes on where a row topic begins, behind rows of the lost time that ClickHouse has', async () => {
+  await bench.close()
+  bench = await Bench.open(servers, [TOPICS.events, TOPICS.persons])
+  await goBack()
+  await bench.retain(TOPICS.events)
+  await bench.capture(plain(2))
+  await rewind(bench.deps, APPLY)
+  await bench.sentAgain(() => bench.ingested(END + 2))
+  await bench.loaded()
+  await exactAudit()
+})
+
+test('rows of a raw log that was recreated are known to load and to repair alike', async () => {
+  await bench.capture(plain(2))
+  await bench.ingested(2)
+  await bench.backup()
+  await bench.capture(plain(3))
+  await bench.ingested(5)
+  await bench.loaded()
+  await bench.restore()
+  await bench.recreateRaw()
+  const former = bench.rawId
+  await bench.learnRawId()
+  await bench.capture(plain(1))
+  await bench.loadHalts('Postgres was restored to an earlier state')
+  const [repair] = await repairGaps(bench.deps, APPLY)
+  expect(repair!.kept).toEqual([{ logId: former, from: 2, to: 5 }])
+  expect((await rewind(bench.deps, APPLY)).load).toMatchObject([{ from: 0, to: 5, inserted: 0 }])
+  await bench.sentAgain(() => bench.ingested(1))
+  await bench.loaded()
+  await exactAudit()
+})
+
 test('state that waits to be sent again does not wait for a log that is gone', async () => {
   await goBack()
   await rewind(bench.deps, APPLY)

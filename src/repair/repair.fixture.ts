@@ -69,12 +69,14 @@ export class Bench {
     readonly dir: string,
     readonly log: EmbeddedLog,
     public sql: Sql,
+    /** Of these `retain` removes what nobody holds back. */
+    private readonly shortLived: readonly string[],
   ) {}
 
-  static async open(servers: Servers): Promise<Bench> {
+  static async open(servers: Servers, shortLived: readonly string[] = [TOPICS.raw]): Promise<Bench> {
     const dir = await mkdtemp(join(tmpdir(), 'headrace-repair-'))
     const log = new EmbeddedLog({ dir: join(dir, 'log'), segmentBytes: 1_000 })
-    const bench = new Bench(servers, dir, log, openSql(servers))
+    const bench = new Bench(servers, dir, log, openSql(servers), shortLived)
     await bench.sql`
       TRUNCATE ingest_fence, receipt, ingest_loss, ingest_redo, state_republish, load_fence, load_intent,
         person_distinct_id, person, group_type, group_state CASCADE`
@@ -87,7 +89,7 @@ export class Bench {
       name,
       partitions: partitionsOf(name, 1),
       recordBytesMax: RECORD_BYTES_MAX,
-      ...(name === TOPICS.raw ? { retentionMs: 1 } : {}),
+      ...(this.shortLived.includes(name) ? { retentionMs: 1 } : {}),
     })
   }
 
@@ -209,14 +211,14 @@ export class Bench {
   }
 
   /** Removes what no member of the group holds back any more, up to the end. */
-  async retain(): Promise<void> {
+  async retain(topic: RawTopic | RowTopic = TOPICS.raw): Promise<void> {
     rmSync(join(this.dir, 'log', 'groups'), { recursive: true, force: true })
-    const { end } = await this.log.bounds(TOPICS.raw, 0)
+    const { end } = await this.log.bounds(topic, 0)
     await waitFor(
       'retention',
       async () => {
         await this.log.retainAll()
-        return (await this.log.bounds(TOPICS.raw, 0)).start === end
+        return (await this.log.bounds(topic, 0)).start === end
       },
       WITHIN_MS,
     )
