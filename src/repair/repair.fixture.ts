@@ -1,5 +1,5 @@
 /**
- * A whole small deployment for the tests of repair: an embedded log with one partition, a real Postgres whose state
+ * A whole small deployment for the tests of repair: a log with one partition, a real Postgres whose state
  * can be saved and restored, a real ClickHouse engine. Roles run until a condition holds, and stop.
  */
 
@@ -33,6 +33,7 @@ import { type Ingest, startIngest } from '../ingest/index.ts'
 import { type AuditReport, audit } from '../ledger/index.ts'
 import { type Load, startLoad } from '../load/index.ts'
 import { EmbeddedLog } from '../log/embedded/embedded-log.ts'
+import type { Log } from '../log/index.ts'
 
 export const TOKEN = 'repaired'
 const WITHIN_MS = 25_000
@@ -67,15 +68,20 @@ export class Bench {
   private constructor(
     readonly servers: Servers,
     readonly dir: string,
-    readonly log: EmbeddedLog,
+    readonly log: Log,
     public sql: Sql,
     /** Of these `retain` removes what nobody holds back. */
     private readonly shortLived: readonly string[],
   ) {}
 
-  static async open(servers: Servers, shortLived: readonly string[] = [TOPICS.raw]): Promise<Bench> {
+  /** `other`: instead of an embedded log, without any of our topics; it is closed with the bench. */
+  static async open(
+    servers: Servers,
+    shortLived: readonly string[] = [TOPICS.raw],
+    other?: Log,
+  ): Promise<Bench> {
     const dir = await mkdtemp(join(tmpdir(), 'headrace-repair-'))
-    const log = new EmbeddedLog({ dir: join(dir, 'log'), segmentBytes: 1_000 })
+    const log = other ?? new EmbeddedLog({ dir: join(dir, 'log'), segmentBytes: 1_000 })
     const bench = new Bench(servers, dir, log, openSql(servers), shortLived)
     await bench.sql`
       TRUNCATE ingest_fence, receipt, ingest_loss, ingest_redo, state_republish, load_fence, load_intent,
@@ -217,7 +223,7 @@ export class Bench {
     await waitFor(
       'retention',
       async () => {
-        await this.log.retainAll()
+        await (this.log as EmbeddedLog).retainAll()
         return (await this.log.bounds(topic, 0)).start === end
       },
       WITHIN_MS,
