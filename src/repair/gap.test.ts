@@ -1,6 +1,7 @@
 /** What `repair gap` may call lost: only what no row speaks of, in whichever place the row is. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, test } from 'bun:test'
 import { ROW_TOPICS, TOPICS } from '../event/index.ts'
+import { stretchesSince } from '../ingest/index.ts'
 import { formatGaps, formatInspection, inspect, repairGaps, rewind } from './index.ts'
 import { Bench, type Captured, Servers } from './repair.fixture.ts'
 
@@ -152,9 +153,23 @@ test('rows of a raw log that was recreated are known to load and to repair alike
   await exactAudit()
 })
 
+test('a receipt that kept no marks says by its time where to look in the row topics', async () => {
+  await bench.capture(plain(3))
+  await bench.ingested(3)
+  const stretch = async () => (await stretchesSince(bench.deps, 0, [TOPICS.events]))[0]!
+  const { end } = await bench.log.bounds(TOPICS.events, 0)
+  await bench.sql`UPDATE receipt SET outbox = outbox - 'marks'`
+  expect(await stretch()).toMatchObject({ wanted: 0, from: 0, to: end })
+  // What was appended more than the difference of clocks before it is no concern of it.
+  await bench.sql`UPDATE receipt SET created_at = now() + interval '2 hours'`
+  expect(await stretch()).toMatchObject({ from: end, to: end })
+})
+
 test('state that waits to be sent again does not wait for a log that is gone', async () => {
   await goBack()
   await rewind(bench.deps, APPLY)
+  // More than rows can tell of by now.
+  await bench.sql`UPDATE ingest_redo SET to_offset = to_offset + 1`
   await bench.recreateRaw()
   const former = bench.rawId
   await bench.learnRawId()
