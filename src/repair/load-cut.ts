@@ -5,7 +5,7 @@
  * ClickHouse has its row; whether those before it are all there is for the audit to say, which has their receipts.
  * Cost: reads the topic until each raw log was met.
  */
-import { guardState } from '../catalog/index.ts'
+import { guardState, type Sql } from '../catalog/index.ts'
 import {
   decodeRowHeader,
   formatSource,
@@ -15,9 +15,12 @@ import {
   TOPICS,
   writerPartition,
 } from '../event/index.ts'
-import { presentPlaces } from '../warehouse/index.ts'
+import type { Log } from '../log/index.ts'
+import { presentPlaces, type Warehouse } from '../warehouse/index.ts'
 import { repairError } from './errors.ts'
-import type { Deps, Fence } from './load-progress.ts'
+
+export type Deps = { sql: Sql; log: Log; warehouse: Warehouse; partitions: number }
+export type Fence = { logId: string; next: number; last: Record<string, [number, number]> }
 
 /** Throws HR_REPAIR_OUTPUT_GONE when ClickHouse lacks a row in front of the first that can be read. */
 export async function behindCut(

@@ -24,7 +24,7 @@ import { amendReceipt, rawLogsRead } from '../load/index.ts'
 import type { Log, StoredRecord } from '../log/index.ts'
 import { presentPlaces, type Warehouse } from '../warehouse/index.ts'
 import { repairError } from './errors.ts'
-import { behindCut, passRemoved } from './load-cut.ts'
+import { behindCut, type Deps, type Fence, passRemoved } from './load-cut.ts'
 
 export type LoadProgress = {
   partition: number
@@ -35,8 +35,6 @@ export type LoadProgress = {
   inserted: number
 }
 
-export type Deps = { sql: Sql; log: Log; warehouse: Warehouse; partitions: number }
-export type Fence = { logId: string; next: number; last: Record<string, [number, number]> }
 type Row = { source: Source; timestampMs: number; value: Uint8Array }
 
 const CHUNK_RECORDS = 2_000
