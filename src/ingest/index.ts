@@ -28,6 +28,7 @@ export { stretchesSince } from './behind.ts'
 export { rangeChecksum } from './checksum.ts'
 export { restoreDedup, snapshotDedup } from './dedup/snapshot.ts'
 export { windowBeyondLog } from './dedup/window.ts'
+export { otherRecords } from './fence.ts'
 export type { Outbox } from './identity/index.ts'
 export { UNDECIDED } from './redo.ts'
 

@@ -28,7 +28,15 @@ import type { Claims } from './dedup/claims.ts'
 import { LaneTimes } from './dedup/lane-times.ts'
 import { LostOffsets } from './dedup/lost-offsets.ts'
 import { lackingClaims } from './dedup/window.ts'
-import { type LaneId, markProduced, name, openFence, takeOver, unproducedReceipts } from './fence.ts'
+import {
+  type LaneId,
+  markProduced,
+  name,
+  openFence,
+  refuseOtherRecords,
+  takeOver,
+  unproducedReceipts,
+} from './fence.ts'
 import type { Gate } from './gate.ts'
 import { BatchTooLarge } from './identity/errors.ts'
 import type { BatchReceipt, CommittedBatch, Identity, Stamp } from './identity/types.ts'
@@ -40,6 +48,7 @@ import { piecesOf } from './pieces.ts'
 import { identityOptionsOf } from './project-options.ts'
 import type { ProjectsOf } from './projects.ts'
 import { prepareRedo, Redo } from './redo.ts'
+import { reopenMs } from './reopen.ts'
 import { replayRecords } from './replay.ts'
 
 export type WorkerDeps = {
@@ -141,7 +150,7 @@ export class PartitionWorker {
       this.trouble = `partition ${this.partition} waits: ${(error as Error).message}`
       ingestMetrics.retries.inc({ code: code! })
       this.deps.logger.warn({ code, partition: this.partition }, this.trouble)
-      return backoffMs(failures, BACKOFF)
+      return reopenMs(code, failures)
     }
     this.deps.fatal(error)
     return undefined
@@ -163,7 +172,9 @@ export class PartitionWorker {
     for (const id of lanes) {
       const position = await openFence(deps.sql, deps.log, id, this.owner)
       if (this.stopped) return
-      deps.stands({ topic: id.topic, partition, offset: position.producedThrough })
+      if (!standing.some(({ topic }) => topic === id.topic))
+        deps.stands({ topic: id.topic, partition, offset: position.producedThrough })
+      await refuseOtherRecords(deps.sql, deps.log, id, position)
       // After the fence: what a repair gave up is there before the fence that it moved.
       claims.lost = await LostOffsets.read(deps.sql, partition)
       await this.catchUp(claims, id, position.nextOffset)

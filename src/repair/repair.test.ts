@@ -149,6 +149,19 @@ describe('the raw topic was recreated', () => {
   })
 })
 
+test('a log that lost records and grew past where it was read is noticed and refused', async () => {
+  await bench.capture(plain(2))
+  await bench.ingested(2)
+  await bench.capture(plain(2))
+  await bench.ingested(4)
+  await bench.capture(plain(3))
+  // What was read at these offsets is not what the log holds there now.
+  await bench.sql`UPDATE receipt SET checksum = checksum + 1 WHERE to_offset = 4`
+  await bench.ingestHalts('holds other records at offsets 2 to 3 than were read there')
+  await expect(repairGaps(bench.deps, LOSS)).rejects.toMatchObject({ code: 'HR_REPAIR_LOG_WENT_BACK' })
+  expect(formatInspection(await inspect(bench.deps))).toContain('holds other records below offset 4')
+})
+
 test('a log that lost records it had shown is refused, with the way out', async () => {
   await bench.capture(plain(4))
   await bench.ingested(4)
@@ -159,6 +172,9 @@ test('a log that lost records it had shown is refused, with the way out', async 
     'docs/runbooks/ingest-halted.md#the-log-lost-records',
   )
 })
+
+/** Its row, which shows its person, is larger than the log takes; its person has `big` all the same. */
+const TOO_LARGE = `{"$set":{"big":"${'b'.repeat(500_000)}"},"properties":{"pad":"${'p'.repeat(3_500_000)}"}}`
 
 /** Before the backup, and in the time that is lost: merges, groups, every kind of end. */
 const BEFORE: Captured[] = [
@@ -172,6 +188,7 @@ const LOST: Captured[] = [
   { json: '{}', token: 'nobody' },
   { json: '{"properties":{"$groups":{"company":"c"}}}', distinctId: 'carl' },
   { json: '{"$set":{"n":3}}', distinctId: 'dora' },
+  { json: TOO_LARGE, distinctId: 'dora' },
   { json: '{}', uuid: '018f4b2e-0000-7000-8000-0000000000aa' },
   { json: '{}', uuid: '018f4b2e-0000-7000-8000-0000000000aa' },
 ]
