@@ -7,27 +7,34 @@
  *   personless   all events personless
  *   merges       as usual, but each identify joins a person that was there to another
  *   hot          as usual, but every other event is of one person, over 1,000 distinct ids
+ *   one          as usual, but all that is not personless is of one distinct id
  *
- *   bun bench/ingest.ts [--events 200000] [--persons 50000] [--mix usual] [--log embedded|kafka]
+ * With `--live` the last partition gets 500 events/s by the clock instead of its part, and it is told how long they take
+ * from the send to a reader of `events` while the other partitions are behind.
+ *
+ *   bun bench/ingest.ts [--events 200000] [--persons 50000] [--mix usual] [--log embedded|kafka] [--live]
  */
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { ensureDefaultProject, ProjectCatalog, readSettings } from '../src/catalog/index.ts'
-import { encodeRawHeader, partitionOf, partitionsOf, TOPICS, uuidV7 } from '../src/event/index.ts'
+import {
+  ensureDefaultProject,
+  ProjectCatalog,
+  postgresBuffersMb,
+  readSettings,
+} from '../src/catalog/index.ts'
+import { decodeRowHeader, partitionsOf, TOPICS } from '../src/event/index.ts'
 import { startIngest } from '../src/ingest/index.ts'
-import { type LogRecord, openEmbeddedLog, openKafkaLog } from '../src/log/index.ts'
+import { openEmbeddedLog, openKafkaLog } from '../src/log/index.ts'
 import { createLogger } from '../src/observe/index.ts'
 import { kafkaMissing, startKafka } from '../test/support/kafka.ts'
 import { startTestPostgres } from '../test/support/postgres.ts'
-import { plainHeader } from '../test/support/raw-header.ts'
 import { waitFor } from '../test/support/wait-for.ts'
-import { bottleneckOf, cpuUsOf, ownCpuUs, report } from './measure.ts'
-
-const MIXES = ['usual', 'personless', 'merges', 'hot'] as const
-type Mix = (typeof MIXES)[number]
+import { HOT_IDS, MIXES, type Mix, rawRecord } from './ingest-mix.ts'
+import { bottleneckOf, cpuUsOf, ownCpuUs, quantile, report } from './measure.ts'
 
 const { values: options } = parseArgs({
   options: {
@@ -35,6 +42,7 @@ const { values: options } = parseArgs({
     persons: { type: 'string', default: '50000' },
     mix: { type: 'string', default: 'usual' },
     log: { type: 'string', default: 'embedded' },
+    live: { type: 'boolean', default: false },
   },
 })
 const EVENTS = Number(options.events)
@@ -50,14 +58,17 @@ if (wrong !== undefined) {
   console.error(wrong)
   process.exit(2)
 }
-const HOT_IDS = 1_000
 const PARTITIONS = 8
-const EVENT_BYTES = 1_200
+const LIVE_PARTITION = PARTITIONS - 1
+const LIVE_EVERY_MS = 50
+const LIVE_AT_ONCE = 25
+const READ_LIMIT = { records: 5_000, bytes: 16_777_216 }
 const SEND_RECORDS = 2_000
 const WITHIN_MS = 600_000
+const mixOptions = { mix: MIX, persons: PERSONS, partitions: PARTITIONS, run: Date.now().toString(36) }
 
 const dir = mkdtempSync(join(tmpdir(), 'headrace-bench-'))
-const postgres = await startTestPostgres()
+const postgres = await startTestPostgres({ buffersMb: postgresBuffersMb(0) })
 const kafka = options.log === 'kafka' ? await startKafka({ brokers: 1 }) : undefined
 const log = kafka
   ? await openKafkaLog({ brokers: kafka.brokers, clientId: 'bench' })
@@ -68,7 +79,7 @@ try {
   }
   const project = await ensureDefaultProject(postgres.sql, 'bench')
   const settings = readSettings({ HEADRACE_DATA_DIR: dir })
-  const fill = log.producer({ name: 'fill', deadlineMs: 60_000 })
+  const producer = log.producer({ name: 'fill', deadlineMs: 60_000 })
   await seedPersons()
   await fillRaw()
   const projects = new ProjectCatalog(postgres.sql)
@@ -86,24 +97,36 @@ try {
       process.exit(1)
     },
   })
+  const live = options.live ? startLive() : undefined
   await untilProduced()
   const seconds = (performance.now() - started) / 1000
   const used = { ingest: ownCpuUs() - before.ingest, postgres: cpuUsOf(postgres.pid) - before.postgres }
+  const freshness = await live?.stop()
+  const events = EVENTS + (freshness?.length ?? 0)
   console.log(`${EVENTS} events (${MIX}), ${PERSONS} persons, ${PARTITIONS} partitions, ${options.log} log`)
+  const variant = `${MIX === 'usual' ? '' : `, ${MIX}`}${freshness ? ', behind, p50 and p99 of live events' : ''}`
   report({
-    name: MIX === 'usual' ? 'ingest' : `ingest, ${MIX}`,
-    eventsPerSecond: EVENTS / seconds,
-    cpuUs: { ingest: used.ingest / EVENTS, postgres: used.postgres / EVENTS },
+    name: `ingest${variant}`,
+    eventsPerSecond: events / seconds,
+    cpuUs: { ingest: used.ingest / events, postgres: used.postgres / events },
+    ...(freshness && { p50Ms: quantile(freshness, 0.5), p99Ms: quantile(freshness, 0.99) }),
     bottleneck: bottleneckOf(used, seconds, 'the answers of Postgres and the log', ['postgres']),
   })
   await ingest.stop()
   await projects.close()
+  await producer.close()
 
+  /** Properties as a product has them, the page among them that the SDK sends with each event: it changes no person. */
   async function seedPersons(): Promise<void> {
     await postgres.sql`
+      WITH filler AS (
+        SELECT jsonb_object_agg('property_' || k, 'value ' || k || ' of some length, xxxxxx') AS properties
+        FROM generate_series(1, 18) k
+      )
       INSERT INTO person (team_id, uuid, properties, properties_bytes, created_at, version)
-      SELECT ${project.teamId}, gen_random_uuid(), jsonb_build_object('n', i, 'filler', repeat('x', 1000)), 1030, now(), 1
-      FROM generate_series(0, ${PERSONS - 1}) i`
+      SELECT ${project.teamId}, gen_random_uuid(), p, octet_length(p::text), now(), 1
+      FROM generate_series(0, ${PERSONS - 1}) i, filler, LATERAL (SELECT filler.properties || jsonb_build_object(
+        'n', i, '$current_url', 'https://example.com/', '$initial_current_url', 'https://example.com/') AS p) q`
     await postgres.sql`
       INSERT INTO person_distinct_id (team_id, distinct_id, person_id)
       SELECT team_id, 'known-' || (properties->>'n'), id FROM person`
@@ -118,70 +141,58 @@ try {
 
   async function fillRaw(): Promise<void> {
     for (let first = 0; first < EVENTS; first += SEND_RECORDS) {
-      await fill.send(
-        Array.from({ length: Math.min(SEND_RECORDS, EVENTS - first) }, (_, i) => rawRecord(first + i)),
+      await producer.send(
+        Array.from({ length: Math.min(SEND_RECORDS, EVENTS - first) }, (_, i) => {
+          const record = rawRecord(mixOptions, first + i)
+          const isTaken = options.live && record.partition === LIVE_PARTITION
+          return isTaken ? { ...record, partition: first % LIVE_PARTITION } : record
+        }),
       )
     }
-    await fill.close()
   }
 
   async function untilProduced(): Promise<void> {
+    const partitions = options.live ? LIVE_PARTITION : PARTITIONS
     const isProduced = async () => {
-      const [row] = await postgres.sql`
-        SELECT coalesce(sum(next_offset), 0)::bigint AS n FROM ingest_fence WHERE topic = ${TOPICS.raw}`
-      return row!.n >= EVENTS
+      let produced = 0
+      for (let partition = 0; partition < partitions; partition++)
+        produced += (await log.bounds(TOPICS.events, partition)).end
+      return produced >= EVENTS
     }
     await waitFor('end of ingest', isProduced, WITHIN_MS)
+  }
+
+  /** `stop` answers with the ms that each event took from the send to a reader. */
+  function startLive(): { stop(): Promise<number[]> } {
+    const ending = new AbortController()
+    const tookMs: number[] = []
+    const reader = log.reader({ topic: TOPICS.events, partition: LIVE_PARTITION, from: 0 })
+    const send = async () => {
+      for (let index = EVENTS; !ending.signal.aborted; index += LIVE_AT_ONCE) {
+        const records = Array.from({ length: LIVE_AT_ONCE }, (_, i) => rawRecord(mixOptions, index + i))
+        await producer.send(records.map((record) => ({ ...record, partition: LIVE_PARTITION })))
+        await delay(LIVE_EVERY_MS)
+      }
+    }
+    const receive = async () => {
+      while (!ending.signal.aborted) {
+        for (const { header } of await reader.next(READ_LIMIT, ending.signal))
+          tookMs.push(Date.now() - decodeRowHeader(header).timestampMs)
+      }
+    }
+    const done = Promise.all([send(), receive()])
+    return {
+      async stop() {
+        ending.abort()
+        await done
+        await reader.close()
+        return tookMs
+      },
+    }
   }
 } finally {
   await log.close()
   await kafka?.stop()
   await postgres.stop()
   rmSync(dir, { recursive: true, force: true })
-}
-
-function rawRecord(index: number): LogRecord {
-  const now = Date.now()
-  const uuid = uuidV7(now)
-  const personless = MIX === 'personless' || index % 5 === 0
-  const identify = MIX !== 'personless' && index % 100 === 1
-  const known =
-    MIX === 'hot' && index % 2 === 0 ? `hot-${index % HOT_IDS}` : `known-${(index * 7919) % PERSONS}`
-  const distinctId = index % 20 === 3 ? `new-${index}` : known
-  const properties: Record<string, unknown> = {
-    index,
-    $current_url: 'https://example.com/pricing',
-    $lib: 'web',
-    filler: '',
-  }
-  if (index % 10 < 3) properties.$set = { visits: index }
-  // 98 events ago somebody came who was not known before.
-  if (identify) properties.$anon_distinct_id = MIX === 'merges' ? `new-${index - 98}` : `anon-${index}`
-  if (personless && !identify) properties.$process_person_profile = false
-  const body = { uuid, event: identify ? '$identify' : '$pageview', distinct_id: distinctId, properties }
-  properties.filler = 'x'.repeat(Math.max(0, EVENT_BYTES - JSON.stringify(body).length))
-  const off = personless && !identify
-  const key = off
-    ? ({ kind: 'personless', token: 'bench', uuid } as const)
-    : ({ kind: 'distinctId', token: 'bench', distinctId } as const)
-  const header = encodeRawHeader(
-    plainHeader({
-      token: 'bench',
-      distinctId,
-      event: body.event,
-      uuid,
-      timestampMs: now,
-      sentAtMs: now,
-      ip: '127.0.0.1',
-      userAgent: 'bench',
-      sdk: 'web/1',
-      personProcessing: off ? 'off' : 'on',
-    }),
-  )
-  return {
-    topic: TOPICS.raw,
-    partition: partitionOf(key, PARTITIONS),
-    header,
-    value: Buffer.from(JSON.stringify(body)),
-  }
 }

@@ -149,6 +149,14 @@ export const SETTINGS = {
     '`embedded` or postgres://…',
     /^embedded$|^postgres(ql)?:\/\/\S+$/,
   ),
+  postgresBuffersMb: integer(
+    'HEADRACE_POSTGRES_BUFFERS_MB',
+    0,
+    0,
+    1_048_576,
+    'MB',
+    'Memory that the embedded Postgres may fill with pages of its tables (its `shared_buffers`); about 1.5 MB per thousand persons keeps ingest fast. 0 = an eighth of the memory of the machine or container, from 64 to 2,048.',
+  ),
   clickhouse: text(
     'HEADRACE_CLICKHOUSE',
     'embedded',

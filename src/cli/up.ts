@@ -13,7 +13,7 @@ import { resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Command } from 'commander'
 import pino from 'pino'
-import { type Project, parseAddress, SETTINGS, type Settings } from '../catalog/index.ts'
+import { type Project, parseAddress, postgresBuffersMb, SETTINGS, type Settings } from '../catalog/index.ts'
 import { isRetriable } from '../event/index.ts'
 import { type Logger, processMetrics } from '../observe/index.ts'
 import {
@@ -96,6 +96,7 @@ class Deployment {
       settings.postgres === 'embedded'
         ? new PostgresKeeper({
             dataDir: postgresDir(settings),
+            buffersMb: postgresBuffersMb(settings.postgresBuffersMb),
             logger: this.logger,
             onLine: this.postgresLines(),
           })

@@ -3,7 +3,6 @@
  * is checked against the DDL. Times are epoch milliseconds in rows, whatever ClickHouse's precision is.
  */
 import { type ByteReader, ByteWriter } from './bytes.ts'
-import { uuidBytes } from './uuid.ts'
 
 /** Our name of a column type → how ClickHouse spells it. */
 export const COLUMN_TYPES = {
@@ -123,11 +122,7 @@ function clampTime(ms: number): number {
 
 /** ClickHouse keeps a UUID as two little-endian halves. */
 function writeUuid(w: ByteWriter, text: string): void {
-  const bytes = uuidBytes(text)
-  if (!bytes) throw new TypeError(`"${text}" is not a UUID`)
-  bytes.subarray(0, 8).reverse()
-  bytes.subarray(8, 16).reverse()
-  w.raw(bytes)
+  if (!w.uuidHalves(text)) throw new TypeError(`"${text}" is not a UUID`)
 }
 
 function readUuid(r: ByteReader): string {

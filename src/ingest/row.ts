@@ -4,9 +4,10 @@
  */
 import { EVENTS, type EventRow, type Source } from '../event/index.ts'
 import type { Draft } from './draft.ts'
-import type { Stamp } from './identity/types.ts'
+import type { JsonObject, Stamp } from './identity/types.ts'
 
-const GROUP_TYPES_MAX = 5
+/** How the row names the groups of its event, by index. */
+const GROUP_KEYS = ['$group_0', '$group_1', '$group_2', '$group_3', '$group_4'] as const
 const EPOCH_MS = 0
 
 /** RowBinary bytes of the event's row. */
@@ -19,20 +20,14 @@ export function encodeEventRow(
   const { header } = draft
   const groupProperties = ['', '', '', '', '']
   const groupCreatedAt = [EPOCH_MS, EPOCH_MS, EPOCH_MS, EPOCH_MS, EPOCH_MS]
-  const properties = { ...draft.properties }
-  if (stamp.mode === 'full') {
-    for (const group of stamp.groups) {
-      properties[`$group_${group.index}`] = group.key
-      groupProperties[group.index] = group.propertiesJson
-      groupCreatedAt[group.index] = group.createdAtMs
-    }
-  } else {
-    for (let index = 0; index < GROUP_TYPES_MAX; index++) delete properties[`$group_${index}`]
+  for (const group of stamp.groups) {
+    groupProperties[group.index] = group.propertiesJson
+    groupCreatedAt[group.index] = group.createdAtMs
   }
   const row: EventRow = {
     uuid: header.uuid,
     event: draft.name,
-    properties: JSON.stringify(properties),
+    properties: JSON.stringify(shownProperties(draft.properties, stamp)),
     timestamp: header.timestampMs,
     team_id: draft.teamId,
     distinct_id: header.distinctId,
@@ -61,4 +56,21 @@ export function encodeEventRow(
     _restamped: lane.restamped,
   }
   return EVENTS.encode(row)
+}
+
+/**
+ * With the keys of the event's groups, and without any where no person is. Most events have neither, and a copy costs as
+ * much as its JSON.
+ */
+function shownProperties(properties: JsonObject, { mode, groups }: Stamp): JsonObject {
+  if (mode === 'full') {
+    if (groups.length === 0) return properties
+    const shown = { ...properties }
+    for (const group of groups) shown[GROUP_KEYS[group.index]!] = group.key
+    return shown
+  }
+  if (GROUP_KEYS.every((key) => properties[key] === undefined)) return properties
+  const shown = { ...properties }
+  for (const key of GROUP_KEYS) delete shown[key]
+  return shown
 }

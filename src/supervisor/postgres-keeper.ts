@@ -22,6 +22,8 @@ export class PostgresKeeper {
     private readonly options: {
       /** `<data>/postgres`. */
       dataDir: string
+      /** Memory for pages of its tables, in MB. */
+      buffersMb: number
       logger: Logger
       onLine(line: string): void
     },
@@ -34,7 +36,7 @@ export class PostgresKeeper {
   /** Resolves when it takes connections. Throws HR_POSTGRES_* when it cannot start for the first time. */
   async start(): Promise<void> {
     this.state = 'starting'
-    this.server = await startEmbeddedPostgres({ dataDir: this.options.dataDir, log: this.options.onLine })
+    this.server = await this.launch()
     this.state = 'healthy'
     this.keeping = this.keep(this.server)
   }
@@ -54,6 +56,11 @@ export class PostgresKeeper {
     this.state = 'stopped'
   }
 
+  private launch(): Promise<EmbeddedPostgres> {
+    const { dataDir, buffersMb, onLine } = this.options
+    return startEmbeddedPostgres({ dataDir, buffersMb, log: onLine })
+  }
+
   private async keep(first: EmbeddedPostgres): Promise<void> {
     const { signal } = this.ending
     let server = first
@@ -71,7 +78,7 @@ export class PostgresKeeper {
         if (signal.aborted) return
         this.state = 'starting'
         try {
-          server = await startEmbeddedPostgres({ dataDir: this.options.dataDir, log: this.options.onLine })
+          server = await this.launch()
           break
         } catch (error) {
           deaths++

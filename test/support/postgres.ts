@@ -32,9 +32,12 @@ export type TestPostgres = {
 }
 
 /** About 1.3 s, most of it initdb. */
-export async function startTestPostgres(options: { migrate?: boolean } = {}): Promise<TestPostgres> {
+export async function startTestPostgres(
+  options: { migrate?: boolean; buffersMb?: number } = {},
+): Promise<TestPostgres> {
   const dataDir = await mkdtemp(join(tmpdir(), 'headrace-test-postgres-'))
-  const server = await startEmbeddedPostgres({ dataDir })
+  const { buffersMb } = options
+  const server = await startEmbeddedPostgres({ dataDir, ...(buffersMb !== undefined && { buffersMb }) })
   const url = { socketDir: server.socketDir }
   const sql = openPostgres({ url, name: 'test', connectionsMax: 10 })
   const stop = async () => {

@@ -23,8 +23,12 @@ afterEach(async () => {
   for (const cleanUp of cleanUps.reverse()) await cleanUp()
 })
 
-async function start(dataDir: string, lines: string[] = []): Promise<{ server: EmbeddedPostgres; sql: Sql }> {
-  const server = await startEmbeddedPostgres({ dataDir, log: (line) => lines.push(line) })
+async function start(
+  dataDir: string,
+  lines: string[] = [],
+  buffersMb = 64,
+): Promise<{ server: EmbeddedPostgres; sql: Sql }> {
+  const server = await startEmbeddedPostgres({ dataDir, buffersMb, log: (line) => lines.push(line) })
   const sql = openPostgres({ url: { socketDir: server.socketDir }, name: 'test', connectionsMax: 1 })
   cleanUps.push(
     () => server.stop(),
@@ -51,8 +55,11 @@ describe('startEmbeddedPostgres', () => {
     expect(statSync(join(root, 'data', 'cluster')).mode & 0o777).toBe(0o700)
     await server.stop()
     expect(await server.exited).toEqual({ code: 0, signal: null })
-    const again = await start(join(root, 'data'))
+    const again = await start(join(root, 'data'), [], 96)
     expect([...(await again.sql`SELECT answer FROM kept`)]).toEqual([{ answer: 42 }])
+    expect([...(await again.sql`SELECT current_setting('shared_buffers') AS buffers`)]).toEqual([
+      { buffers: '96MB' },
+    ])
   })
 
   test('keeps what was committed over a SIGKILL of the postmaster', async () => {

@@ -12,6 +12,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { chmod, mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { type Account, chooseAccount } from './account.ts'
+import { BUFFERS_MB_MIN } from './buffers.ts'
 import { CLUSTER_PATH, ensureCluster, PROGRAM_ENV } from './cluster.ts'
 import { postgresError } from './errors.ts'
 import { stopOrphan } from './orphan.ts'
@@ -52,7 +53,6 @@ const SETTINGS: Record<string, string | number> = {
   listen_addresses: '',
   unix_socket_permissions: '0700',
   max_connections: 100,
-  shared_buffers: '64MB',
   fsync: 'on',
   full_page_writes: 'on',
   synchronous_commit: 'on',
@@ -80,10 +80,12 @@ const SETTINGS: Record<string, string | number> = {
 export async function startEmbeddedPostgres(options: {
   /** `<data>/postgres`. */
   dataDir: string
+  /** Memory for pages of its tables, in MB. */
+  buffersMb?: number
   log?: (line: string) => void
 }): Promise<EmbeddedPostgres> {
   const dataDir = resolve(options.dataDir)
-  const log = options.log ?? (() => {})
+  const { log = () => {}, buffersMb = BUFFERS_MB_MIN } = options
   await mkdir(dataDir, { recursive: true })
   const lock = lockOwner(dataDir)
   try {
@@ -96,7 +98,7 @@ export async function startEmbeddedPostgres(options: {
     await ensureCluster(clusterDir, programs, account, log)
     const socketDir = embeddedSocketDir(dataDir)
     prepareSocketDir(socketDir, account)
-    const server = await startServer({ programs, account, clusterDir, socketDir, log })
+    const server = await startServer({ programs, account, clusterDir, socketDir, buffersMb, log })
     void server.exited.then(() => {
       lock.release()
       leaveSocketDir(dataDir, socketDir)
@@ -113,6 +115,7 @@ type Launch = {
   account: Account
   clusterDir: string
   socketDir: string
+  buffersMb: number
   log: (line: string) => void
 }
 
@@ -147,9 +150,10 @@ function isReady(clusterDir: string, pid: number): boolean {
   }
 }
 
-function launchServer({ programs, account, clusterDir, socketDir, log }: Launch) {
+function launchServer({ programs, account, clusterDir, socketDir, buffersMb, log }: Launch) {
   const inside = join(clusterDir, '..', 'socket') === socketDir
-  const flags = Object.entries(SETTINGS).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+  const settings = { ...SETTINGS, shared_buffers: `${buffersMb}MB` }
+  const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
   const child = Bun.spawn(
     [
       ...DIES_WITH_OWNER,
