@@ -431,6 +431,14 @@ export const SETTINGS = {
     ['on', 'off'] as const,
     'Whether projects can take cookieless events; `off` drops them in all projects.',
   ),
+  receiptDetailHours: integer(
+    'HEADRACE_RECEIPT_DETAIL_HOURS',
+    720,
+    24,
+    876_000,
+    'h',
+    'How long Postgres keeps a receipt for each batch, and counts for each hour; older ones are merged by day. At least as long as the log keeps records.',
+  ),
   dedupWindowHours: integer(
     'HEADRACE_DEDUP_WINDOW_HOURS',
     168,

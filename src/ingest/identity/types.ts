@@ -4,6 +4,7 @@
  * stands twice.
  */
 import type { PersonMode, PersonProcessing, Warning } from '../../event/index.ts'
+import type { BatchCount } from '../batch-counts.ts'
 import type { NotedIds, VisitorStates, VisitorWrite, WantedVisitors } from '../cookieless/index.ts'
 import type { Json, JsonObject } from '../json.ts'
 import type { Marks } from '../output-marks.ts'
@@ -59,6 +60,8 @@ export type Outbox = {
   cookieless?: NotedIds[]
   /** See output-marks.ts. */
   marks?: Marks
+  /** See batch-counts.ts: the receipt keeps them when the outbox goes. */
+  counts?: BatchCount[]
 }
 
 /** The rows for the log, in RowBinary, by topic. */
@@ -98,6 +101,8 @@ export type BatchReceipt = {
   cookieless?: NotedIds[]
   /** See output-marks.ts. */
   marks?: Marks
+  /** See batch-counts.ts. */
+  counts?: BatchCount[]
 }
 
 /**
