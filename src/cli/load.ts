@@ -51,11 +51,14 @@ async function choresOf(
   settings: Settings,
   logger: Logger,
 ): Promise<() => Promise<void>> {
-  const { mergeReceipts, rollUp, showAudit, UnaccountedWatch } = await import('../ledger/index.ts')
+  const { Canary, mergeReceipts, rollUp, showAudit, UnaccountedWatch } = await import('../ledger/index.ts')
   const watch = new UnaccountedWatch(deps, logger)
+  const { canary: wanted, captureAddress } = settings
+  const captureUrl = wanted === 'on' ? `http://${captureAddress}` : wanted
+  const canary = wanted === 'off' ? undefined : new Canary({ ...deps, captureUrl, logger })
   return async () => {
     if (await lease.take()) {
-      await watch.check()
+      await Promise.all([watch.check(), canary?.fly()])
       await rollUp(deps.sql, settings.receiptDetailHours)
       await mergeReceipts(deps.sql, Math.max(settings.receiptDetailHours, settings.logRetentionHours))
     }

@@ -13,6 +13,7 @@ export {
   type OffsetRange,
   type PartitionAudit,
 } from './audit.ts'
+export { Canary } from './canary.ts'
 export { FINDING_KINDS, type Finding, type FindingKind } from './findings.ts'
 export { formatAudit, formatOutcomeCounts, formatTrace } from './format.ts'
 export { Lease } from './lease.ts'
