@@ -137,8 +137,18 @@ function add(findings: Finding[], kind: FindingKind, offset: number, detail: str
   else findings.push({ kind, from: offset, to: offset + 1, detail })
 }
 
+/** Findings of several kinds may be of the same offset, which is unaccounted for once. */
+export function united(findings: readonly Finding[]): { from: number; to: number }[] {
+  const ranges: { from: number; to: number }[] = []
+  for (const { from, to } of [...findings].sort((a, b) => a.from - b.from)) {
+    const last = ranges.at(-1)
+    if (last && from <= last.to) last.to = Math.max(last.to, to)
+    else ranges.push({ from, to })
+  }
+  return ranges
+}
+
+/** How many different offsets. */
 export function offsetsOf(findings: readonly Finding[]): number {
-  let offsets = 0
-  for (const { from, to } of findings) offsets += to - from
-  return offsets
+  return united(findings).reduce((offsets, { from, to }) => offsets + to - from, 0)
 }

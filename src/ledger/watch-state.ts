@@ -4,7 +4,7 @@
  */
 import { guardState, type Sql, transaction } from '../catalog/index.ts'
 import type { OffsetRange, PartitionAudit } from './audit.ts'
-import type { Finding } from './findings.ts'
+import { united } from './findings.ts'
 
 /** Ranges that are looked at again in each call; those nearest to each other are taken together. */
 const GAPS_MAX = 64
@@ -69,7 +69,7 @@ export async function readGaps(sql: Sql): Promise<OffsetRange[]> {
  */
 export async function noteCompared(
   sql: Sql,
-  { logId, partition, from, outcomesThrough, findings, cut }: PartitionAudit,
+  { logId, partition, from, outcomesCompared, outcomesThrough, findings, cut }: PartitionAudit,
   moved: { audited: boolean; passTo: number | undefined },
 ): Promise<void> {
   await guardState('note what was audited', () =>
@@ -86,7 +86,7 @@ export async function noteCompared(
           ON CONFLICT (log_id, partition, from_offset) DO UPDATE
           SET to_offset = excluded.to_offset, unaccounted = excluded.unaccounted`
       }
-      if (moved.audited) {
+      if (moved.audited && outcomesCompared) {
         await tx`
           UPDATE audit_progress
           SET audited_through = greatest(audited_through, ${cut ? 0 : outcomesThrough}::bigint), audited_at = now()
@@ -102,17 +102,6 @@ export async function noteCompared(
       }
     }),
   )
-}
-
-/** Findings of several kinds may be of the same offset, which is unaccounted for once. */
-function united(findings: readonly Finding[]): { from: number; to: number }[] {
-  const ranges: { from: number; to: number }[] = []
-  for (const { from, to } of [...findings].sort((a, b) => a.from - b.from)) {
-    const last = ranges.at(-1)
-    if (last && from <= last.to) last.to = Math.max(last.to, to)
-    else ranges.push({ from, to })
-  }
-  return ranges
 }
 
 export type WatchTotals = { unaccounted: number; audited: number; auditedAtS: number; passEndedAtS: number }
