@@ -14,6 +14,7 @@ import { parseArgs } from 'node:util'
 import { DUPLICATE, encodeRuns, STORED, sourceHash, TOPICS } from '../src/event/index.ts'
 import { audit } from '../src/ledger/index.ts'
 import { openEmbeddedLog } from '../src/log/index.ts'
+import { openWarehouse } from '../src/warehouse/index.ts'
 import { startTestPostgres } from '../test/support/postgres.ts'
 import { createTopics } from '../test/support/rows.ts'
 import { startTestWarehouse } from '../test/support/warehouse.ts'
@@ -34,6 +35,8 @@ const EVENTS_PER_S = 10
 const [postgres, servers] = await Promise.all([startTestPostgres(), startTestWarehouse()])
 const dir = await mkdtemp(join(tmpdir(), 'headrace-bench-audit-'))
 const log = await openEmbeddedLog({ dir })
+/** Making the rows of a partition may take minutes. */
+const maker = openWarehouse({ url: servers.url, queryTimeoutMs: 1_800_000 })
 try {
   const ids = await createTopics(log, partitions)
   const logId = ids.get(TOPICS.raw)!
@@ -50,6 +53,7 @@ try {
   )
   await run('audit, one row missing', offsets, 1)
 } finally {
+  await maker.close()
   await log.close()
   await Promise.all([postgres.stop(), servers.stop()])
   await rm(dir, { recursive: true, force: true })
@@ -135,7 +139,7 @@ async function makeRows(logId: string, partition: number): Promise<void> {
     const count = Math.min(INSERT_OFFSETS, perPartition - from)
     const parameters = { logId, partition, from, count, rate: EVENTS_PER_S, every: DUPLICATE_EVERY }
     const time = "toDateTime64('2026-06-01 00:00:00', 6, 'UTC') + number / {rate:UInt32}"
-    await servers.warehouse.command(
+    await maker.command(
       `INSERT INTO events (uuid, event, properties, timestamp, team_id, distinct_id, created_at, person_id, _log_id,
          _partition, _offset, _sub)
        SELECT reinterpretAsUUID(sipHash128({partition:UInt16}, number)), '$pageview', '{}', ${time}, 1,
@@ -143,7 +147,7 @@ async function makeRows(logId: string, partition: number): Promise<void> {
        FROM numbers({from:UInt64}, {count:UInt64}) WHERE number % {every:UInt32} != 0`,
       parameters,
     )
-    await servers.warehouse.command(
+    await maker.command(
       `INSERT INTO outcomes (team_id, uuid, state, timestamp, _log_id, _partition, _offset, _sub)
        SELECT 1, reinterpretAsUUID(sipHash128({partition:UInt16}, number)), 'duplicate', ${time}, {logId:UUID},
          {partition:UInt16}, number, 0

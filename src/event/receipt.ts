@@ -9,6 +9,9 @@ import type { OutcomeCode } from './reasons.ts'
 /** The outcome of one raw offset: its code, and how many rows it became in ClickHouse (0 unless stored). */
 export type OffsetOutcome = { code: OutcomeCode; rows: number }
 
+/** Of a batch's events: [hour of capture since 1970, team id (0 = none), SDK, outcome code, events]. */
+export type ReceiptCount = [number, number, string, OutcomeCode, number]
+
 /** Neighbouring offsets that became the same. */
 export type OutcomeRun = OffsetOutcome & { length: number }
 

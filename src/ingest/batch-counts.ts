@@ -3,11 +3,8 @@
  * once whatever is replayed, and rolled up by the ledger. SDKs are told by name, without version, and of a batch at most
  * 50 names: what clients send has no limit of its own. A look per event, and a string only where neighbours differ.
  */
-import type { OutcomeCode } from '../event/index.ts'
+import type { ReceiptCount } from '../event/index.ts'
 import { outcomeCode, type Slot } from './batch.ts'
-
-/** [hour since 1970, team id, SDK, outcome code, events] */
-export type BatchCount = [number, number, string, OutcomeCode, number]
 
 const HOUR_MS = 3_600_000
 const SDK_CHARACTERS_MAX = 64
@@ -15,10 +12,10 @@ const SDKS_MAX = 50
 /** The SDKs that came after the first 50. */
 const OTHER = '(other)'
 
-export function batchCounts(slots: readonly Slot[]): BatchCount[] {
-  const counts = new Map<string, BatchCount>()
+export function batchCounts(slots: readonly Slot[]): ReceiptCount[] {
+  const counts = new Map<string, ReceiptCount>()
   const names = new Map<string, string>()
-  let last: BatchCount | undefined
+  let last: ReceiptCount | undefined
   let lastSdk: string | undefined
   for (const slot of slots) {
     const { header, teamId, record } = slot

@@ -13,10 +13,7 @@ import {
   sourceHash,
 } from '../event/index.ts'
 import type { Finding } from './findings.ts'
-import type { Receipt } from './receipts.ts'
-
-/** What a range of offsets must come to in one table. */
-export type Sums = { rows: number; hashSum: bigint }
+import type { Receipt, Sums } from './receipts.ts'
 
 /** A receipt, or a part of one, with what its packed outcomes come to. */
 export type CheckedReceipt = {

@@ -6,11 +6,11 @@
  */
 import { EVENTS, type OffsetOutcome, OUTCOMES, type Table } from '../event/index.ts'
 import type { PresentSources, Warehouse } from '../warehouse/index.ts'
-import { type CheckedReceipt, outcomesIn, type Sums } from './check-receipt.ts'
+import { type CheckedReceipt, outcomesIn } from './check-receipt.ts'
 import type { ErasedGroup, Erasures } from './erasures.ts'
 import { compareOutcomes, compareRows, type Expected, type Finding } from './findings.ts'
 import { type PresentPlace, presentCopies, presentSums } from './present.ts'
-import type { Lane } from './receipts.ts'
+import type { Lane, Sums } from './receipts.ts'
 
 /** One of the two comparisons: rows of `events`, or the rest in `outcomes`. */
 export type Comparison = {

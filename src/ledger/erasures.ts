@@ -4,8 +4,7 @@
  * audited ranges end where none is cut through. While a deletion is under way each of its rows may be there or not.
  */
 import { guardState, type Sql } from '../catalog/index.ts'
-import type { Sums } from './check-receipt.ts'
-import type { Lane } from './receipts.ts'
+import type { Lane, Sums } from './receipts.ts'
 
 export type Erasure = {
   state: 'erased' | 'expired'

@@ -24,6 +24,9 @@ export type Receipt = {
   decidedMs: number
 }
 
+/** What a range of offsets comes to in one table: distinct places and the sum of their hashes. */
+export type Sums = { rows: number; hashSum: bigint }
+
 export type Lane = { logId: string; partition: number }
 
 /** About 5 MB when no two neighbouring offsets became the same. */

@@ -9,7 +9,7 @@
  * Cost: about 20 µs per receipt, once.
  */
 import { guardState, type Sql, type Transaction, transaction } from '../catalog/index.ts'
-import { decodeRuns, type OutcomeCode, STORED } from '../event/index.ts'
+import { decodeRuns, type OutcomeCode, type ReceiptCount, STORED } from '../event/index.ts'
 
 /** Receipts per transaction. */
 const PAGE_RECEIPTS = 500
@@ -18,14 +18,11 @@ const SDKS_MAX = 100
 const OTHER_SDK = '(other)'
 const HOUR_S = 3_600
 
-/** [hour since 1970, team id, SDK, outcome code, events], as ingest writes them. */
-type Count = [number, number, string, OutcomeCode, number]
-
 type Row = {
   from_offset: number
   to_offset: number
   outcomes: Uint8Array
-  counts: Count[] | null
+  counts: ReceiptCount[] | null
   hour: number
 }
 
@@ -63,7 +60,7 @@ async function rollUpPage(tx: Transaction, logId: string, partition: number): Pr
       AND from_offset >= ${progress.rolled_through} AND to_offset <= ${progress.audited_through}
     ORDER BY from_offset LIMIT ${PAGE_RECEIPTS}`
   if (rows.length === 0) return 0
-  const sums = new Map<string, Count>()
+  const sums = new Map<string, ReceiptCount>()
   for (const row of rows) {
     for (const [hour, teamId, sdk, code, events] of countsOf(row)) {
       const key = JSON.stringify([hour, teamId, sdk, code])
@@ -83,17 +80,17 @@ async function rollUpPage(tx: Transaction, logId: string, partition: number): Pr
 }
 
 /** The counts of a receipt, made to come to its outcomes. */
-function countsOf({ outcomes, counts, hour }: Row): Count[] {
+function countsOf({ outcomes, counts, hour }: Row): ReceiptCount[] {
   const differs = new Map<OutcomeCode, number>()
   for (const { code, length } of decodeRuns(outcomes)) differs.set(code, (differs.get(code) ?? 0) + length)
   for (const [, , , code, events] of counts ?? []) differs.set(code, (differs.get(code) ?? 0) - events)
   const stored = (counts ?? []).filter(([, , , code]) => code === STORED)
   const [ofHour, teamId, sdk] = stored.length === 1 ? stored[0]! : ([hour, 0, ''] as const)
-  const rest = [...differs].map(([code, events]): Count => [ofHour, teamId, sdk, code, events])
+  const rest = [...differs].map(([code, events]): ReceiptCount => [ofHour, teamId, sdk, code, events])
   return [...(counts ?? []), ...rest]
 }
 
-async function addCounts(tx: Transaction, counts: readonly Count[]): Promise<void> {
+async function addCounts(tx: Transaction, counts: readonly ReceiptCount[]): Promise<void> {
   if (counts.length === 0) return
   await tx`
     WITH given AS (
