@@ -26,7 +26,8 @@ const { values } = parseArgs({
 const partitions = Number(values.partitions)
 const perPartition = Math.ceil(Number(values.offsets) / partitions)
 const RECEIPT_OFFSETS = 5_000
-const INSERT_OFFSETS = 1_000_000
+/** The embedded engine gives a statement a minute, also on a busy machine. */
+const INSERT_OFFSETS = 250_000
 /** Every offset that is a multiple of it is a duplicate. */
 const DUPLICATE_EVERY = 200
 /** Events per second and partition: how the rows spread over days and months. */
@@ -35,8 +36,7 @@ const EVENTS_PER_S = 10
 const [postgres, servers] = await Promise.all([startTestPostgres(), startTestWarehouse()])
 const dir = await mkdtemp(join(tmpdir(), 'headrace-bench-audit-'))
 const log = await openEmbeddedLog({ dir })
-/** Making the rows of a partition may take minutes. */
-const maker = openWarehouse({ url: servers.url, queryTimeoutMs: 1_800_000 })
+const maker = openWarehouse({ url: servers.url, queryTimeoutMs: 120_000 })
 try {
   const ids = await createTopics(log, partitions)
   const logId = ids.get(TOPICS.raw)!

@@ -88,9 +88,9 @@ export type AuditReport = {
 
 const WAIT_MS = 10_000
 const FINDINGS_MAX = 1_000
-/** What one query sums up: bounds its bitmap, and what is held here of receipts. */
+/** What one query sums up: bounds its bitmap, and the runs of equal outcomes that are held here. */
 const CHUNK_OFFSETS = 4_000_000
-const CHUNK_RECEIPTS = 4_000
+const CHUNK_RUNS = 200_000
 
 /** Audits every raw partition that ingest ever read. Throws retriable errors when a part cannot be reached. */
 export async function audit(deps: AuditDeps, options: AuditOptions = {}): Promise<AuditReport> {
@@ -163,19 +163,21 @@ class LaneAudit {
     result.outcomesCompared = outcomesReady
     result.receivedThrough = await receivedThrough(deps.log, lane)
     let chunk: CheckedReceipt[] = []
+    let runs = 0
     const report = (finding: Finding) => result.findings.push(finding)
-    for await (const page of tiledReceipts(deps.sql, lane, from, to, report)) {
-      for (const receipt of page) {
-        // Behind the load progress they must lie side by side, and that is all.
-        if (receipt.to > lane.loadedThrough) continue
-        if (chunk.length > 0 && chunk.at(-1)!.to !== receipt.from) {
-          await this.compare(chunk, chunk.length)
-          chunk = []
-        }
-        chunk.push(receipt)
-        if (chunk.length < CHUNK_RECEIPTS && receipt.to - chunk[0]!.from < CHUNK_OFFSETS) continue
-        chunk = chunk.slice(await this.compare(chunk, 0))
+    for await (const receipt of tiledReceipts(deps.sql, lane, from, to, report)) {
+      // Behind the load progress they must lie side by side, and that is all.
+      if (receipt.to > lane.loadedThrough) continue
+      if (chunk.length > 0 && chunk.at(-1)!.to !== receipt.from) {
+        await this.compare(chunk, chunk.length)
+        chunk = []
+        runs = 0
       }
+      chunk.push(receipt)
+      runs += receipt.runs.length
+      if (runs < CHUNK_RUNS && receipt.to - chunk[0]!.from < CHUNK_OFFSETS) continue
+      chunk = chunk.slice(await this.compare(chunk, 0))
+      runs = chunk.reduce((sum, left) => sum + left.runs.length, 0)
     }
     if (chunk.length > 0) await this.compare(chunk, 0)
     result.findings.sort((a, b) => a.from - b.from)

@@ -412,15 +412,16 @@ describe('old receipts', () => {
     await rollUp(postgres.sql, KEEP_HOURS)
     const read: { from: number; to: number }[] = []
     const problems: Finding[] = []
-    for await (const page of tiledReceipts(
+    const lane = { logId: rawId, partition: 0 }
+    for await (const { from, to } of tiledReceipts(
       postgres.sql,
-      { logId: rawId, partition: 0 },
+      lane,
       0,
       30,
-      (f) => problems.push(f),
+      (one) => problems.push(one),
       1,
     )) {
-      read.push(...page.map(({ from, to }) => ({ from, to })))
+      read.push({ from, to })
       if (read.length === 1) await mergeReceipts(postgres.sql, KEEP_HOURS)
     }
     expect(problems).toEqual([])

@@ -1,5 +1,5 @@
 /**
- * Receipts must lie side by side from the first offset to the fence. In: pages of receipts as they are read. Out: the
+ * Receipts must lie side by side from the first offset to the fence. In: receipts as they are read. Out: the
  * receipts, checked, each starting where the one before it ended, and a finding for every hole and every overlap.
  */
 import type { Sql } from '../catalog/index.ts'
@@ -15,12 +15,11 @@ export async function* tiledReceipts(
   to: number,
   report: (finding: Finding) => void,
   pageReceipts?: number,
-): AsyncGenerator<CheckedReceipt[]> {
+): AsyncGenerator<CheckedReceipt> {
   let expected = from
   for await (const page of readReceipts(sql, lane, from, to, pageReceipts)) {
-    const checked: CheckedReceipt[] = []
     for (const receipt of page) {
-      if (receipt.from > expected) checked.push(...(await fill(sql, lane, expected, receipt.from, report)))
+      if (receipt.from > expected) yield* await fill(sql, lane, expected, receipt.from, report)
       if (receipt.from < expected) {
         report({
           kind: 'receipt_overlap',
@@ -30,14 +29,11 @@ export async function* tiledReceipts(
         })
       }
       expected = Math.max(expected, receipt.to)
-      checked.push(checkReceipt(receipt))
+      // One at a time: unpacked, a coarse one may be large.
+      yield checkReceipt(receipt)
     }
-    yield checked
   }
-  if (expected < to) {
-    const rest = await fill(sql, lane, expected, to, report)
-    if (rest.length > 0) yield rest
-  }
+  if (expected < to) yield* await fill(sql, lane, expected, to, report)
 }
 
 /**
