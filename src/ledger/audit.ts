@@ -12,8 +12,8 @@ import type { Sql } from '../catalog/index.ts'
 import type { Log } from '../log/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 import type { CheckedReceipt } from './check-receipt.ts'
-import { REST, ROWS, Search } from './compare.ts'
-import { readErasures } from './erasures.ts'
+import { type Comparison, REST, ROWS, Search } from './compare.ts'
+import { type Erasures, readErasures } from './erasures.ts'
 import { type Finding, offsetsOf } from './findings.ts'
 import { type AcceptedLoss, readLosses } from './losses.ts'
 import { outcomesLoaded } from './outcomes-loaded.ts'
@@ -202,7 +202,7 @@ class LaneAudit {
    * whose rows a record of an erasure shares with the next receipt wait for it.
    */
   private async compare(receipts: CheckedReceipt[], atLeast: number): Promise<number> {
-    const { lane, result, search } = this
+    const { lane, result } = this
     const erasures = await readErasures(this.deps.sql, lane, receipts[0]!.from, receipts.at(-1)!.to + 1)
     let count = receipts.length
     while (count > atLeast && erasures.cutBy(receipts[count - 1]!.to)) count--
@@ -214,7 +214,7 @@ class LaneAudit {
     result.through = to
     result.erased += erasures.count(ROWS.table.name, 'erased', from, to)
     result.expired += erasures.count(ROWS.table.name, 'expired', from, to)
-    const rows = await search.compare(chunk, ROWS, erasures)
+    const rows = await this.compareWith(ROWS, chunk, erasures)
     result.rowsExpected += rows.expected
     result.rowsPresent += rows.present.rows
     result.sourcesPresent += rows.present.sources
@@ -227,11 +227,23 @@ class LaneAudit {
     )
       produced--
     if (!result.outcomesCompared || produced === 0) return count
-    const rest = await search.compare(chunk.slice(0, produced), REST, erasures)
+    const rest = await this.compareWith(REST, chunk.slice(0, produced), erasures)
     result.outcomesExpected += rest.expected
     result.outcomesPresent += rest.present.sources
     result.outcomesThrough = chunk[produced - 1]!.to
     return count
+  }
+
+  /** What was found is looked at once more when a deletion recorded or took rows meanwhile. */
+  private async compareWith(by: Comparison, chunk: readonly CheckedReceipt[], erasures: Erasures) {
+    const { findings } = this.result
+    const before = findings.length
+    const compared = await this.search.compare(chunk, by, erasures)
+    if (findings.length === before) return compared
+    const now = await readErasures(this.deps.sql, this.lane, chunk[0]!.from, chunk.at(-1)!.to + 1)
+    if (now.isAs(erasures)) return compared
+    findings.length = before
+    return await this.search.compare(chunk, by, now)
   }
 
   private count({ stored, duplicate, dropped, deadLettered, lost, finding }: CheckedReceipt): void {

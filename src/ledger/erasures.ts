@@ -51,6 +51,12 @@ export class Erasures {
   /** In order of `from`. */
   constructor(private readonly all: readonly Erasure[]) {}
 
+  /** Whether nothing was recorded or carried out since `before` was read of the same range. */
+  isAs(before: Erasures): boolean {
+    const done = (erasures: readonly Erasure[]) => erasures.filter((one) => one.done).length
+    return this.all.length === before.all.length && done(this.all) === done(before.all)
+  }
+
   /** Whether a record reaches over the cut in front of `offset`. */
   cutBy(offset: number): boolean {
     return this.all.some(({ from, to }) => from < offset && to > offset)

@@ -345,6 +345,25 @@ describe('I4: what a deletion took', () => {
     expect(await findings()).toEqual(['0: row_missing 10..10'])
   })
 
+  test('is no false alarm when it goes while the audit runs', async () => {
+    await clean()
+    let asked = 0
+    const { warehouse } = servers
+    const watched: typeof warehouse = {
+      ...warehouse,
+      query: async (...args) => {
+        if (asked++ === 0) {
+          await recordErasure([15])
+          await remove('events', 15)
+        }
+        return warehouse.query(...args)
+      },
+    }
+    const report = await audit({ ...deps(), warehouse: watched }, { waitMs: 0 })
+    expect(report.partitions.flatMap(({ findings }) => findings)).toEqual([])
+    expect(asked).toBeGreaterThan(0)
+  })
+
   test('is another than was recorded', async () => {
     await clean()
     for (const offset of [8, 10]) await remove('events', offset)
