@@ -36,8 +36,10 @@ export {
 } from './postgres.ts'
 export { ProjectCatalog, type ProjectCatalogOptions } from './project-catalog.ts'
 export {
+  CANARY_TEAM_ID,
   createProject,
   DEFAULT_PROJECT,
+  ensureCanaryProject,
   ensureDefaultProject,
   listProjects,
   PROJECT_ERRORS,

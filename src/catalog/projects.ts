@@ -27,6 +27,11 @@ export type Project = {
 }
 
 export const DEFAULT_PROJECT = 'default'
+/**
+ * The project of the canary, whose events measure how fresh ClickHouse is. It has the last team id there is, and no list
+ * shows it, so what it sends is in no customer's figures.
+ */
+export const CANARY_TEAM_ID = 2_147_483_647
 const NAME_CHARACTERS_MAX = 100
 const TOKEN = /^[A-Za-z0-9_-]{1,64}$/
 
@@ -86,11 +91,14 @@ export async function createProject(
   throw projectError('HR_PROJECT_EXISTS', `there is already a project with the name "${name}" or this token`)
 }
 
-/** All of them, oldest first. */
+/** All of the customers', oldest first. */
 export async function listProjects(sql: Sql): Promise<Project[]> {
   const rows = await guardState(
     'listing the projects',
-    () => sql<ProjectRow[]>`SELECT team_id, name, token, settings FROM project ORDER BY team_id`,
+    () =>
+      sql<
+        ProjectRow[]
+      >`SELECT team_id, name, token, settings FROM project WHERE team_id <> ${CANARY_TEAM_ID} ORDER BY team_id`,
   )
   return rows.map(toProject)
 }
@@ -111,6 +119,18 @@ export async function ensureDefaultProject(sql: Sql, token = ''): Promise<Projec
     'HR_PROJECT_EXISTS',
     `the token for project ${DEFAULT_PROJECT} is another project's; choose another one with HEADRACE_PROJECT_TOKEN`,
   )
+}
+
+/** The hidden project of the canary, created at the first call. */
+export async function ensureCanaryProject(sql: Sql): Promise<Project> {
+  const [row] = await guardState(
+    'reading the project of the canary',
+    () => sql<ProjectRow[]>`
+      INSERT INTO project AS p (team_id, name, token) OVERRIDING SYSTEM VALUE
+      VALUES (${CANARY_TEAM_ID}, 'headrace canary', ${randomToken()})
+      ON CONFLICT (team_id) DO UPDATE SET name = p.name RETURNING team_id, name, token, settings`,
+  )
+  return toProject(row!)
 }
 
 /** No row when the name or the token is taken. */

@@ -439,6 +439,21 @@ export const SETTINGS = {
     ['on', 'off'] as const,
     'Whether projects can take cookieless events; `off` drops them in all projects.',
   ),
+  canary: text(
+    'HEADRACE_CANARY',
+    'off',
+    "A probe event per minute, in a hidden project of its own, that measures how fresh ClickHouse is: `on` sends it to this deployment's HEADRACE_CAPTURE_ADDRESS, a URL to the capture that it names.",
+    '`off`, `on`, or http(s)://…',
+    /^(off|on|https?:\/\/\S+)$/,
+  ),
+  receiptDetailHours: integer(
+    'HEADRACE_RECEIPT_DETAIL_HOURS',
+    720,
+    24,
+    876_000,
+    'h',
+    'How long Postgres keeps a receipt for each batch, and counts for each hour; older ones are merged by day. At least as long as the log keeps records.',
+  ),
   dedupWindowHours: integer(
     'HEADRACE_DEDUP_WINDOW_HOURS',
     168,

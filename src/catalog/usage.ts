@@ -10,6 +10,7 @@
 import { randomUUID } from 'node:crypto'
 import { counter } from '../observe/index.ts'
 import { guardState, type Sql } from './postgres.ts'
+import { CANARY_TEAM_ID } from './projects.ts'
 
 const STEP_MS = 2_000
 /** Beyond this, meters that nobody counts on go, the oldest first. */
@@ -220,7 +221,8 @@ export async function listUsage(sql: Sql): Promise<UsageRow[]> {
     'listing usage',
     () => sql<{ team_id: number; name: string; month: string; stored: number; refused: number }[]>`
       SELECT p.team_id, p.name, to_char(u.month, 'YYYY-MM') AS month, u.stored, u.refused
-      FROM project_usage u JOIN project p USING (team_id) ORDER BY u.month DESC, p.team_id`,
+      FROM project_usage u JOIN project p USING (team_id)
+      WHERE team_id <> ${CANARY_TEAM_ID} ORDER BY u.month DESC, p.team_id`,
   )
   return rows.map(({ team_id, ...row }) => ({ teamId: team_id, ...row }))
 }

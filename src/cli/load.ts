@@ -1,9 +1,12 @@
 /**
  * `headrace load`: the role that inserts rows into ClickHouse. Beside it runs the audit that never stops: what was
- * loaded is compared with what was decided, once a minute, for the metric `headrace_unaccounted_events`.
+ * loaded is compared with what was decided, once a minute and by one process of all, for the metric
+ * `headrace_unaccounted_events`.
  */
 import type { Command } from 'commander'
+import type { Settings } from '../catalog/index.ts'
 import { isRetriable } from '../event/index.ts'
+import type { AuditDeps, Lease as LedgerLease } from '../ledger/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { sentence } from './exit.ts'
 import { addRole, type RoleStart } from './role.ts'
@@ -22,29 +25,54 @@ export function addLoad(program: Command): void {
 
 const start: RoleStart = async ({ context, settings, logger, fatal }) => {
   const { startLoad } = await import('../load/index.ts')
-  const { UnaccountedWatch } = await import('../ledger/index.ts')
+  const { Lease } = await import('../ledger/index.ts')
   const { deployment } = await context.prepareState()
   const log = await context.checkedLog(deployment)
   const warehouse = await context.migratedWarehouse()
   const { partitions } = deployment
   const load = await startLoad({ settings, log, sql: context.sql, warehouse, partitions, logger, fatal })
-  const watch = repeatAudit(new UnaccountedWatch({ sql: context.sql, log, warehouse }, logger), logger)
+  const lease = new Lease(context.sql)
+  const chores = await choresOf({ sql: context.sql, log, warehouse }, lease, settings, logger)
+  const repeating = repeat(chores, logger)
   return {
     notReady: () => load.notReady(),
     stop: async () => {
-      watch.stop()
+      repeating.stop()
+      await lease.give().catch((error) => logger.debug({ err: error }, 'the lease of the ledger runs out'))
       await load.stop()
     },
   }
 }
 
-/** One at a time. An audit that fails must not end the load: it is only said. */
-function repeatAudit(watch: { check(): Promise<number> }, logger: Logger): { stop(): void } {
-  let timer = setTimeout(check, AUDIT_EVERY_MS)
+/** What the ledger has to do now and then: one process does it, all of them show what is known. */
+async function choresOf(
+  deps: AuditDeps,
+  lease: LedgerLease,
+  settings: Settings,
+  logger: Logger,
+): Promise<() => Promise<void>> {
+  const { Canary, mergeReceipts, rollUp, showAudit, UnaccountedWatch } = await import('../ledger/index.ts')
+  const watch = new UnaccountedWatch(deps, logger)
+  const { canary: wanted, captureAddress } = settings
+  const captureUrl = wanted === 'on' ? `http://${captureAddress}` : wanted
+  const canary = wanted === 'off' ? undefined : new Canary({ ...deps, captureUrl, logger })
+  return async () => {
+    if (await lease.take()) {
+      await Promise.all([watch.check(), canary?.fly()])
+      await rollUp(deps.sql, settings.receiptDetailHours)
+      await mergeReceipts(deps.sql, Math.max(settings.receiptDetailHours, settings.logRetentionHours))
+    }
+    await showAudit(deps)
+  }
+}
+
+/** One at a time. Chores that fail must not end the load: it is only said. */
+function repeat(chores: () => Promise<void>, logger: Logger): { stop(): void } {
+  let timer = setTimeout(run, AUDIT_EVERY_MS)
   let stopped = false
-  async function check(): Promise<void> {
+  async function run(): Promise<void> {
     try {
-      await watch.check()
+      await chores()
     } catch (error) {
       if (!stopped)
         logger[isRetriable(error) ? 'debug' : 'warn'](
@@ -52,7 +80,7 @@ function repeatAudit(watch: { check(): Promise<number> }, logger: Logger): { sto
           `the audit failed: ${sentence(error, 'info')}`,
         )
     }
-    if (!stopped) timer = setTimeout(check, AUDIT_EVERY_MS)
+    if (!stopped) timer = setTimeout(run, AUDIT_EVERY_MS)
   }
   return {
     stop() {

@@ -24,6 +24,7 @@ import {
 } from '../event/index.ts'
 import type { LogRecord } from '../log/index.ts'
 import { outcomeCode, type Slot } from './batch.ts'
+import { batchCounts } from './batch-counts.ts'
 import { type CookielessIds, noteIds } from './cookieless/index.ts'
 import { BatchTooLarge } from './identity/errors.ts'
 import type { BatchReceipt, Stamp, StateRows } from './identity/types.ts'
@@ -130,6 +131,7 @@ export function makeReceipt(
     prev,
     last,
     configVersion: CONFIG_VERSION,
+    counts: batchCounts(slots),
     warnings,
     ...(cookieless.length > 0 && { cookieless: noteIds(cookieless, slots[0]!.record.offset) }),
   }

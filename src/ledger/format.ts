@@ -2,6 +2,7 @@
 import type { AuditReport, PartitionAudit } from './audit.ts'
 import { FINDING_KINDS } from './findings.ts'
 import type { AcceptedLoss } from './losses.ts'
+import type { OutcomeCount } from './period.ts'
 import { SPOOL_FINDINGS, type SpoolAudit } from './spools.ts'
 import type { Trace, TraceEntry } from './trace.ts'
 
@@ -20,7 +21,9 @@ export function formatAudit(report: AuditReport): string {
     'dropped',
     'dead',
     'lost',
-    'rows',
+    'erased',
+    'expired',
+    'rows due',
     'in ClickHouse',
     'outcomes',
     'on the way',
@@ -41,9 +44,25 @@ export function formatAudit(report: AuditReport): string {
     '',
     report.exact
       ? 'exact: every audited offset is accounted for'
-      : `${report.unaccounted}${cut} offsets do not add up`,
+      : `${report.unaccounted}${cut} offsets do not add up; what to do: docs/runbooks/ledger.md#unaccounted`,
   )
   return lines.join('\n')
+}
+
+/** What became of the events of a period, over all its hours. */
+export function formatOutcomeCounts(counts: readonly OutcomeCount[]): string {
+  const sums = new Map<string, { cells: string[]; events: number }>()
+  for (const { project, sdk, state, reason, events } of counts) {
+    const cells = [project ?? '(none)', sdk === '' ? '(unknown)' : sdk, state, reason]
+    const key = JSON.stringify(cells)
+    const sum = sums.get(key)
+    if (sum) sum.events += events
+    else sums.set(key, { cells, events })
+  }
+  const rows = [...sums.values()].map(({ cells, events }) => [...cells, String(events)])
+  const total = [...sums.values()].reduce((sum, { events }) => sum + events, 0)
+  const head = ['project', 'SDK', 'end state', 'reason', 'events']
+  return table([head, ...rows, ['all', '', '', '', String(total)]]).join('\n')
 }
 
 /** What was given up: no finding, since it is accounted for, but never to be forgotten. */
@@ -89,9 +108,11 @@ function auditLine(audit: PartitionAudit): string[] {
 }
 
 function counts(audit: PartitionAudit): string[] {
-  const { stored, duplicate, dropped, deadLettered, lost, rowsExpected, rowsPresent } = audit
+  const { stored, duplicate, dropped, deadLettered, lost, erased, expired, rowsExpected, rowsPresent } = audit
   return [
-    ...[stored, duplicate, dropped, deadLettered, lost, rowsExpected, rowsPresent].map(String),
+    ...[stored, duplicate, dropped, deadLettered, lost, erased, expired, rowsExpected, rowsPresent].map(
+      String,
+    ),
     audit.outcomesCompared ? `${audit.outcomesPresent}/${audit.outcomesExpected}` : 'on the way',
     String(audit.receivedThrough - audit.through),
   ]
@@ -108,6 +129,8 @@ function totalLine(audits: readonly PartitionAudit[]): string[] {
     String(sum(({ dropped }) => dropped)),
     String(sum(({ deadLettered }) => deadLettered)),
     String(sum(({ lost }) => lost)),
+    String(sum(({ erased }) => erased)),
+    String(sum(({ expired }) => expired)),
     String(sum(({ rowsExpected }) => rowsExpected)),
     String(sum(({ rowsPresent }) => rowsPresent)),
     `${sum(({ outcomesPresent }) => outcomesPresent)}/${sum(({ outcomesExpected }) => outcomesExpected)}`,

@@ -1,13 +1,26 @@
 /**
  * The ledger: proof that every event that was accepted is accounted for (I4), and the life of a single one. Reads
- * receipts and fences in Postgres, the log and ClickHouse; writes nothing. `audit` compares, `trace` tells,
- * `spools.ts` judges what waits before the raw log, `UnaccountedWatch` repeats the audit for a metric; `format.ts`
- * prints.
+ * receipts and fences in Postgres, the log and ClickHouse; writes only what it knows itself. `audit` compares, `trace`
+ * tells, `spools.ts` judges what waits before the raw log, `UnaccountedWatch` repeats the audit for a metric; `rollUp`
+ * counts receipts by hour and project, `mergeReceipts` keeps them few; `canary.ts` measures how fresh ClickHouse is;
+ * `format.ts` prints.
  */
-export { type AuditDeps, type AuditOptions, type AuditReport, audit, type PartitionAudit } from './audit.ts'
+export {
+  type AuditDeps,
+  type AuditOptions,
+  type AuditReport,
+  audit,
+  type OffsetRange,
+  type PartitionAudit,
+} from './audit.ts'
+export { Canary } from './canary.ts'
 export { FINDING_KINDS, type Finding, type FindingKind } from './findings.ts'
-export { formatAudit, formatTrace } from './format.ts'
+export { formatAudit, formatOutcomeCounts, formatTrace } from './format.ts'
+export { Lease } from './lease.ts'
 export type { AcceptedLoss } from './losses.ts'
+export { mergeReceipts } from './merge-receipts.ts'
+export { type OutcomeCount, type Period, rangesDecidedIn, readOutcomeCounts } from './period.ts'
+export { rollUp } from './roll-up.ts'
 export {
   type Trace,
   type TraceDeps,
@@ -16,4 +29,4 @@ export {
   type TraceOptions,
   trace,
 } from './trace.ts'
-export { UnaccountedWatch } from './watch.ts'
+export { showAudit, UnaccountedWatch } from './watch.ts'

@@ -25,10 +25,22 @@ import {
   type OffsetOutcome,
   OUTCOMES,
   STORED,
+  sourceHash,
   TOPICS,
 } from '../event/index.ts'
 import { type Log, openEmbeddedLog, type Producer } from '../log/index.ts'
-import { audit, formatAudit, formatTrace, trace, UnaccountedWatch } from './index.ts'
+import {
+  audit,
+  type Finding,
+  formatAudit,
+  formatTrace,
+  mergeReceipts,
+  readOutcomeCounts,
+  rollUp,
+  trace,
+  UnaccountedWatch,
+} from './index.ts'
+import { tiledReceipts } from './tiling.ts'
 
 setDefaultTimeout(60_000)
 
@@ -49,7 +61,7 @@ let ids: Map<string, string>
 let raw: RawPartition[]
 let rawId: string
 beforeEach(async () => {
-  await postgres.sql`TRUNCATE load_fence, load_intent, receipt, ingest_fence`
+  await postgres.sql`TRUNCATE load_fence, load_intent, receipt, ingest_fence, erasures, audit_progress, audit_gap, receipt_hourly`
   dir = await mkdtemp(join(tmpdir(), 'headrace-ledger-'))
   log = await openEmbeddedLog({ dir })
   ids = await createTopics(log, PARTITIONS)
@@ -281,13 +293,216 @@ describe('audit', () => {
     expect(await watch.check()).toBe(0)
   })
 
-  test('a running audit comes to the newest in steps, and takes no step for a hole', async () => {
+  test('a running audit goes on after a restart, and looks at everything again now and then', async () => {
+    await clean()
+    const limits = { newOffsetsMax: 100, againOffsetsMax: 20, passEveryS: 0 }
+    const restarted = () => new UnaccountedWatch(deps(), pino({ level: 'silent' }), limits)
+    expect(await restarted().check()).toBe(0)
+    const progress = () => postgres.sql`
+      SELECT audited_through, pass_next, pass_ended_at IS NOT NULL AS ended FROM audit_progress WHERE log_id = ${rawId} AND partition = 0`
+    expect([...(await progress())]).toEqual([{ audited_through: 30, pass_next: 0, ended: false }])
+    // Below what was found exact: only the pass can see it, and it comes there with its second piece.
+    await remove('events', 21)
+    const found: number[] = []
+    for (let i = 0; i < 6 && found.at(-1) !== 1; i++) found.push(await restarted().check())
+    expect(found.at(-1)).toBe(1)
+    expect(found[0]).toBe(0)
+  })
+
+  test('a running audit comes to the newest in steps, and goes on behind a hole', async () => {
     await clean()
     await remove('events', 21)
-    const watch = new UnaccountedWatch(deps(), pino({ level: 'silent' }), 2)
+    const watch = new UnaccountedWatch(deps(), pino({ level: 'silent' }), { newOffsetsMax: 10 })
     const found: number[] = []
     for (let step = 0; step < 3; step++) found.push(await watch.check())
-    expect(found).toEqual([0, 1, 1])
+    expect(found).toEqual([0, 0, 1])
+  })
+})
+
+/** As a deletion records the rows of partition 0 that it takes: these offsets, in one range. */
+async function recordErasure(offsets: number[], done = true): Promise<void> {
+  const hashSum = offsets.reduce((sum, offset) => sum + sourceHash({ offset, sub: 0 }), 0)
+  await postgres.sql`
+    INSERT INTO erasures (run_id, state, table_name, log_id, partition, from_offset, to_offset, rows, hash_sum, erased_at)
+    VALUES (gen_random_uuid(), 'erased', 'events', ${rawId}, 0, ${offsets[0]!}, ${offsets.at(-1)! + 1}, ${offsets.length},
+      ${hashSum}, ${done ? postgres.sql`now()` : null})`
+}
+
+describe('I4: what a deletion took', () => {
+  // 11 is stored, in a batch of its own receipt; 8 and 10 lie in two receipts.
+  test('is no false alarm, also over the end of a receipt', async () => {
+    await clean()
+    for (const offset of [8, 10, 11]) await remove('events', offset)
+    await recordErasure([8, 10, 11])
+    const report = await audit(deps(), { waitMs: 0 })
+    expect(report.partitions[0]).toMatchObject({ erased: 3, rowsExpected: 18, rowsPresent: 18, findings: [] })
+  })
+
+  test('hides no other row that is missing, and that one is named', async () => {
+    await clean()
+    for (const offset of [8, 10, 11, 15]) await remove('events', offset)
+    await recordErasure([8, 11, 15])
+    expect(await findings()).toEqual(['0: row_missing 10..10'])
+  })
+
+  test('is no false alarm when it goes while the audit runs', async () => {
+    await clean()
+    let asked = 0
+    const { warehouse } = servers
+    const watched: typeof warehouse = {
+      ...warehouse,
+      query: async (...args) => {
+        if (asked++ === 0) {
+          await recordErasure([15])
+          await remove('events', 15)
+        }
+        return warehouse.query(...args)
+      },
+    }
+    const report = await audit({ ...deps(), warehouse: watched }, { waitMs: 0 })
+    expect(report.partitions.flatMap(({ findings }) => findings)).toEqual([])
+    expect(asked).toBeGreaterThan(0)
+  })
+
+  test('is another than was recorded', async () => {
+    await clean()
+    for (const offset of [8, 10]) await remove('events', offset)
+    await recordErasure([8, 11])
+    await recordErasure([15])
+    expect(await findings()).toEqual(['0: erasure_differs 8..11', '0: erasure_differs 15..15'])
+  })
+
+  test('may be there or not while it is under way, but not for ever', async () => {
+    await clean()
+    await recordErasure([8, 10, 11], false)
+    expect(await findings()).toEqual([])
+    await remove('events', 8)
+    expect(await findings()).toEqual([])
+    await remove('events', 15)
+    expect(await findings()).toEqual(['0: row_missing 15..15'])
+    await postgres.sql`UPDATE erasures SET recorded_at = now() - interval '25 hours'`
+    expect(await findings()).toEqual(['0: erasure_stopped 8..11', '0: row_missing 15..15'])
+  })
+})
+
+describe('old receipts', () => {
+  const KEEP_HOURS = 24
+  const watch = () => new UnaccountedWatch(deps(), pino({ level: 'silent' }))
+
+  async function age(): Promise<void> {
+    await postgres.sql`UPDATE receipt SET created_at = date_trunc('day', now()) - interval '3 days' + (from_offset * interval '1 s')`
+  }
+
+  test('are merged by day once they are audited, and the audit finds the same in them', async () => {
+    await clean()
+    await age()
+    expect(await mergeReceipts(postgres.sql, KEEP_HOURS)).toBe(0)
+    expect(await watch().check()).toBe(0)
+    await rollUp(postgres.sql, KEEP_HOURS)
+    expect(await mergeReceipts(postgres.sql, KEEP_HOURS)).toBe(2)
+    expect(await mergeReceipts(postgres.sql, KEEP_HOURS)).toBe(0)
+    const [receipt] =
+      await postgres.sql`SELECT from_offset, to_offset, stored FROM receipt WHERE partition = 0`
+    expect(receipt).toEqual({ from_offset: 0, to_offset: 30, stored: 18 })
+    expect((await audit(deps(), { waitMs: 0 })).partitions[0]).toMatchObject({
+      through: 30,
+      stored: 18,
+      findings: [],
+    })
+    await remove('events', 15)
+    await remove('outcomes', 22)
+    expect(await findings()).toEqual(['0: row_missing 15..15', '0: outcome_missing 22..22'])
+  })
+
+  test('stay when something of them does not add up, or they are of different days', async () => {
+    await clean()
+    await age()
+    await remove('events', 11)
+    await postgres.sql`UPDATE receipt SET created_at = created_at - interval '1 day' WHERE partition = 0 AND from_offset = 0`
+    expect(await watch().check()).toBe(1)
+    await rollUp(postgres.sql, KEEP_HOURS)
+    expect(await mergeReceipts(postgres.sql, KEEP_HOURS)).toBe(0)
+  })
+
+  test('that are merged between two pages of an audit are no hole', async () => {
+    await clean()
+    await age()
+    await watch().check()
+    await rollUp(postgres.sql, KEEP_HOURS)
+    const read: { from: number; to: number }[] = []
+    const problems: Finding[] = []
+    const lane = { logId: rawId, partition: 0 }
+    for await (const { from, to } of tiledReceipts(
+      postgres.sql,
+      lane,
+      0,
+      30,
+      (one) => problems.push(one),
+      1,
+    )) {
+      read.push({ from, to })
+      if (read.length === 1) await mergeReceipts(postgres.sql, KEEP_HOURS)
+    }
+    expect(problems).toEqual([])
+    expect(read).toEqual([
+      { from: 0, to: 10 },
+      { from: 10, to: 30 },
+    ])
+  })
+})
+
+describe('roll-up', () => {
+  const HOUR = Date.UTC(2026, 10, 1, 8) / 3_600_000
+  const all = { fromMs: 0, toMs: Date.now() + 3_600_000 }
+  const told = async () =>
+    (await readOutcomeCounts(postgres.sql, all)).map(
+      ({ hourMs, teamId, sdk, state, reason, events }) =>
+        `${teamId === 0 ? '' : hourMs / 3_600_000 - HOUR} ${teamId} ${sdk} ${state} ${reason} ${events}`,
+    )
+
+  test('counts each receipt once, and what its counts do not say under no project', async () => {
+    await clean()
+    const counts = [
+      [HOUR, 1, 'web', STORED, 6],
+      [HOUR, 1, 'web', DUPLICATE, 2],
+      [HOUR + 1, 2, 'ios', DROP.code, 1],
+      [HOUR + 1, 2, 'ios', DEAD.code, 1],
+    ]
+    await postgres.sql`
+      UPDATE receipt SET counts = ${JSON.stringify(counts)}::text::jsonb WHERE partition = 0 AND from_offset < 20`
+    // Ingest had stored offset 11; ClickHouse refused it.
+    await postgres.sql`
+      UPDATE receipt SET outcomes = ${encodeOutcomes([S, DEAD, DUP, S2, DROP, S, DEAD, S, S, DUP])}
+      WHERE partition = 0 AND from_offset = 10`
+    await postgres.sql`
+      INSERT INTO audit_progress (log_id, partition, audited_through) VALUES (${rawId}, 0, 20), (${rawId}, 1, 3)`
+    const expected = [
+      `0 1 web stored  11`,
+      `0 1 web duplicate  4`,
+      `0 1 web dead_lettered unreadable_event 1`,
+      `1 2 ios dropped illegal_distinct_id 2`,
+      `1 2 ios dead_lettered unreadable_event 2`,
+      ` 0  stored  3`,
+    ]
+    expect(await rollUp(postgres.sql, 876_000)).toBe(3)
+    expect(await told()).toEqual(expected)
+    expect(await rollUp(postgres.sql, 876_000)).toBe(0)
+    expect(await told()).toEqual(expected)
+  })
+
+  test('is by day once the detail is over, and says the same', async () => {
+    await postgres.sql`
+      INSERT INTO receipt_hourly SELECT timestamptz '2020-01-01 00:00Z' + h * interval '1 hour', 1, 'web', 0, 10
+      FROM generate_series(0, 30) AS h`
+    for (let i = 0; i < 2; i++) {
+      await rollUp(postgres.sql, 24)
+      expect(
+        await postgres.sql`SELECT extract(day FROM hour AT TIME ZONE 'UTC')::int AS day, events FROM receipt_hourly ORDER BY 1`,
+      ).toEqual([
+        { day: 1, events: 240 },
+        { day: 2, events: 70 },
+      ] as never)
+    }
   })
 })
 

@@ -2,13 +2,11 @@
  * Looks for a uuid among the raw records that ClickHouse may not know yet: those behind the load progress. Bounded:
  * each partition gives its share of the newest records, about 1 µs each.
  */
-import { guardState, type Sql } from '../catalog/index.ts'
+import type { Sql } from '../catalog/index.ts'
 import { decodeRawHeader, type Source } from '../event/index.ts'
 import type { Log, StoredRecord, TopicState } from '../log/index.ts'
 import { type LaneProgress, readProgress } from './progress.ts'
 
-/** Batches per lane that may wait for the load before a trace sees only the newest raw records. */
-const RECENT_RECEIPTS = 1_000
 /** Looked through below the load progress, too: the row in `outcomes` of what is not stored may come a little later. */
 const MARGIN_OFFSETS = 1_000
 
@@ -22,8 +20,7 @@ export async function scanTail(
   uuid: string,
   recordsMax: number,
 ): Promise<Tail> {
-  const since = await recentReceipts(deps.sql)
-  const lanes = await readProgress(deps.sql, since)
+  const lanes = await readProgress(deps.sql)
   const tail: Tail = { found: [], scanned: 0, pending: 0, complete: true }
   const ranges: { topic: TopicState; partition: number; from: number; pending: number; end: number }[] = []
   for (const topic of topics) {
@@ -32,10 +29,6 @@ export async function scanTail(
       const lane = lanes.find((lane) => lane.logId === topic.logId && lane.partition === partition)
       const pending = Math.max(start, lane ? pendingFrom(lane) : 0)
       tail.pending += end - pending
-      // Load is further behind than the receipts that were read.
-      if (lane && lane.loadedThrough > 0 && lane.loadedThrough === since.get(`${lane.logId}/${partition}`)) {
-        tail.complete = false
-      }
       const from = Math.max(start, pending - MARGIN_OFFSETS)
       if (from < end) ranges.push({ topic, partition, from, pending, end })
     }
@@ -59,19 +52,6 @@ export async function scanTail(
 /** Rows below are in ClickHouse; what is not stored may still be on its way, hence the produced part, too. */
 function pendingFrom(lane: LaneProgress): number {
   return Math.min(lane.loadedThrough, lane.producedThrough)
-}
-
-/** Per lane, where its newest receipts begin: enough to know how far it is loaded, without reading all of them. */
-async function recentReceipts(sql: Sql): Promise<Map<string, number>> {
-  return guardState('read recent receipts', async () => {
-    const rows = await sql<{ log_id: string; partition: number; from_offset: number }[]>`
-      SELECT f.log_id, f.partition, coalesce(min(r.from_offset), 0) AS from_offset
-      FROM ingest_fence AS f LEFT JOIN LATERAL (
-        SELECT from_offset FROM receipt WHERE log_id = f.log_id AND partition = f.partition
-        ORDER BY from_offset DESC LIMIT ${RECENT_RECEIPTS}
-      ) AS r ON true GROUP BY f.log_id, f.partition`
-    return new Map(rows.map(({ log_id, partition, from_offset }) => [`${log_id}/${partition}`, from_offset]))
-  })
 }
 
 /** Undefined when the header cannot be read. */

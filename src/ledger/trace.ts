@@ -16,7 +16,7 @@ import {
 } from '../event/index.ts'
 import type { Log, StoredRecord, TopicState } from '../log/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
-import { outcomeAt, readReceipt } from './progress.ts'
+import { outcomeAt, readReceipt } from './receipts.ts'
 import { scanTail, type Tail } from './scan-tail.ts'
 
 export type TraceDeps = { sql: Sql; log: Log; warehouse: Warehouse }

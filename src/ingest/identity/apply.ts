@@ -106,6 +106,7 @@ function headJson(position: BatchPosition, receipt: BatchReceipt, outbox: Outbox
       ...(receipt.warnings.length > 0 && { warnings: receipt.warnings }),
       ...(receipt.cookieless && { cookieless: receipt.cookieless }),
       ...(receipt.marks && { marks: receipt.marks }),
+      ...(receipt.counts && { counts: receipt.counts }),
     },
   })
 }

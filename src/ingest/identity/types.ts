@@ -3,7 +3,7 @@
  * in offset order. Out: per event the person and groups it is stamped with, and one write set in which no row
  * stands twice.
  */
-import type { PersonMode, PersonProcessing, Warning } from '../../event/index.ts'
+import type { PersonMode, PersonProcessing, ReceiptCount, Warning } from '../../event/index.ts'
 import type { NotedIds, VisitorStates, VisitorWrite, WantedVisitors } from '../cookieless/index.ts'
 import type { Json, JsonObject } from '../json.ts'
 import type { Marks } from '../output-marks.ts'
@@ -59,6 +59,8 @@ export type Outbox = {
   cookieless?: NotedIds[]
   /** See output-marks.ts. */
   marks?: Marks
+  /** See batch-counts.ts: the receipt keeps them when the outbox goes. */
+  counts?: ReceiptCount[]
 }
 
 /** The rows for the log, in RowBinary, by topic. */
@@ -98,6 +100,8 @@ export type BatchReceipt = {
   cookieless?: NotedIds[]
   /** See output-marks.ts. */
   marks?: Marks
+  /** See batch-counts.ts. */
+  counts?: ReceiptCount[]
 }
 
 /**
