@@ -7,7 +7,7 @@
  */
 const GROUND = 'platform|observe'
 const TOOLS = 'log|catalog|warehouse'
-const STAGES = 'capture|ingest|transform|load|deliver|export'
+const STAGES = 'capture|ingest|transform|load|deadletters|deliver|export'
 const READERS = 'ledger|api'
 const WIRING = 'cli|supervisor'
 const TEST = '\\.(test|fixture)\\.ts$'

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { addAudit } from './audit.ts'
 import { addCapture } from './capture.ts'
+import { addDeadLetters } from './dead-letters.ts'
 import { addDedup } from './dedup.ts'
 import { addDoctor } from './doctor.ts'
 import { EXIT, type ExitCode, exitCodeOf, sentence } from './exit.ts'
@@ -30,6 +31,7 @@ const VERBS = [
   addRepair,
   addProject,
   addRejected,
+  addDeadLetters,
   addDedup,
   addKafka,
 ]
