@@ -132,7 +132,10 @@ async function runShow(which: string, flags: JsonFlags & { raw?: boolean }): Pro
   const uuid = canonicalUuid(which)
   const source = parseSource(which)
   if (!uuid && !source) {
-    throw cliError('HR_CLI_ARGUMENT', `"${which}" is neither a uuid nor a source (log id/partition/offset/sub)`)
+    throw cliError(
+      'HR_CLI_ARGUMENT',
+      `"${which}" is neither a uuid nor a source (log id/partition/offset/sub)`,
+    )
   }
   return withLetters(flags, async (rooms, deps, names) => {
     const letters = await rooms.showLetters(deps, uuid ? { uuid } : { source: source! })
@@ -140,7 +143,8 @@ async function runShow(which: string, flags: JsonFlags & { raw?: boolean }): Pro
     else if (flags.raw && letters.length > 1) {
       throw cliError('HR_CLI_ARGUMENT', `there are ${letters.length} with this uuid; name one by its source`)
     } else if (flags.raw) await Bun.write(Bun.stdout, letters[0]?.rawValue ?? '')
-    else write(letters.map((letter) => rooms.formatShown(letter, names)).join('\n\n') || 'no such dead letter')
+    else
+      write(letters.map((letter) => rooms.formatShown(letter, names)).join('\n\n') || 'no such dead letter')
     return letters.length > 0 ? EXIT.done : EXIT.finding
   })
 }
@@ -151,11 +155,15 @@ async function runReplay(flags: ReplayFlags): Promise<ExitCode> {
     const states = statesOf(flags)
     for (const state of states) {
       if (state === 'replaying' || state === 'replayed')
-        throw cliError('HR_CLI_ARGUMENT', `--state ${state}: those are sent, or are being sent; each is sent once`)
+        throw cliError(
+          'HR_CLI_ARGUMENT',
+          `--state ${state}: those are sent, or are being sent; each is sent once`,
+        )
     }
     const found = await rooms.survey(rooms.selectLetters(deps, filter, states), 0)
     const says = replaySays(found, rooms.JOB_LETTERS_MAX, flags.rate)
-    if (!(await agreed(flags, found, says, rooms, names))) return found.replayable > 0 ? EXIT.finding : EXIT.done
+    if (!(await agreed(flags, found, says, rooms, names)))
+      return found.replayable > 0 ? EXIT.finding : EXIT.done
     const job = await rooms.planJob(deps.sql, rooms.selectLetters(deps, filter, states), {
       by: flags.by,
       why: flags.why ?? '',
@@ -168,7 +176,11 @@ async function runReplay(flags: ReplayFlags): Promise<ExitCode> {
       return EXIT.done
     }
     if (!flags.wait) {
-      write(flags.json ? JSON.stringify({ applied: true, job: job.id }) : `job ${job.id} has ${job.letters} letters`)
+      write(
+        flags.json
+          ? JSON.stringify({ applied: true, job: job.id })
+          : `job ${job.id} has ${job.letters} letters`,
+      )
       return EXIT.done
     }
     const ended = await follow(rooms, deps, job.id)
@@ -180,7 +192,8 @@ async function runReplay(flags: ReplayFlags): Promise<ExitCode> {
 function replaySays({ total, replayable }: Survey, lettersMax: number, rate: number): string {
   const now = Math.min(replayable, lettersMax)
   const parts = [`${now} would be sent again, ${rate} a second at most (about ${Math.ceil(now / rate)} s)`]
-  if (replayable > now) parts.push(`${replayable - now} are left for the next time: one order takes ${lettersMax}`)
+  if (replayable > now)
+    parts.push(`${replayable - now} are left for the next time: one order takes ${lettersMax}`)
   if (total > replayable) parts.push(`${total - replayable} have no raw record and stay`)
   return `${parts.join('; ')}. What they do to their persons happens when they come back.`
 }
@@ -257,7 +270,9 @@ async function runJobs(flags: JsonFlags): Promise<ExitCode> {
   return withLetters(flags, async (rooms, deps) => {
     const jobs = await rooms.jobStatus(deps.sql)
     const table = rooms.jobTable(jobs)
-    write(flags.json ? JSON.stringify(jobs) : jobs.length === 0 ? 'none' : formatTable(table.head, table.rows))
+    write(
+      flags.json ? JSON.stringify(jobs) : jobs.length === 0 ? 'none' : formatTable(table.head, table.rows),
+    )
     return jobs.some(({ state }) => state === 'stopped') ? EXIT.finding : EXIT.done
   })
 }
@@ -287,9 +302,14 @@ async function withLetters(
 }
 
 /** Throws HR_CLI_ARGUMENT, and HR_PROJECT_UNKNOWN; with `needed`, also when nothing is filtered and --all is not said. */
-async function filterOf(deps: LetterDeps, flags: FilterFlags & { all?: boolean }, needed = false): Promise<LetterFilter> {
+async function filterOf(
+  deps: LetterDeps,
+  flags: FilterFlags & { all?: boolean },
+  needed = false,
+): Promise<LetterFilter> {
   const uuid = flags.uuid === undefined ? undefined : canonicalUuid(flags.uuid)
-  if (flags.uuid !== undefined && !uuid) throw cliError('HR_CLI_ARGUMENT', `--uuid "${flags.uuid}" is no uuid`)
+  if (flags.uuid !== undefined && !uuid)
+    throw cliError('HR_CLI_ARGUMENT', `--uuid "${flags.uuid}" is no uuid`)
   const project = flags.project === undefined ? undefined : await readProject(deps.sql, flags.project)
   const filter: LetterFilter = {
     ...(project && { teamId: project.teamId }),
@@ -302,7 +322,10 @@ async function filterOf(deps: LetterDeps, flags: FilterFlags & { all?: boolean }
     ...(flags.until !== undefined && { toMs: flags.until }),
   }
   if (needed && !flags.all && Object.keys(filter).length === 0)
-    throw cliError('HR_CLI_ARGUMENT', 'this would be all dead letters of all projects: filter them, or say --all')
+    throw cliError(
+      'HR_CLI_ARGUMENT',
+      'this would be all dead letters of all projects: filter them, or say --all',
+    )
   return filter
 }
 

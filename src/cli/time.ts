@@ -11,6 +11,8 @@ export function parseTime(text: string, nowOrBefore: unknown = undefined): numbe
   const date = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?(Z|[+-]\d\d:\d\d)?$/.exec(text)
   const ms = date ? Date.parse(`${text.replace(' ', 'T')}${date[4] || !date[1] ? '' : 'Z'}`) : Number.NaN
   if (Number.isNaN(ms))
-    throw new InvalidArgumentError('a date such as 2026-05-17 or 2026-05-17T12:30 (UTC), or 30m, 12h, 7d ago, is needed')
+    throw new InvalidArgumentError(
+      'a date such as 2026-05-17 or 2026-05-17T12:30 (UTC), or 30m, 12h, 7d ago, is needed',
+    )
   return ms
 }

@@ -1,5 +1,5 @@
 /** Dead letters as text for a terminal and as data for scripts. Pure. */
-import { formatSource, type RawHeader } from '../event/index.ts'
+import { formatSource, printable, type RawHeader } from '../event/index.ts'
 import type { JobStatus } from './jobs.ts'
 import type { Decision, Letter } from './letter.ts'
 import type { ShownLetter } from './show.ts'
@@ -12,7 +12,10 @@ const CELL_UNITS_MAX = 60
 const HEX_BYTES_MAX = 1_024
 
 /** Head and rows of a table: one row per project, reason, step and state. */
-export function groupTable(groups: readonly LetterGroup[], nameOf: NameOf): { head: string[]; rows: string[][] } {
+export function groupTable(
+  groups: readonly LetterGroup[],
+  nameOf: NameOf,
+): { head: string[]; rows: string[][] } {
   return {
     head: ['COUNT', 'PROJECT', 'REASON', 'STEP', 'STATE', 'FIRST', 'LAST', 'FIRST SAMPLE', 'DETAIL'],
     rows: groups.map(({ count, teamId, reason, step, state, firstMs, lastMs, sample }) => [
@@ -29,7 +32,10 @@ export function groupTable(groups: readonly LetterGroup[], nameOf: NameOf): { he
   }
 }
 
-export function letterTable(letters: readonly Letter[], nameOf: NameOf): { head: string[]; rows: string[][] } {
+export function letterTable(
+  letters: readonly Letter[],
+  nameOf: NameOf,
+): { head: string[]; rows: string[][] } {
   return {
     head: ['RECEIVED', 'PROJECT', 'REASON', 'STATE', 'EVENT', 'DISTINCT ID', 'UUID', 'SOURCE'],
     rows: letters.map((letter) => [
@@ -143,7 +149,9 @@ function decisionFields(decision: Decision | undefined): Record<string, string> 
     [word]: `${time(atMs)} by ${printable(by)}${why ? `: ${printable(why)}` : ''}`,
     ...(jobId ? { job: jobId } : {}),
     ...(sent
-      ? { 'came back as': `${sent.logId}/${sent.partition}/${sent.offset}/0 (headrace trace tells what became of it)` }
+      ? {
+          'came back as': `${sent.logId}/${sent.partition}/${sent.offset}/0 (headrace trace tells what became of it)`,
+        }
       : {}),
     ...(detail ? { failed: printable(detail) } : {}),
     ...(decision.history.length > 0 ? { 'decided before': JSON.stringify(decision.history) } : {}),
@@ -188,8 +196,10 @@ function formatBytes(bytes: Buffer): string[] {
   if (!text.includes('�')) return text.split('\n').map(printable)
   const shown = bytes.subarray(0, HEX_BYTES_MAX)
   const lines: string[] = []
-  for (let at = 0; at < shown.length; at += 32) lines.push(shown.toString('hex', at, at + 32).replace(/../g, '$& '))
-  if (shown.length < bytes.length) lines.push(`… ${bytes.length - shown.length} bytes more (--raw writes all)`)
+  for (let at = 0; at < shown.length; at += 32)
+    lines.push(shown.toString('hex', at, at + 32).replace(/../g, '$& '))
+  if (shown.length < bytes.length)
+    lines.push(`… ${bytes.length - shown.length} bytes more (--raw writes all)`)
   return lines
 }
 
@@ -243,12 +253,6 @@ function projectOf(teamId: number, nameOf: NameOf): string {
 
 function time(ms: number): string {
   return Math.abs(ms) <= 8.64e15 ? new Date(ms).toISOString() : String(ms)
-}
-
-/** What clients send must not steer the terminal. */
-function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: those are what is to be kept out.
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, '.')
 }
 
 function plain(text: string): string {

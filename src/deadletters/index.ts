@@ -6,7 +6,15 @@
  */
 export { adviceOf } from './advice.ts'
 export { discardLetters, readDecisions } from './decisions.ts'
-export { formatShown, groupTable, indentJson, jobTable, letterTable, shownJson, surveyJson } from './format.ts'
+export {
+  formatShown,
+  groupTable,
+  indentJson,
+  jobTable,
+  letterTable,
+  shownJson,
+  surveyJson,
+} from './format.ts'
 export { JOB_LETTERS_MAX, type JobStatus, jobStatus, planJob, resumeJob, stopJob } from './jobs.ts'
 export {
   type Decision,

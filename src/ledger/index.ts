@@ -6,14 +6,9 @@
  */
 export { type AuditDeps, type AuditOptions, type AuditReport, audit, type PartitionAudit } from './audit.ts'
 export { FINDING_KINDS, type Finding, type FindingKind } from './findings.ts'
-export { formatAudit, formatTrace } from './format.ts'
+export { formatAudit, formatTrace, recentTable } from './format.ts'
 export type { AcceptedLoss } from './losses.ts'
-export {
-  type Trace,
-  type TraceDeps,
-  type TracedSource,
-  type TraceEntry,
-  type TraceOptions,
-  trace,
-} from './trace.ts'
+export { lastErrors, type RecentEvent, type RecentOptions, recentOf } from './recent.ts'
+export { type Trace, type TraceDeps, type TracedSource, type TraceOptions, trace } from './trace.ts'
+export type { TraceEntry } from './trace-entries.ts'
 export { UnaccountedWatch } from './watch.ts'

@@ -172,7 +172,7 @@ export function throughOf(
   return through
 }
 
-/** The receipt that covers an offset, read alone. */
+/** The receipt that covers an offset, read alone: receipts lie side by side, so it is the last that begins at or below it. */
 export async function readReceipt(
   sql: Sql,
   logId: string,
@@ -184,9 +184,9 @@ export async function readReceipt(
       SELECT log_id, partition, from_offset, to_offset, outcomes, stored, duplicate, dropped, dead_lettered,
         stored_rows, hash_sum::text AS hash_sum, prev_offset, prev_sub, config_version,
         (extract(epoch FROM created_at) * 1000)::float8 AS decided_ms
-      FROM receipt WHERE log_id = ${logId} AND partition = ${partition}
-        AND from_offset <= ${offset} AND to_offset > ${offset}`
-    return row && receiptOf(row)
+      FROM receipt WHERE log_id = ${logId} AND partition = ${partition} AND from_offset <= ${offset}
+      ORDER BY from_offset DESC LIMIT 1`
+    return row && row.to_offset > offset ? receiptOf(row) : undefined
   })
 }
 
