@@ -69,7 +69,11 @@ function insert(from: number): string {
     FROM numbers(${from}, ${INSERT_ROWS}) SETTINGS max_insert_threads = 1, max_memory_usage = 0`
 }
 
-async function explain(what: string, sql: string, params: Record<string, unknown>): Promise<void> {
+async function explain(
+  what: string,
+  sql: string,
+  params: Parameters<typeof warehouse.query>[1],
+): Promise<void> {
   const lines = await warehouse.query<{ explain: string }>(`EXPLAIN indexes = 1 ${sql}`, params)
   const shown = lines
     .map((line) => line.explain)

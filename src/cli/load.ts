@@ -1,6 +1,7 @@
 /**
  * `headrace load`: the role that inserts rows into ClickHouse. Beside it runs the audit that never stops: what was
- * loaded is compared with what was decided, once a minute, for the metric `headrace_unaccounted_events`.
+ * loaded is compared with what was decided, once a minute, for the metric `headrace_unaccounted_events`; and the names of
+ * events and properties are read from what was loaded.
  */
 import type { Command } from 'commander'
 import { isRetriable } from '../event/index.ts'
@@ -9,13 +10,14 @@ import { sentence } from './exit.ts'
 import { addRole, type RoleStart } from './role.ts'
 
 const AUDIT_EVERY_MS = 60_000
+const DEFINITIONS_EVERY_MS = 15_000
 
 export function addLoad(program: Command): void {
   addRole(program, {
     role: 'load',
     description: 'role: insert the rows of the log into ClickHouse, each once',
-    // One per table that sends and one per table that settles, and the audit.
-    connectionsMax: 15,
+    // One per table that sends and one per table that settles, the audit, and the definitions.
+    connectionsMax: 16,
     start,
   })
 }
@@ -23,36 +25,52 @@ export function addLoad(program: Command): void {
 const start: RoleStart = async ({ context, settings, logger, fatal }) => {
   const { startLoad } = await import('../load/index.ts')
   const { UnaccountedWatch } = await import('../ledger/index.ts')
+  const { DefinitionReader } = await import('../definitions/index.ts')
   const { deployment } = await context.prepareState()
   const log = await context.checkedLog(deployment)
   const warehouse = await context.migratedWarehouse()
   const { partitions } = deployment
   const load = await startLoad({ settings, log, sql: context.sql, warehouse, partitions, logger, fatal })
-  const watch = repeatAudit(new UnaccountedWatch({ sql: context.sql, log, warehouse }, logger), logger)
+  const watch = new UnaccountedWatch({ sql: context.sql, log, warehouse }, logger)
+  const limits = { eventsMax: settings.definitionEventsMax, propertiesMax: settings.definitionPropertiesMax }
+  const definitions = new DefinitionReader({ sql: context.sql, warehouse, limits })
+  const background = [
+    repeat('the audit', AUDIT_EVERY_MS, logger, async () => {
+      await watch.check()
+      return false
+    }),
+    repeat('reading definitions', DEFINITIONS_EVERY_MS, logger, () => definitions.step()),
+  ]
   return {
     notReady: () => load.notReady(),
     stop: async () => {
-      watch.stop()
+      for (const one of background) one.stop()
       await load.stop()
     },
   }
 }
 
-/** One at a time. An audit that fails must not end the load: it is only said. */
-function repeatAudit(watch: { check(): Promise<number> }, logger: Logger): { stop(): void } {
-  let timer = setTimeout(check, AUDIT_EVERY_MS)
+/** One at a time; at once when there is more. What fails here must not end the load: it is only said. */
+function repeat(
+  what: string,
+  everyMs: number,
+  logger: Logger,
+  work: () => Promise<boolean>,
+): { stop(): void } {
+  let timer = setTimeout(run, everyMs)
   let stopped = false
-  async function check(): Promise<void> {
+  async function run(): Promise<void> {
+    let more = false
     try {
-      await watch.check()
+      more = await work()
     } catch (error) {
       if (!stopped)
         logger[isRetriable(error) ? 'debug' : 'warn'](
           { err: error },
-          `the audit failed: ${sentence(error, 'info')}`,
+          `${what} failed: ${sentence(error, 'info')}`,
         )
     }
-    if (!stopped) timer = setTimeout(check, AUDIT_EVERY_MS)
+    if (!stopped) timer = setTimeout(run, more ? 0 : everyMs)
   }
   return {
     stop() {

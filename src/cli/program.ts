@@ -13,6 +13,7 @@ import { addLoad } from './load.ts'
 import { addProject } from './project.ts'
 import { addRejected } from './rejected.ts'
 import { addRepair } from './repair.ts'
+import { addSchema } from './schema.ts'
 import { addSql } from './sql.ts'
 import { addTrace } from './trace.ts'
 import { addUp } from './up.ts'
@@ -32,6 +33,7 @@ const VERBS = [
   addProject,
   addRejected,
   addDeadLetters,
+  addSchema,
   addDedup,
   addKafka,
 ]

@@ -8,6 +8,7 @@ export { type AuditDeps, type AuditOptions, type AuditReport, audit, type Partit
 export { FINDING_KINDS, type Finding, type FindingKind } from './findings.ts'
 export { formatAudit, formatTrace, recentTable } from './format.ts'
 export type { AcceptedLoss } from './losses.ts'
+export { type LaneProgress, readProgress } from './progress.ts'
 export { lastErrors, type RecentEvent, type RecentOptions, recentOf } from './recent.ts'
 export { type Trace, type TraceDeps, type TracedSource, type TraceOptions, trace } from './trace.ts'
 export type { TraceEntry } from './trace-entries.ts'

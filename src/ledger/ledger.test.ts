@@ -30,7 +30,16 @@ import {
   TOPICS,
 } from '../event/index.ts'
 import { type Log, openEmbeddedLog, type Producer } from '../log/index.ts'
-import { audit, formatAudit, formatTrace, lastErrors, recentOf, trace, UnaccountedWatch } from './index.ts'
+import {
+  audit,
+  formatAudit,
+  formatTrace,
+  lastErrors,
+  recentOf,
+  type TraceEntry,
+  trace,
+  UnaccountedWatch,
+} from './index.ts'
 
 setDefaultTimeout(60_000)
 
@@ -330,7 +339,7 @@ describe('trace', () => {
       servers.warehouse.insertRows({ table, rows: [row], token: Bun.randomUUIDv7() })
     await insert(DEAD_LETTERS, letter)
     await insert(INGESTION_WARNINGS, warning)
-    const whole = ['received', 'decided', 'warned', 'not_stored', 'dead_lettered']
+    const whole: TraceEntry['kind'][] = ['received', 'decided', 'warned', 'not_stored', 'dead_lettered']
     expect(await kinds(6)).toEqual([whole])
 
     await postgres.sql`
