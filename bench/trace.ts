@@ -1,8 +1,9 @@
 /**
- * Whether a trace reads by index or by scan: `bun bench/trace.ts [million rows, default 10] [data folder to keep]`.
+ * Whether a trace reads by index or by scan: `bun bench/trace.ts [million rows, default 10] [data folder to keep] [copies]`.
  * Makes rows in a real engine by INSERT SELECT, over 30 days, 20 event names and a tenth as many distinct ids as rows, with
  * random uuids (for which an index by order is of no use). Prints, for each look-up of `headrace trace`, the granules that
- * EXPLAIN says are read, and the time of cold and warm queries.
+ * EXPLAIN says are read, and the time of cold and warm queries. With `copies`, the same of a table that has each part so many
+ * times, for ids that are not there: their filters are all read and give what as many rows would give.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -17,6 +18,7 @@ const MILLION = 1_000_000
 const INSERT_ROWS = 200_000
 const millions = Number(process.argv[2] ?? 10)
 const kept = process.argv[3]
+const copies = Number(process.argv[4] ?? 1)
 const dir = kept ?? mkdtempSync(join(tmpdir(), 'headrace-bench-trace-'))
 const server = await startWarehouseProcess(dir)
 const warehouse = openWarehouse({ url: server.url, queryTimeoutMs: 600_000 })
@@ -30,6 +32,8 @@ try {
     process.stderr.write(`\r${(at + INSERT_ROWS) / MILLION} of ${millions} million rows `)
   }
   process.stderr.write('\n')
+  // A folder that was kept may be older than an index.
+  await warehouse.command('ALTER TABLE events MATERIALIZE INDEX by_distinct_id SETTINGS mutations_sync = 2')
   const [of] = await warehouse.query<{ parts: number; bytes: string; marks: number }>(
     `SELECT count() AS parts, formatReadableSize(sum(bytes_on_disk)) AS bytes, sum(marks) AS marks
      FROM system.parts WHERE table = 'events' AND active`,
@@ -53,6 +57,7 @@ try {
   await time('a distinct id, its newest 20', wanted, ({ distinct_id }) =>
     recentOf(warehouse, distinct_id, options),
   )
+  if (copies > 1) await inCopies()
 } finally {
   await warehouse.close()
   await server.kill('SIGTERM')
@@ -67,6 +72,25 @@ function insert(from: number): string {
       1 + cityHash64(number, 2) % 2, concat('user-', toString(cityHash64(number, 3) % ${(millions * MILLION) / 10})), at,
       toUUID('00000000-0000-4000-8000-000000000001'), toUUID('00000000-0000-4000-8000-000000000002'), number % 8, number
     FROM numbers(${from}, ${INSERT_ROWS}) SETTINGS max_insert_threads = 1, max_memory_usage = 0`
+}
+
+async function inCopies(): Promise<void> {
+  await warehouse.command('DROP TABLE IF EXISTS many')
+  await warehouse.command('CREATE TABLE many AS events')
+  await warehouse.command('SYSTEM STOP MERGES many')
+  for (let copy = 0; copy < copies; copy++)
+    await warehouse.command('ALTER TABLE many ATTACH PARTITION 202605 FROM events')
+  const many = (sql: string) => sql.replace('FROM events', 'FROM many')
+  const times = Array.from({ length: 10 })
+  console.log(`\n${copies} times as many rows`)
+  await time('a uuid that is not there', times, () =>
+    warehouse.query(many(EVENTS_BY_UUID), { uuid: crypto.randomUUID(), limit: 100 }),
+  )
+  const whole = { teams: [1, 2], from: 0, to: Date.UTC(2100, 0, 1), limit: 20 }
+  await time('a distinct id that is not there, all days', times, () =>
+    warehouse.query(many(EVENTS_OF_ID), { ...whole, id: crypto.randomUUID() }),
+  )
+  await warehouse.command('DROP TABLE many')
 }
 
 async function explain(

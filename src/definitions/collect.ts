@@ -72,12 +72,12 @@ async function collectAtOnce(
   if (events.length === 0) return collected
   collected.rows = events.reduce((sum, { volume }) => sum + volume, 0)
   countCut(range, events, collected.eventsBeyond)
+  const once = events.some(({ copied }) => copied === 1) ? ONCE : ''
+  const groups = [0, 1, 2, 3, 4].filter((i) => events.some(({ grouped }) => grouped[i] === 1))
   const owners: [PropertyKind, string][] = [
-    ['event', shapes('event', 'properties', 'notIn(pair.1, {none:Array(String)})')],
-    ['person', states('', 'person_properties')],
-    ...[0, 1, 2, 3, 4].map(
-      (i) => ['group', states(String(i), `group${i}_properties`)] as [PropertyKind, string],
-    ),
+    ['event', shapes('event', 'properties', 'notIn(pair.1, {none:Array(String)})', once)],
+    ['person', states('', 'person_properties', once)],
+    ...groups.map((i): [PropertyKind, string] => ['group', states(String(i), `group${i}_properties`, once)]),
   ]
   for (const [kind, sql] of owners) {
     const rows = await ask<PropertyRow>(sql)
@@ -115,6 +115,10 @@ type EventRow = {
   first_ms: number
   last_ms: number
   total: number
+  /** A row of it is there more than once, as long as no merge has removed the copy. */
+  copied: number
+  /** By group type: some row of it has properties of a group. */
+  grouped: number[]
 }
 type PropertyRow = {
   team_id: number
@@ -161,18 +165,26 @@ function addProperties(into: Collected, kind: PropertyKind, rows: readonly Prope
   into.properties.push(...known.values())
 }
 
-const ROWS = (columns: string) => `
+/** Costs 1 µs per row, so that only the first query does it always, and says whether the others must. */
+const ONCE = 'LIMIT 1 BY _log_id, _partition, _offset, _sub'
+
+const ROWS = (columns: string, once: string) => `
   SELECT team_id, created_at, ${columns} FROM events
   WHERE _log_id = {log:UUID} AND _partition = {partition:UInt16} AND _offset >= {from:UInt64} AND _offset < {to:UInt64}
-    AND inserted_at >= fromUnixTimestamp64Milli({since:Int64})
-  LIMIT 1 BY _log_id, _partition, _offset, _sub`
+    AND inserted_at >= fromUnixTimestamp64Milli({since:Int64}) ${once}`
 
 const SEEN = 'toUnixTimestamp64Milli(min(first)) AS first_ms, toUnixTimestamp64Milli(max(last)) AS last_ms'
 
 const EVENTS = `
   SELECT team_id, event, count() AS volume, toUnixTimestamp64Milli(min(created_at)) AS first_ms,
-    toUnixTimestamp64Milli(max(created_at)) AS last_ms, sum(count()) OVER () AS total
-  FROM (${ROWS('event')}) GROUP BY team_id, event ORDER BY volume DESC, team_id, event LIMIT {limit:UInt32}`
+    toUnixTimestamp64Milli(max(created_at)) AS last_ms, sum(count()) OVER () AS total, max(copies > 1) AS copied,
+    [${[0, 1, 2, 3, 4].map((i) => `max(g${i})`).join(', ')}] AS grouped
+  FROM (
+    SELECT team_id, any(event) AS event, min(created_at) AS created_at, count() AS copies,
+      ${[0, 1, 2, 3, 4].map((i) => `any(group${i}_properties NOT IN ('', '{}')) AS g${i}`).join(', ')}
+    FROM (${ROWS(`_offset, _sub, event, ${[0, 1, 2, 3, 4].map((i) => `group${i}_properties`).join(', ')}`, '')})
+    GROUP BY team_id, _offset, _sub
+  ) GROUP BY team_id, event ORDER BY volume DESC, team_id, event LIMIT {limit:UInt32}`
 
 /** The first character tells JSON's type. */
 const IS_DATE =
@@ -186,18 +198,18 @@ const named = (inner: string, where = '') => `
   GROUP BY team_id, owner, name, type ORDER BY volume DESC, team_id, owner, name, type LIMIT {limit:UInt32}`
 
 /** One line per shape. */
-function shapes(owner: string, column: string, condition: string): string {
+function shapes(owner: string, column: string, condition: string, once: string): string {
   return named(
     `SELECT team_id, ${owner} AS owner, ${SHAPE(column)} AS shape, count() AS n, min(created_at) AS first, max(created_at) AS last
-     FROM (${ROWS(`event, ${column}`)}) GROUP BY team_id, owner, shape`,
+     FROM (${ROWS(`event, ${column}`, once)}) GROUP BY team_id, owner, shape`,
     `WHERE ${condition}`,
   )
 }
 
 /** One line per state of a person or group. */
-function states(owner: string, column: string): string {
+function states(owner: string, column: string, once: string): string {
   return named(`
     SELECT team_id, '${owner}' AS owner, ${SHAPE('state')} AS shape, n, first, last FROM (
       SELECT team_id, ${column} AS state, count() AS n, min(created_at) AS first, max(created_at) AS last
-      FROM (${ROWS(column)}) WHERE ${column} NOT IN ('', '{}') GROUP BY team_id, state)`)
+      FROM (${ROWS(column, once)}) WHERE ${column} NOT IN ('', '{}') GROUP BY team_id, state)`)
 }

@@ -1,7 +1,7 @@
 /**
  * The newest events of a distinct id, or the newest that were not stored: where a trace begins when there is no uuid.
- * Looks back in steps (a day, a week, a month, everything) and stops as soon as it has enough, so that what just happened
- * is found by reading little. Within a step `events` is read by its sort key: project, day, and the hash of the distinct id.
+ * Looks back in steps (a day, a month, everything) and stops as soon as it has enough, so that what just happened is found by
+ * reading little. Within a step the skip index `by_distinct_id` leaves out the granules that do not hold the id.
  */
 import type { Warehouse } from '../warehouse/index.ts'
 import { SOURCE_COLUMNS, type SourceColumns } from './trace-rows.ts'
@@ -29,7 +29,7 @@ export type RecentOptions = {
 }
 
 const DAY_MS = 86_400_000
-const LOOK_BACK_MS = [DAY_MS, 7 * DAY_MS, 31 * DAY_MS, Number.POSITIVE_INFINITY]
+const LOOK_BACK_MS = [DAY_MS, 31 * DAY_MS, Number.POSITIVE_INFINITY]
 /** Beyond what a DateTime64 with microseconds can hold nothing can be. */
 const FIRST_MS = Date.UTC(1900, 0, 1)
 const LAST_MS = Date.UTC(2262, 0, 1)
