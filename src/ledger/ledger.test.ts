@@ -361,7 +361,7 @@ describe('trace', () => {
 
   test('lists to begin with: of a distinct id, and what was not stored', async () => {
     await clean()
-    const options = { teamIds: [1], limit: 20, nowMs: EVENT_TIME_MS }
+    const options = { teamIds: [1], limit: 1_000, nowMs: EVENT_TIME_MS }
     const here = <T extends { source: string }>(events: T[]) =>
       events.filter(({ source }) => source.startsWith(`${rawId}/0/`))
     const ofId = here(await recentOf(servers.warehouse, 'user-2', options))
@@ -374,7 +374,7 @@ describe('trace', () => {
         ['stored', '/0/23/1'],
       ].sort(),
     )
-    const errors = here(await lastErrors(servers.warehouse, { ...options, limit: 1_000 }))
+    const errors = here(await lastErrors(servers.warehouse, options))
     expect(errors.map(({ state }) => state).sort()).toEqual([
       ...Array(3).fill('dead_lettered'),
       ...Array(3).fill('dropped'),
