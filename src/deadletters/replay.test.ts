@@ -5,7 +5,7 @@ import { plainHeader } from '../../test/support/raw-header.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
 import { startTestWarehouse, type TestWarehouse } from '../../test/support/warehouse.ts'
 import { DEAD_LETTERS, decodeRawHeader, EVENTS, encodeRawHeader, OUTCOMES, TOPICS } from '../event/index.ts'
-import { Pipeline, TOKEN, WITHIN_MS } from '../ingest/pipeline.fixture.ts'
+import { type Captured, Pipeline, TOKEN, WITHIN_MS } from '../ingest/pipeline.fixture.ts'
 import {
   discardLetters,
   jobStatus,
@@ -42,6 +42,36 @@ const uuidAt = (i: number) => `018f4b2e-0000-7000-8000-${String(i).padStart(12, 
 /** What the load does with dead letters. */
 async function loadLetters(): Promise<void> {
   const rows = (await pipeline.records(TOPICS.deadLetters)).map(({ value }) => value)
+  await servers.warehouse.insertRows({ table: DEAD_LETTERS, rows, token: Bun.randomUUIDv7() })
+}
+
+/** Captured, and in the table of dead letters as ingest would put them there; it comes to them when it runs. */
+async function bury(bodies: Captured[]): Promise<void> {
+  await pipeline.capture(bodies)
+  await buryAll()
+}
+
+async function buryAll(): Promise<void> {
+  const [topic] = await pipeline.log.describe([TOPICS.raw])
+  const rows = (await pipeline.records(TOPICS.raw)).map(({ header, value, offset }) => {
+    const known = header[0] === 99 ? undefined : decodeRawHeader(header)
+    const why =
+      known === undefined
+        ? { reason: 'unreadable_record', step: 'header' }
+        : known.disposition === 'deadLetter'
+          ? { reason: 'restricted', step: 'restrict' }
+          : { reason: 'unreadable_event', step: 'parse' }
+    return DEAD_LETTERS.encode({
+      ...{
+        team_id: 1,
+        uuid: known?.uuid ?? uuidAt(0),
+        event: known?.event ?? '',
+        distinct_id: known?.distinctId ?? '',
+      },
+      ...{ ...why, detail: 'x', timestamp: known?.nowMs ?? 0, raw_header: header, raw_value: value },
+      ...{ _log_id: topic!.logId, _partition: 0, _offset: offset, _sub: 0 },
+    })
+  })
   await servers.warehouse.insertRows({ table: DEAD_LETTERS, rows, token: Bun.randomUUIDv7() })
 }
 
@@ -162,18 +192,18 @@ describe('replay', () => {
 
   test('the order of capture is kept', async () => {
     const many = Array.from({ length: 230 }, (_, i) => ({ ...RESTRICTED, json: `{"n":${i}}` }))
-    await pipeline.capture(many)
-    await pipeline.ingested(230)
-    await loadLetters()
+    await bury(many)
     await replayAll()
     const raw = (await pipeline.records(TOPICS.raw)).slice(230)
     expect(raw.map(({ value }) => JSON.parse(Buffer.from(value).toString()).n)).toEqual(many.map((_, i) => i))
   })
 
   test('while ingest is behind nothing is sent', async () => {
-    await pipeline.capture([RESTRICTED])
-    await pipeline.ingested(1)
-    await loadLetters()
+    await bury([RESTRICTED])
+    const [topic] = await pipeline.log.describe([TOPICS.raw])
+    await pipeline.sql`
+      INSERT INTO ingest_fence (log_id, partition, topic, next_offset, produced_through)
+      VALUES (${topic!.logId}, 0, ${TOPICS.raw}, 1, 1)`
     const producer = pipeline.log.producer({ name: 'live', deadlineMs: 10_000 })
     const record = { topic: TOPICS.raw, partition: 0, header: Buffer.alloc(1), value: Buffer.alloc(1) }
     await producer.send(Array.from({ length: 10_001 }, () => record))
@@ -199,9 +229,7 @@ describe('a sender that dies', () => {
   const letters = [RESTRICTED, { ...RESTRICTED, json: '{"n":2}' }]
 
   test.each(['marked', 'appended', 'noted'] as const)('when it has %s: each is sent once', async (step) => {
-    await pipeline.capture(letters)
-    await pipeline.ingested(2)
-    await loadLetters()
+    await bury(letters)
     const job = await plan()
     const { reached } = replayer(step)
     await reached
@@ -215,9 +243,7 @@ describe('a sender that dies', () => {
   })
 
   test('and whose append lands behind the look of its heir: dedup knows the copy', async () => {
-    await pipeline.capture([RESTRICTED])
-    await pipeline.ingested(1)
-    await loadLetters()
+    await bury([RESTRICTED])
     const job = await plan()
     const { reached } = replayer('marked')
     await reached
@@ -233,9 +259,7 @@ describe('a sender that dies', () => {
   })
 
   test('and whose raw log is gone: nobody guesses', async () => {
-    await pipeline.capture([RESTRICTED])
-    await pipeline.ingested(1)
-    await loadLetters()
+    await bury([RESTRICTED])
     const job = await plan()
     const { reached } = replayer('marked')
     await reached
@@ -261,8 +285,7 @@ describe('what cannot be sent', () => {
     header[0] = 99
     await producer.send([{ topic: TOPICS.raw, partition: 0, header, value: Buffer.from('{}') }])
     await producer.close()
-    await pipeline.ingested(2)
-    await loadLetters()
+    await buryAll()
     await replayAll()
     const [failed] = await select(['failed'])
     expect(failed).toMatchObject({ reason: 'unreadable_record', state: 'failed' })
@@ -308,13 +331,11 @@ describe('what cannot be sent', () => {
 
 describe('looking and discarding', () => {
   test('counts by reason with the first sample, and the newest', async () => {
-    await pipeline.capture([
+    await bury([
       { ...RESTRICTED, nowMs: 2 },
       { ...RESTRICTED, nowMs: 1 },
       { json: '[]', nowMs: 3 },
     ])
-    await pipeline.ingested(3)
-    await loadLetters()
     const found = await survey(selectLetters(deps(), {}, new Set(['open'])), 2)
     expect(found).toMatchObject({
       total: 3,
@@ -342,9 +363,7 @@ describe('looking and discarding', () => {
   })
 
   test('one letter whole: header, the bytes as sent, what to do', async () => {
-    await pipeline.capture([RESTRICTED])
-    await pipeline.ingested(1)
-    await loadLetters()
+    await bury([RESTRICTED])
     const [shown] = await showLetters(deps(), { uuid: uuidAt(0) })
     expect(shown!.rawValue.toString()).toBe(PAID.json)
     expect(shown!.header).toMatchObject({ event: 'paid', distinctId: 'd' })
@@ -352,9 +371,7 @@ describe('looking and discarding', () => {
   })
 
   test('a discarded one is hidden, and says who and why; it can still be sent', async () => {
-    await pipeline.capture([RESTRICTED, RESTRICTED])
-    await pipeline.ingested(2)
-    await loadLetters()
+    await bury([RESTRICTED, RESTRICTED])
     const [first] = await select(['open'], { uuid: uuidAt(0) })
     expect(await discardLetters(pipeline.sql, [first!], { by: 'me', why: 'noise' })).toBe(1)
     expect(await discardLetters(pipeline.sql, [first!], { by: 'you', why: 'too late' })).toBe(0)
@@ -367,9 +384,7 @@ describe('looking and discarding', () => {
   })
 
   test('two plans at once: each letter is in one of them', async () => {
-    await pipeline.capture([RESTRICTED, RESTRICTED])
-    await pipeline.ingested(2)
-    await loadLetters()
+    await bury([RESTRICTED, RESTRICTED])
     const plans = await Promise.all([plan(), plan()])
     const planned = plans.map((one) => one?.letters ?? 0)
     expect(planned.reduce((sum, count) => sum + count)).toBe(2)
