@@ -486,6 +486,22 @@ export const SETTINGS = {
     'rows',
     'Rows are inserted at once when there are this many.',
   ),
+  definitionEventsMax: integer(
+    'HEADRACE_DEFINITION_EVENTS_MAX',
+    10_000,
+    1,
+    1_000_000,
+    'names',
+    'Event names of a project that `headrace schema` keeps; how often there were others is counted.',
+  ),
+  definitionPropertiesMax: integer(
+    'HEADRACE_DEFINITION_PROPERTIES_MAX',
+    100_000,
+    1,
+    10_000_000,
+    'names',
+    'Properties of a project, of each event apart, that `headrace schema` keeps; how often there were others is counted.',
+  ),
 } as const satisfies Record<string, Spec<never> | Spec<number> | Spec<string>>
 
 export type Settings = {

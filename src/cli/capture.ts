@@ -2,6 +2,8 @@
 import type { Command } from 'commander'
 import type { Leftovers } from '../capture/index.ts'
 import { ProjectCatalog, ProjectUsage, RejectedRequests } from '../catalog/index.ts'
+import { Replayer } from '../deadletters/index.ts'
+import { pause } from '../platform/index.ts'
 import { learnDeployment } from './known-deployment.ts'
 import { addRole, type RoleStart } from './role.ts'
 
@@ -52,10 +54,14 @@ const start: RoleStart = async ({ context, settings, logger, fatal }) => {
     await closeCatalog()
     throw error
   })
+  // Dead letters come back through here: nobody else writes the raw topics.
+  const replayer = new Replayer({ sql: context.sql, log, warehouse: () => context.warehouse(), logger })
   return {
     notReady: () => capture.notReady(),
     async stop(withinMs) {
       stopping.abort()
+      // A chunk that waits for a server is found again by whoever goes on.
+      await Promise.race([replayer.stop(), pause(withinMs / 4)])
       const left = await capture.stop(withinMs)
       await closeCatalog()
       return sentenceOf(left)

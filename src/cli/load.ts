@@ -1,7 +1,7 @@
 /**
  * `headrace load`: the role that inserts rows into ClickHouse. Beside it runs the audit that never stops: what was
  * loaded is compared with what was decided, once a minute and by one process of all, for the metric
- * `headrace_unaccounted_events`.
+ * `headrace_unaccounted_events`; and the names of events and properties are read from what was loaded.
  */
 import type { Command } from 'commander'
 import type { Settings } from '../catalog/index.ts'
@@ -12,13 +12,14 @@ import { sentence } from './exit.ts'
 import { addRole, type RoleStart } from './role.ts'
 
 const AUDIT_EVERY_MS = 60_000
+const DEFINITIONS_EVERY_MS = 15_000
 
 export function addLoad(program: Command): void {
   addRole(program, {
     role: 'load',
     description: 'role: insert the rows of the log into ClickHouse, each once',
-    // One per table that sends and one per table that settles, and the audit.
-    connectionsMax: 15,
+    // One per table that sends and one per table that settles, the audit, and the definitions.
+    connectionsMax: 16,
     start,
   })
 }
@@ -26,6 +27,7 @@ export function addLoad(program: Command): void {
 const start: RoleStart = async ({ context, settings, logger, fatal }) => {
   const { startLoad } = await import('../load/index.ts')
   const { Lease } = await import('../ledger/index.ts')
+  const { DefinitionReader } = await import('../definitions/index.ts')
   const { deployment } = await context.prepareState()
   const log = await context.checkedLog(deployment)
   const warehouse = await context.migratedWarehouse()
@@ -33,11 +35,16 @@ const start: RoleStart = async ({ context, settings, logger, fatal }) => {
   const load = await startLoad({ settings, log, sql: context.sql, warehouse, partitions, logger, fatal })
   const lease = new Lease(context.sql)
   const chores = await choresOf({ sql: context.sql, log, warehouse }, lease, settings, logger)
-  const repeating = repeat(chores, logger)
+  const limits = { eventsMax: settings.definitionEventsMax, propertiesMax: settings.definitionPropertiesMax }
+  const definitions = new DefinitionReader({ sql: context.sql, warehouse, limits })
+  const background = [
+    repeat('the audit', AUDIT_EVERY_MS, logger, chores),
+    repeat('reading definitions', DEFINITIONS_EVERY_MS, logger, () => definitions.step()),
+  ]
   return {
     notReady: () => load.notReady(),
     stop: async () => {
-      repeating.stop()
+      for (const one of background) one.stop()
       await lease.give().catch((error) => logger.debug({ err: error }, 'the lease of the ledger runs out'))
       await load.stop()
     },
@@ -50,7 +57,7 @@ async function choresOf(
   lease: LedgerLease,
   settings: Settings,
   logger: Logger,
-): Promise<() => Promise<void>> {
+): Promise<() => Promise<boolean>> {
   const { Canary, mergeReceipts, rollUp, showAudit, UnaccountedWatch } = await import('../ledger/index.ts')
   const watch = new UnaccountedWatch(deps, logger)
   const { canary: wanted, captureAddress } = settings
@@ -63,24 +70,31 @@ async function choresOf(
       await mergeReceipts(deps.sql, Math.max(settings.receiptDetailHours, settings.logRetentionHours))
     }
     await showAudit(deps)
+    return false
   }
 }
 
-/** One at a time. Chores that fail must not end the load: it is only said. */
-function repeat(chores: () => Promise<void>, logger: Logger): { stop(): void } {
-  let timer = setTimeout(run, AUDIT_EVERY_MS)
+/** One at a time; at once when there is more. What fails here must not end the load: it is only said. */
+function repeat(
+  what: string,
+  everyMs: number,
+  logger: Logger,
+  work: () => Promise<boolean>,
+): { stop(): void } {
+  let timer = setTimeout(run, everyMs)
   let stopped = false
   async function run(): Promise<void> {
+    let more = false
     try {
-      await chores()
+      more = await work()
     } catch (error) {
       if (!stopped)
         logger[isRetriable(error) ? 'debug' : 'warn'](
           { err: error },
-          `the audit failed: ${sentence(error, 'info')}`,
+          `${what} failed: ${sentence(error, 'info')}`,
         )
     }
-    if (!stopped) timer = setTimeout(run, AUDIT_EVERY_MS)
+    if (!stopped) timer = setTimeout(run, more ? 0 : everyMs)
   }
   return {
     stop() {

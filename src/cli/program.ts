@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { addAudit } from './audit.ts'
 import { addCapture } from './capture.ts'
+import { addDeadLetters } from './dead-letters.ts'
 import { addDedup } from './dedup.ts'
 import { addDoctor } from './doctor.ts'
 import { EXIT, type ExitCode, exitCodeOf, sentence } from './exit.ts'
@@ -12,6 +13,7 @@ import { addLoad } from './load.ts'
 import { addProject } from './project.ts'
 import { addRejected } from './rejected.ts'
 import { addRepair } from './repair.ts'
+import { addSchema } from './schema.ts'
 import { addSql } from './sql.ts'
 import { addTrace } from './trace.ts'
 import { addUp } from './up.ts'
@@ -30,6 +32,8 @@ const VERBS = [
   addRepair,
   addProject,
   addRejected,
+  addDeadLetters,
+  addSchema,
   addDedup,
   addKafka,
 ]

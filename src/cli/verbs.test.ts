@@ -125,6 +125,8 @@ describe('the command line', () => {
     'trace',
     'audit',
     'project',
+    'dead-letters',
+    'schema',
   ]
 
   test('--help names every verb, and every verb has help', async () => {

@@ -13,7 +13,14 @@ function slot(sdk: string | undefined, changes: Partial<Slot> = {}, hour = HOUR)
   const told = { token: 't', distinctId: 'd', event: 'e', uuid: '', timestampMs: appendedMs }
   const header = sdk === undefined ? undefined : plainHeader({ ...told, sdk, nowMs: appendedMs })
   const record = { offset: 0, appendedMs, header: new Uint8Array(), value: new Uint8Array() }
-  const rest = { decision: undefined, draft: undefined, visit: undefined, ids: undefined, warnings: [] }
+  const rest = {
+    decision: undefined,
+    afterEffects: undefined,
+    draft: undefined,
+    visit: undefined,
+    ids: undefined,
+    warnings: [],
+  }
   return { record, header, teamId: 1, ...rest, ...changes }
 }
 

@@ -1,13 +1,17 @@
 /** The audit and the trace as text for a terminal and as data for scripts. Pure. */
+import { printable } from '../event/index.ts'
 import type { AuditReport, PartitionAudit } from './audit.ts'
 import { FINDING_KINDS } from './findings.ts'
 import type { AcceptedLoss } from './losses.ts'
 import type { OutcomeCount } from './period.ts'
+import type { RecentEvent } from './recent.ts'
 import { SPOOL_FINDINGS, type SpoolAudit } from './spools.ts'
-import type { Trace, TraceEntry } from './trace.ts'
+import type { Trace } from './trace.ts'
+import type { TraceEntry } from './trace-entries.ts'
 
 /** Findings that are printed; JSON has them all. */
 const FINDINGS_SHOWN = 50
+const CELL_UNITS_MAX = 60
 
 /** One line per raw partition that holds anything, then what does not add up. */
 export function formatAudit(report: AuditReport): string {
@@ -156,11 +160,30 @@ function formatEntry({ atMs, says, fields }: TraceEntry): string {
   const time = atMs === undefined ? ' '.repeat(24) : new Date(atMs).toISOString()
   const more = Object.entries(fields)
     .filter(([, value]) => value !== '')
-    .map(([name, value]) => `${name}=${value}`)
+    .map(([name, value]) => `${name}=${printable(String(value))}`)
   return [
-    `  ${time}  ${says}`,
+    `  ${time}  ${printable(says)}`,
     ...(more.length > 0 ? [`  ${' '.repeat(24)}    ${more.join(' · ')}`] : []),
   ].join('\n')
+}
+
+/** Head and rows of a table. */
+export function recentTable(
+  events: readonly RecentEvent[],
+  nameOf: (teamId: number) => string | undefined,
+): { head: string[]; rows: string[][] } {
+  return {
+    head: ['TIME', 'PROJECT', 'EVENT', 'DISTINCT ID', 'STATE', 'REASON', 'UUID'],
+    rows: events.map((one) => [
+      new Date(one.atMs).toISOString(),
+      nameOf(one.teamId) ?? '-',
+      printable(one.event.slice(0, CELL_UNITS_MAX)),
+      printable(one.distinctId.slice(0, CELL_UNITS_MAX)),
+      one.state,
+      one.reason,
+      one.uuid,
+    ]),
+  }
 }
 
 /** Columns as wide as their widest cell. */

@@ -15,18 +15,15 @@ export {
 } from './audit.ts'
 export { Canary } from './canary.ts'
 export { FINDING_KINDS, type Finding, type FindingKind } from './findings.ts'
-export { formatAudit, formatOutcomeCounts, formatTrace } from './format.ts'
+export { formatAudit, formatOutcomeCounts, formatTrace, recentTable } from './format.ts'
 export { Lease } from './lease.ts'
 export type { AcceptedLoss } from './losses.ts'
 export { mergeReceipts } from './merge-receipts.ts'
 export { type OutcomeCount, type Period, rangesDecidedIn, readOutcomeCounts } from './period.ts'
+export { type LaneProgress, readProgress } from './progress.ts'
+export { type Receipt, readReceipts } from './receipts.ts'
+export { lastErrors, type RecentEvent, type RecentOptions, recentOf } from './recent.ts'
 export { rollUp } from './roll-up.ts'
-export {
-  type Trace,
-  type TraceDeps,
-  type TracedSource,
-  type TraceEntry,
-  type TraceOptions,
-  trace,
-} from './trace.ts'
+export { type Trace, type TraceDeps, type TracedSource, type TraceOptions, trace } from './trace.ts'
+export type { TraceEntry } from './trace-entries.ts'
 export { showAudit, UnaccountedWatch } from './watch.ts'

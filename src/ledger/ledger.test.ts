@@ -13,15 +13,17 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pino from 'pino'
 import { startTestPostgres, type TestPostgres } from '../../test/support/postgres.ts'
-import { createTopics, RawPartition, rawRecord, uuidAt } from '../../test/support/rows.ts'
+import { createTopics, EVENT_TIME_MS, RawPartition, rawRecord, uuidAt } from '../../test/support/rows.ts'
 import { startTestWarehouse, type TestWarehouse } from '../../test/support/warehouse.ts'
 import {
   ByteReader,
+  DEAD_LETTERS,
   DUPLICATE,
   deadLetterCode,
   dropCode,
   EVENTS,
   encodeOutcomes,
+  INGESTION_WARNINGS,
   type OffsetOutcome,
   OUTCOMES,
   STORED,
@@ -34,9 +36,12 @@ import {
   type Finding,
   formatAudit,
   formatTrace,
+  lastErrors,
   mergeReceipts,
   readOutcomeCounts,
+  recentOf,
   rollUp,
+  type TraceEntry,
   trace,
   UnaccountedWatch,
 } from './index.ts'
@@ -514,15 +519,78 @@ describe('trace', () => {
 
   test('each end state, with when and how it came', async () => {
     await clean()
-    expect(await kinds(0)).toEqual([['received', 'decided', 'stored']])
+    expect(await kinds(0)).toEqual([['received', 'decided', 'changed', 'stored']])
     expect(await kinds(2)).toEqual([['received', 'decided', 'not_stored']])
-    expect(await kinds(3)).toEqual([['received', 'decided', 'stored', 'stored']])
+    expect(await kinds(3)).toEqual([['received', 'decided', 'changed', 'stored', 'stored']])
     expect(await kinds(4)).toEqual([['received', 'decided', 'not_stored']])
     const found = await trace(deps(), uuidAt(rawId, 0, 2).toUpperCase())
     const text = formatTrace(found)
     expect(text).toMatch(/received from test-sdk\/1\.2\.3/)
     expect(text).toMatch(/ingest decided: duplicate/)
     expect(text).toContain(`the stored copy came from ${rawId}/0/0/0`)
+    expect(formatTrace(await trace(deps(), uuidAt(rawId, 0, 0)))).toContain('properties_added=n')
+  })
+
+  test('a warning, a dead letter, what was decided about it, and where it came back', async () => {
+    await clean()
+    const uuid = uuidAt(rawId, 0, 6)
+    const source = { _log_id: rawId, _partition: 0, _offset: 6, _sub: 0 }
+    const letter = DEAD_LETTERS.encode({
+      ...{ team_id: 1, uuid, event: '$pageview', distinct_id: 'user-6', timestamp: EVENT_TIME_MS },
+      ...{ reason: 'unreadable_event', detail: 'not\u001b[2J JSON', step: 'parse' },
+      ...{ raw_header: new Uint8Array(1), raw_value: new Uint8Array(1), ...source },
+    })
+    const warning = INGESTION_WARNINGS.encode({
+      ...{ team_id: 1, source: 'ingest', type: 'uuid_reused', details: '{}', timestamp: EVENT_TIME_MS },
+      ...source,
+    })
+    const insert = (table: typeof DEAD_LETTERS | typeof INGESTION_WARNINGS, row: Buffer) =>
+      servers.warehouse.insertRows({ table, rows: [row], token: Bun.randomUUIDv7() })
+    await insert(DEAD_LETTERS, letter)
+    await insert(INGESTION_WARNINGS, warning)
+    const whole: TraceEntry['kind'][] = ['received', 'decided', 'warned', 'not_stored', 'dead_lettered']
+    expect(await kinds(6)).toEqual([whole])
+
+    await postgres.sql`
+      INSERT INTO dead_letter_decision (log_id, partition, raw_offset, sub, step, team_id, letter_ms, bytes, state, decided_by, why)
+      VALUES (${rawId}, 0, 6, 0, 'parse', 1, ${EVENT_TIME_MS}, 2, 'discarded', 'me', 'noise')`
+    expect(await kinds(6)).toEqual([[...whole, 'discarded']])
+    await producer.send([rawRecord(rawId, 0, 6)])
+    await postgres.sql`
+      UPDATE dead_letter_decision SET state = 'replayed', sent_log_id = ${rawId}, sent_from = 30, sent_offset = 30`
+    expect((await kinds(6)).sort()).toEqual([
+      [...whole, 'replay_asked', 'replayed'],
+      ['received', 'waits_for_ingest'],
+    ])
+    const text = formatTrace(await trace(deps(), uuid))
+    expect(text).toContain(`came back as ${rawId}/0/30/0`)
+    expect(text).toContain('in the dead letters: not.[2J JSON')
+    await postgres.sql`TRUNCATE dead_letter_decision`
+  })
+
+  test('lists to begin with: of a distinct id, and what was not stored', async () => {
+    await clean()
+    const options = { teamIds: [1], limit: 1_000, nowMs: EVENT_TIME_MS }
+    const here = <T extends { source: string }>(events: T[]) =>
+      events.filter(({ source }) => source.startsWith(`${rawId}/0/`))
+    const ofId = here(await recentOf(servers.warehouse, 'user-2', options))
+    expect(ofId.map(({ state, source }) => [state, source.slice(rawId.length)]).sort()).toEqual(
+      [
+        ['duplicate', '/0/2/0'],
+        ['duplicate', '/0/9/0'],
+        ['dead_lettered', '/0/16/0'],
+        ['stored', '/0/23/0'],
+        ['stored', '/0/23/1'],
+      ].sort(),
+    )
+    const errors = here(await lastErrors(servers.warehouse, options))
+    expect(errors.map(({ state }) => state).sort()).toEqual([
+      ...Array(3).fill('dead_lettered'),
+      ...Array(3).fill('dropped'),
+    ])
+    expect(await lastErrors(servers.warehouse, { ...options, teamIds: [2] })).toEqual([])
+    expect(await lastErrors(servers.warehouse, { ...options, limit: 2 })).toHaveLength(2)
+    expect(await lastErrors(servers.warehouse, { ...options, sinceMs: EVENT_TIME_MS + 1 })).toEqual([])
   })
 
   test('on its way: waits for ingest, then for load', async () => {

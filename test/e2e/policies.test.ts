@@ -31,6 +31,39 @@ describe('I4: what a policy refuses', () => {
     return { status: response.status, body: (await response.json()) as Record<string, unknown> }
   }
 
+  /** The one dead letter is listed, shown and sent again, and the audit stays exact. */
+  async function comesBack(): Promise<void> {
+    const json = async (...args: string[]) => JSON.parse((await product.run(...args, '--json')).stdout)
+    const listed = await json('dead-letters', 'list')
+    expect(listed).toMatchObject({
+      total: 1,
+      groups: [{ project: 'default', reason: 'restricted', count: 1 }],
+    })
+    const { uuid } = listed.letters[0]
+    const shown = await product.run('dead-letters', 'show', uuid)
+    expect([shown.code, shown.stdout]).toEqual([0, expect.stringContaining('"why": "odd"')])
+    const dry = await product.run('dead-letters', 'replay', '--reason', 'restricted')
+    expect([dry.code, dry.stdout]).toEqual([1, expect.stringContaining('1 would be sent again')])
+    expect((await product.run('dead-letters', 'replay')).code).toBe(2)
+    const sent = await product.run('dead-letters', 'replay', '--all', '--why', 'a test', '--yes')
+    expect([sent.code, sent.stdout]).toEqual([0, expect.stringContaining('1 of 1 were sent again')])
+    const stored = () => product.sql<{ event: string }>("SELECT event FROM events WHERE event = 'suspect'")
+    await waitFor('the replayed event', async () => (await stored()).length === 1, STORED_WITHIN_MS)
+    expect(await json('dead-letters', 'list')).toMatchObject({ total: 0 })
+    const traced = await product.run('trace', uuid)
+    expect(traced.stdout).toContain('a test')
+    expect(traced.stdout).toContain('sent again from the dead letters')
+    expect(traced.stdout).toContain('in ClickHouse, once')
+    const ofId = await json('trace', '--distinct-id', 'ada')
+    expect(ofId.map(({ state }: { state: string }) => state).sort()).toEqual([
+      'dead_lettered',
+      'stored',
+      'stored',
+    ])
+    const audited = await json('audit')
+    expect(audited.exact).toBe(true)
+  }
+
   test(
     'is told, kept and counted',
     async () => {
@@ -79,6 +112,8 @@ describe('I4: what a policy refuses', () => {
       const audit = await product.run('audit', '--json')
       expect(audit.code).toBe(0)
       expect(JSON.parse(audit.stdout).exact).toBe(true)
+
+      await comesBack()
 
       const kept = async () => {
         const { stdout } = await product.run('rejected', '--project', 'default', '--json')

@@ -1,0 +1,300 @@
+/**
+ * Sends dead letters again, in the background of a capture process: the raw topics have one kind of writer, capture. In:
+ * jobs in Postgres. Out: raw records with `replay_of`, in the order in which they were captured, at a bounded rate.
+ *
+ * ```
+ * planned ──(a: noted, with the end of the partition)──▶ sending ──(b: append, c: ack)──▶ ──(d: noted)──▶ replayed
+ * ```
+ * A runner that dies at (a)…(d) leaves letters in `sending`. Whoever comes next reads the partition from the noted end on:
+ * what is there is noted, what is not is planned again. An append of the dead runner that lands behind that look is a copy:
+ * the first one that ingest reads has taken over the claim of the dead letter, so the second is a duplicate.
+ *
+ * Never in the way of live traffic: small chunks at the rate of the job, none while ingest is behind on the partition.
+ * Whatever goes wrong here ends the job at most, with a sentence, and never the capture process.
+ */
+import { guardState, type Sql } from '../catalog/index.ts'
+import { isRejected, isRetriable, RAW_TOPICS, TOPICS } from '../event/index.ts'
+import type { Log, Producer, SendRecord, TopicState } from '../log/index.ts'
+import { counter, type Logger } from '../observe/index.ts'
+import { type Backoff, backoffMs, pause } from '../platform/index.ts'
+import type { Warehouse } from '../warehouse/index.ts'
+import {
+  type Change,
+  type Doubtful,
+  doubtfulLetters,
+  endJob,
+  type Job,
+  type JobLetter,
+  LeaseLost,
+  moveLetters,
+  nextLetters,
+  releaseJob,
+  renew,
+  takeJob,
+} from './jobs.ts'
+import { bytesKey, readBytes } from './letters.ts'
+import { type RawAgain, rawAgain, replayedBy } from './raw-again.ts'
+
+export type ReplayerDeps = {
+  sql: Sql
+  log: Log
+  /** Opened when there is work. */
+  warehouse(): Promise<Warehouse>
+  logger: Logger
+  /** How often an idle runner looks for a job. */
+  lookEveryMs?: number
+  leaseMs?: number
+  /** For tests: called between what must survive a death there. */
+  onStep?(step: ReplayStep): Promise<void> | void
+}
+/** Noted as being sent; sent and acknowledged; noted as replayed. */
+export type ReplayStep = 'marked' | 'appended' | 'noted'
+
+const LOOK_EVERY_MS = 2_000
+/** Above the deadline of a send and a query. */
+const LEASE_MS = 60_000
+const SEND_DEADLINE_MS = 20_000
+const BACKOFF: Backoff = { firstMs: 250, maxMs: 5_000 }
+/** A chunk shares the log's commit with live requests. */
+const CHUNK_LETTERS = 100
+const CHUNK_BYTES_MAX = 1 << 20
+const BYTES_PER_SECOND = 4 << 20
+/** Raw records that ingest has not read yet, beyond which a replay waits: a second or less of ingest's work. */
+const BEHIND_RECORDS_MAX = 10_000
+const BEHIND_LOOK_MS = 500
+
+const replayed = counter('headrace_dead_letters_replayed_total', 'Dead letters that were sent again.')
+const failed = counter(
+  'headrace_dead_letters_replay_failed_total',
+  'Dead letters that an order to send them again could not send; `headrace dead-letters show` says why.',
+)
+const stopped = counter(
+  'headrace_dead_letters_replays_stopped_total',
+  'Orders to send dead letters again that an error has stopped; `headrace dead-letters jobs` says why.',
+)
+
+export class Replayer {
+  private readonly runner: string = crypto.randomUUID()
+  private readonly stopping = new AbortController()
+  private readonly running: Promise<void>
+
+  /** Works until `stop`. */
+  constructor(private readonly deps: ReplayerDeps) {
+    this.running = this.run()
+  }
+
+  /** Finishes the chunk in flight. */
+  async stop(): Promise<void> {
+    this.stopping.abort()
+    await this.running
+  }
+
+  private async run(): Promise<void> {
+    const { sql, logger, lookEveryMs = LOOK_EVERY_MS, leaseMs = LEASE_MS } = this.deps
+    const { signal } = this.stopping
+    let failures = 0
+    while (!signal.aborted) {
+      try {
+        const job = await takeJob(sql, this.runner, leaseMs)
+        if (job) await this.work(job)
+        else await pause(lookEveryMs, signal)
+        failures = 0
+      } catch (error) {
+        failures++
+        // A server that is away is told of by those who cannot do without it.
+        logger[isRetriable(error) ? 'debug' : 'error'](
+          { err: error },
+          'dead letters cannot be sent again now',
+        )
+        await pause(backoffMs(failures, BACKOFF), signal)
+      }
+    }
+  }
+
+  /** Until the job is done or stopped, another has it, or we stop. Throws what Postgres throws. */
+  private async work(job: Job): Promise<void> {
+    const { sql, log, logger } = this.deps
+    const producer = log.producer({ name: 'replay', deadlineMs: SEND_DEADLINE_MS })
+    try {
+      await this.settle(job)
+      await this.sendAll(job, producer)
+      if (this.stopping.signal.aborted) await releaseJob(sql, job, this.runner)
+      else {
+        await endJob(sql, job, this.runner)
+        logger.info({ job: job.id }, 'dead letters were sent again')
+      }
+    } catch (error) {
+      if (error instanceof LeaseLost) return
+      if (isRetriable(error)) {
+        await renew(sql, job, this.runner, sentenceOf(error)).catch(() => {})
+        throw error
+      }
+      stopped.inc()
+      const why = sentenceOf(error)
+      logger.error(
+        { err: error, job: job.id, docs: 'docs/guides/dead-letters.md' },
+        `a replay was stopped: ${why}`,
+      )
+      await endJob(sql, job, this.runner, why)
+    } finally {
+      await producer.close()
+    }
+  }
+
+  /** Finds out what a dead runner has sent. */
+  private async settle(job: Job): Promise<void> {
+    const { sql } = this.deps
+    for (const doubtful of await doubtfulLetters(sql, job)) {
+      const changes = await this.lookFor(doubtful)
+      await moveLetters(sql, job, this.runner, changes)
+      count(changes)
+    }
+  }
+
+  private async lookFor({
+    logId,
+    partition,
+    from,
+    letters,
+  }: Doubtful): Promise<(readonly [JobLetter, Change])[]> {
+    const topic = (await this.topics()).find((one) => one.logId === logId)
+    const bounds = topic && (await this.deps.log.bounds(topic.name, partition))
+    if (!topic || !bounds || from < bounds.start) {
+      const detail = `whether it was sent is not known: the raw log no longer holds offset ${from} of partition ${partition} of log ${logId}; \`headrace trace\` tells what there is of its uuid`
+      return letters.map((letter) => [letter, { state: 'failed', detail }])
+    }
+    const found = new Map<string, number>()
+    for await (const records of this.deps.log.read(topic.name, partition, from, bounds.end)) {
+      for (const { header, offset } of records) {
+        const source = replayedBy(header)
+        if (!source) continue
+        const key = `${source.logId}/${source.offset}/${source.sub}`
+        if (!found.has(key)) found.set(key, offset)
+      }
+    }
+    return letters.map((letter) => {
+      const offset = found.get(`${letter.logId}/${letter.offset}/${letter.sub}`)
+      return [letter, offset === undefined ? { state: 'planned' } : { state: 'replayed', place: { offset } }]
+    })
+  }
+
+  private async sendAll(job: Job, producer: Producer): Promise<void> {
+    const { sql } = this.deps
+    const { signal } = this.stopping
+    let freeAt = performance.now()
+    while (!signal.aborted) {
+      const letters = within(await nextLetters(sql, job, CHUNK_LETTERS), job)
+      const [first] = letters
+      if (!first) return
+      await pause(freeAt - performance.now(), signal)
+      const topic = topicFor(first, await this.topics())
+      await this.letIngestCatchUp(job, topic, first.partition)
+      if (signal.aborted) return
+      const began = performance.now()
+      await this.sendChunk(job, producer, topic, letters)
+      const bytes = letters.reduce((sum, letter) => sum + letter.bytes, 0)
+      freeAt =
+        began + Math.max((letters.length / job.eventsPerSecond) * 1_000, (bytes / BYTES_PER_SECOND) * 1_000)
+    }
+  }
+
+  private async letIngestCatchUp(job: Job, topic: TopicState, partition: number): Promise<void> {
+    const { sql, log } = this.deps
+    while (!this.stopping.signal.aborted) {
+      const { end } = await log.bounds(topic.name, partition)
+      const [fence] = await guardState(
+        'read an ingest fence',
+        () => sql<{ next_offset: number }[]>`
+          SELECT next_offset FROM ingest_fence WHERE log_id = ${topic.logId} AND partition = ${partition}`,
+      )
+      const behind = end - (fence?.next_offset ?? 0)
+      if (behind <= BEHIND_RECORDS_MAX) return
+      await renew(sql, job, this.runner, `ingest is ${behind} records behind on partition ${partition}`)
+      await pause(BEHIND_LOOK_MS, this.stopping.signal)
+    }
+  }
+
+  private async sendChunk(
+    job: Job,
+    producer: Producer,
+    topic: TopicState,
+    letters: readonly JobLetter[],
+  ): Promise<void> {
+    const { sql, log, onStep } = this.deps
+    const bytes = await readBytes(await this.deps.warehouse(), letters)
+    const refused: [JobLetter, Change][] = []
+    const sendable: { letter: JobLetter; record: SendRecord }[] = []
+    for (const letter of letters) {
+      const own = bytes.get(bytesKey(letter))
+      const again = own ? rawAgain(letter, own) : 'ClickHouse no longer has its bytes'
+      const why = typeof again === 'string' ? again : sizeTrouble(again, topic.recordBytesMax)
+      if (typeof again === 'string' || why !== undefined)
+        refused.push([letter, { state: 'failed', detail: why! }])
+      else sendable.push({ letter, record: { topic: topic.name, partition: letter.partition, ...again } })
+    }
+    const { end: from } = await log.bounds(topic.name, letters[0]!.partition)
+    const marks = sendable.map(
+      ({ letter }) => [letter, { state: 'sending', logId: topic.logId, from }] as const,
+    )
+    await moveLetters(sql, job, this.runner, [...refused, ...marks])
+    count(refused)
+    await onStep?.('marked')
+    const sent = await send(producer, sendable)
+    await onStep?.('appended')
+    await moveLetters(sql, job, this.runner, sent)
+    count(sent)
+    await onStep?.('noted')
+  }
+
+  private topics(): Promise<TopicState[]> {
+    return this.deps.log.describe([...RAW_TOPICS])
+  }
+}
+
+/** The lane that it came through, or the main one when that topic was made anew since. */
+function topicFor({ logId }: JobLetter, topics: readonly TopicState[]): TopicState {
+  return topics.find((topic) => topic.logId === logId) ?? topics.find(({ name }) => name === TOPICS.raw)!
+}
+
+/** The first of them that fit into a chunk and into a second of the job's rate, at least one. */
+function within(letters: readonly JobLetter[], { eventsPerSecond }: Job): JobLetter[] {
+  let bytes = 0
+  const fitting = letters.findIndex((letter, i) => {
+    bytes += letter.bytes
+    return i > 0 && (bytes > CHUNK_BYTES_MAX || i >= eventsPerSecond)
+  })
+  return fitting < 0 ? [...letters] : letters.slice(0, fitting)
+}
+
+function sizeTrouble({ header, value }: RawAgain, bytesMax: number): string | undefined {
+  const bytes = header.length + value.length
+  return bytes <= bytesMax ? undefined : `its raw record would have ${bytes} bytes; the log takes ${bytesMax}`
+}
+
+type Sendable = { letter: JobLetter; record: SendRecord }
+
+/** All at once; one by one when the log refuses one of them, so that its neighbours go on. */
+async function send(producer: Producer, letters: readonly Sendable[]): Promise<[JobLetter, Change][]> {
+  if (letters.length === 0) return []
+  try {
+    const positions = await producer.send(letters.map(({ record }) => record))
+    return letters.map(({ letter }, i) => [letter, { state: 'replayed', place: positions[i]! }])
+  } catch (error) {
+    if (!isRejected(error)) throw error
+    if (letters.length === 1) return [[letters[0]!.letter, { state: 'failed', detail: sentenceOf(error) }]]
+  }
+  const changes: [JobLetter, Change][] = []
+  for (const letter of letters) changes.push(...(await send(producer, [letter])))
+  return changes
+}
+
+function count(changes: readonly (readonly [JobLetter, Change])[]): void {
+  for (const [, { state }] of changes) {
+    if (state === 'replayed') replayed.inc()
+    if (state === 'failed') failed.inc()
+  }
+}
+
+function sentenceOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
