@@ -8,6 +8,7 @@ export { type AuditDeps, type AuditOptions, type AuditReport, audit, type Partit
 export { FINDING_KINDS, type Finding, type FindingKind } from './findings.ts'
 export { formatAudit, formatTrace } from './format.ts'
 export type { AcceptedLoss } from './losses.ts'
+export { type LaneProgress, readProgress } from './progress.ts'
 export {
   type Trace,
   type TraceDeps,

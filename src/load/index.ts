@@ -7,4 +7,5 @@
 export { amendReceipt } from './dead-letter.ts'
 export type { LoadStep, StepHook } from './deliver.ts'
 export { LOAD_ERRORS } from './errors.ts'
+export { neededFrom } from './intent.ts'
 export { type Load, type LoadDeps, startLoad } from './loader.ts'
