@@ -46,7 +46,7 @@ export function formatRows(repair: RowsRepair): string {
     lines.push(
       `${intents.left} inserts that load had handed over are not settled: what they cover was not compared as a whole, or is not right yet`,
     )
-  lines.push(...onTheWay(lanes), ...leftLines(lanes, applied), verdict(repair))
+  lines.push(...onTheWay(lanes), ...leftLines(lanes), verdict(repair))
   return lines.join('\n')
 }
 
@@ -66,7 +66,7 @@ function onTheWay(lanes: readonly LaneRepair[]): string[] {
   ]
 }
 
-function leftLines(lanes: readonly LaneRepair[], applied: boolean): string[] {
+function leftLines(lanes: readonly LaneRepair[]): string[] {
   const left = lanes.flatMap((lane) =>
     lane.leftOver.map(
       ({ table, from, to, why }) =>
@@ -77,9 +77,9 @@ function leftLines(lanes: readonly LaneRepair[], applied: boolean): string[] {
   if (left.length > LEFT_SHOWN) lines.push(`… and ${left.length - LEFT_SHOWN} more (--json)`)
   if (lanes.some(({ tables }) => tables.some(({ gone }) => gone > 0)) && left.length > 0)
     lines.push('what no log holds can be given up with --accept-loss; the ledger names it for ever')
-  if (!applied || lanes.every(({ tables }) => tables.every(({ unexpected }) => unexpected === 0)))
-    return lines
-  return [...lines, 'rows that no receipt knows of go with --delete-unexpected only']
+  const unexpected = lanes.some(({ tables }) => tables.some((table) => table.unexpected > 0))
+  if (unexpected) lines.push('rows that no receipt knows of go with --delete-unexpected only')
+  return lines
 }
 
 function verdict({ applied, found, left }: RowsRepair): string {

@@ -4,14 +4,18 @@
  * source is part of it, so nothing else can go with them. Copies with another sort key (a stamp of a cookieless visitor
  * that was made anew) never merge: all but the first are deleted by that key. Cost: a merge rewrites its whole month.
  */
-import { EVENTS, type Place, type Table } from '../event/index.ts'
+import { EVENTS, HeadraceError, type Place, type Table } from '../event/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 import type { Lane } from './lost-receipts.ts'
+import type { InsertDeps } from './warehouse-insert.ts'
 import { conditionsOf, presentCopies } from './warehouse-places.ts'
 
 const OTHER_KEY = 'tuple(team_id, toDate(timestamp), event, distinct_id, uuid)'
 /** Everything in the sort key but the source, of the copy that stays: what ingest stamped at first, else the oldest. */
 const FIRST_KEY = `argMin(${OTHER_KEY}, (_restamped, inserted_at))`
+
+const MERGES_MAX = 10
+const MERGE_AGAIN_MS = 500
 
 export type Doubled = { lane: Lane; places: Place[] }
 
@@ -27,15 +31,79 @@ export async function monthsOf(warehouse: Warehouse, { lane, places }: Doubled):
   return months
 }
 
-/** Merges one month of `events` to its end. */
-export async function mergeMonth(warehouse: Warehouse, month: string): Promise<void> {
-  await warehouse.command(
-    `OPTIMIZE TABLE ${target(warehouse, EVENTS)} PARTITION ${month} FINAL SETTINGS alter_sync = 2`,
-  )
+/**
+ * Merges the months and deletes what a merge leaves; gives how many rows are there more than once still. A merge that
+ * the server has under way keeps another one of the same parts from beginning, without an error: it is asked for again.
+ */
+export async function removeCopies(
+  { warehouse, hold, reached }: Pick<InsertDeps, 'warehouse' | 'hold' | 'reached'>,
+  months: readonly string[],
+  doubled: readonly Doubled[],
+): Promise<number> {
+  let left: Doubled[] = [...doubled]
+  for (let round = 0; round < MERGES_MAX && left.length > 0; round++) {
+    if (round > 0) await Bun.sleep(MERGE_AGAIN_MS)
+    for (const month of months) {
+      await hold()
+      await mergeMonth(warehouse, month)
+      await reached('merged')
+    }
+    left = await leftOf(warehouse, left)
+    for (const one of left) {
+      await hold()
+      await deleteOtherKeys(warehouse, one)
+    }
+    left = await leftOf(warehouse, left)
+  }
+  return left.reduce((sum, { places }) => sum + places.length, 0)
+}
+
+async function leftOf(warehouse: Warehouse, doubled: readonly Doubled[]): Promise<Doubled[]> {
+  const left: Doubled[] = []
+  for (const one of doubled) {
+    const places = await stillDoubled(warehouse, one)
+    if (places.length > 0) left.push({ ...one, places })
+  }
+  return left
+}
+
+/**
+ * Merges one month of `events` to its end. ClickHouse may have nothing to merge, or refuse for now: a merge is under way,
+ * or parts differ in their projections, as those do that a deletion has emptied. Empty ones are dropped, and projections
+ * made, so that the next round can merge.
+ */
+async function mergeMonth(warehouse: Warehouse, month: string): Promise<void> {
+  const table = target(warehouse, EVENTS)
+  try {
+    await warehouse.command(
+      `OPTIMIZE TABLE ${table} PARTITION ${month} FINAL SETTINGS alter_sync = 2, optimize_throw_if_noop = 1`,
+    )
+  } catch (error) {
+    if (!saysOf(error, 'CANNOT_ASSIGN_OPTIMIZE')) throw error
+    const local = warehouse.variant === 'sharded' ? `${EVENTS.name}_local` : EVENTS.name
+    const empty = await warehouse.query<{ name: string }>(
+      `SELECT name FROM system.parts WHERE database = currentDatabase() AND table = {local:String}
+         AND partition = {month:String} AND active AND rows = 0`,
+      { local, month },
+    )
+    for (const { name } of empty) {
+      await warehouse.command(`ALTER TABLE ${local} DROP PART '${name}'`).catch((error: unknown) => {
+        // The server cleans up, too.
+        if (!saysOf(error, 'NO_SUCH_DATA_PART')) throw error
+      })
+    }
+    await warehouse.command(
+      `ALTER TABLE ${table} MATERIALIZE PROJECTION by_source IN PARTITION ${month} SETTINGS mutations_sync = 2`,
+    )
+  }
+}
+
+function saysOf(error: unknown, name: string): boolean {
+  return error instanceof HeadraceError && error.message.includes(name)
 }
 
 /** Those of the places that are there more than once still. */
-export async function stillDoubled(warehouse: Warehouse, { lane, places }: Doubled): Promise<Place[]> {
+async function stillDoubled(warehouse: Warehouse, { lane, places }: Doubled): Promise<Place[]> {
   if (places.length === 0) return []
   const from = places.reduce((least, { offset }) => Math.min(least, offset), places[0]!.offset)
   const to = places.reduce((most, { offset }) => Math.max(most, offset), 0) + 1
@@ -47,7 +115,7 @@ export async function stillDoubled(warehouse: Warehouse, { lane, places }: Doubl
 }
 
 /** Deletes copies that differ in their sort key from the one that stays. */
-export async function deleteOtherKeys(warehouse: Warehouse, { lane, places }: Doubled): Promise<void> {
+async function deleteOtherKeys(warehouse: Warehouse, { lane, places }: Doubled): Promise<void> {
   for (const { where } of conditionsOf(lane, places)) {
     await warehouse.command(
       `ALTER TABLE ${target(warehouse, EVENTS)} DELETE WHERE ${where} AND (_offset, _sub, ${OTHER_KEY}) NOT IN (

@@ -14,7 +14,7 @@ import type { RemakeDeps } from '../ingest/index.ts'
 import { type LaneProgress, readProgress } from '../ledger/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 import { withRepairLock } from './warehouse-attempts.ts'
-import { type Doubled, deleteOtherKeys, mergeMonth, monthsOf, stillDoubled } from './warehouse-copies.ts'
+import { type Doubled, monthsOf, removeCopies } from './warehouse-copies.ts'
 import { type InsertDeps, type RepairStep, settleOpenAttempts } from './warehouse-insert.ts'
 import { type IntentRepair, settleIntents } from './warehouse-intents.ts'
 import { type Keeps, keepsOf } from './warehouse-kept.ts'
@@ -89,7 +89,8 @@ class RowsRun {
     const { apply, waitMs = WAIT_MS } = this.options
     const all = await readProgress(this.deps.sql)
     const attempts = apply ? await settleOpenAttempts(this.deps, all) : 0
-    const ranges = this.rangesOf(all)
+    const asked = this.rangesOf(all)
+    const ranges = asked.filter(({ from, to }) => to > from)
     this.total = ranges.reduce((sum, { from, to }) => sum + to - from, 0)
     for (const table of [...ROW_KINDS.map((kind) => kind.table), INGESTION_WARNINGS])
       this.keeps.set(table.name, await keepsOf(this.deps.warehouse, table))
@@ -100,11 +101,15 @@ class RowsRun {
     for (const { producedThrough, ...range } of ranges)
       lanes.push(await this.repairLane(range, producedThrough, late))
     const warnings = await this.repairWarnings(ranges)
-    const months = await this.merge()
-    const doubledLeft = apply ? await this.countDoubled() : 0
+    const months = await this.months()
+    const doubledLeft = apply ? await removeCopies(this.deps, months, this.doubled) : 0
     const state = this.isWhole ? await repairState(this.deps, { apply, waitMs }) : undefined
     const leftOf = (lane: LaneRepair) => this.isLeft(lane)
-    const compared = lanes.map((lane) => ({ ...lane, clean: !leftOf(lane) && lane.othersCompared }))
+    const empty = asked.filter(({ from, to }) => to === from).map((lane) => ({ ...lane, clean: true }))
+    const compared = [
+      ...lanes.map((lane) => ({ ...lane, clean: !leftOf(lane) && lane.othersCompared })),
+      ...empty,
+    ]
     const intents = await settleIntents(this.deps.sql, compared, state !== undefined, {
       partitions: this.deps.partitions,
       apply,
@@ -132,7 +137,6 @@ class RowsRun {
         const end = Math.min(to, loadedThrough)
         return { topic, logId, partition, from: Math.min(from, end), to: end, producedThrough }
       })
-      .filter((range) => range.to > range.from)
   }
 
   private async repairLane(
@@ -168,31 +172,11 @@ class RowsRun {
     return missing
   }
 
-  /** The months with copies, merged when that is wanted. */
-  private async merge(): Promise<string[]> {
+  private async months(): Promise<string[]> {
     const months = new Set<string>()
     for (const doubled of this.doubled)
       for (const month of await monthsOf(this.deps.warehouse, doubled)) months.add(month)
-    if (this.options.apply) {
-      for (const month of months) {
-        await this.deps.hold()
-        await mergeMonth(this.deps.warehouse, month)
-        await this.deps.reached('merged')
-      }
-    }
     return [...months].sort()
-  }
-
-  private async countDoubled(): Promise<number> {
-    let left = 0
-    for (const { lane, places } of this.doubled) {
-      const doubled = await stillDoubled(this.deps.warehouse, { lane, places })
-      if (doubled.length === 0) continue
-      await this.deps.hold()
-      await deleteOtherKeys(this.deps.warehouse, { lane, places: doubled })
-      left += (await stillDoubled(this.deps.warehouse, { lane, places: doubled })).length
-    }
-    return left
   }
 
   private isLeft({ tables, leftOver }: LaneRepair): boolean {
