@@ -1,17 +1,20 @@
 /**
  * Which missing rows must stay missing: those that retention has expired. The one place to ask, before a row is brought
- * back, whether it was taken out of ClickHouse on purpose; rows that a deletion erased belong here, too.
+ * back, whether it was taken out of ClickHouse on purpose; what a deletion erased belongs here, too, which is why
+ * it is told the places.
  *
  * Retention is what the table itself says (its TTL), evaluated by ClickHouse for the time of each row, so it cannot
  * differ from what a merge does. A TTL that needs more than the times of a row cannot be told here: then nothing is
  * brought back, and a sentence says so.
  */
-import type { Table } from '../event/index.ts'
+import type { Place, Table } from '../event/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 import { repairError } from './errors.ts'
+import type { Lane } from './lost-receipts.ts'
 
-/** Which rows, by their times (epoch ms), may be brought back. */
-export type Keeps = (timesMs: readonly number[]) => Promise<boolean[]>
+/** For each of some missing rows of one raw partition: may it be brought back. */
+export type Keeps = (lane: Lane, rows: readonly KeptRow[]) => Promise<boolean[]>
+type KeptRow = Place & { timestampMs: number }
 
 const TIMES_MAX = 2_000
 
@@ -23,8 +26,9 @@ export async function keepsOf(warehouse: Warehouse, table: Table): Promise<Keeps
     { local, name: table.name },
   )
   const ttl = / TTL (.+?)(?: SETTINGS .*)?$/s.exec(found?.engine ?? '')?.[1]
-  if (ttl === undefined) return async (times) => times.map(() => true)
-  return async (times) => {
+  if (ttl === undefined) return async (_, rows) => rows.map(() => true)
+  return async (_, rows) => {
+    const times = rows.map(({ timestampMs }) => timestampMs)
     const kept: boolean[] = []
     for (let i = 0; i < times.length; i += TIMES_MAX)
       kept.push(...(await ask(warehouse, table, ttl, times.slice(i, i + TIMES_MAX))))

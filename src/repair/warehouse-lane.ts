@@ -184,7 +184,7 @@ export class LaneRun {
   private async kept(table: string, rows: readonly MadeRow[]): Promise<MadeRow[]> {
     const keeps = this.options.keeps.get(table)
     if (!keeps) return [...rows]
-    const kept = await keeps(rows.map(({ timestampMs }) => timestampMs))
+    const kept = await keeps(this.range, rows)
     return rows.filter((_, i) => kept[i])
   }
 

@@ -23,7 +23,8 @@ export async function repairWarnings(
   keeps: Keeps,
   apply: boolean,
 ): Promise<number> {
-  const { topic, partition } = { topic: TOPICS.ingestionWarnings, partition: ranges[0]!.partition }
+  const topic = TOPICS.ingestionWarnings
+  const { partition } = ranges[0]!
   const { start, end } = await deps.log.bounds(topic, partition)
   const loaded = (await loadedTo(deps, [topic])).get(`${topic}/${partition}`) ?? 0
   let waiting: Warning[] = []
@@ -57,7 +58,7 @@ export async function repairWarnings(
 
 async function lackingOf(
   { warehouse }: InsertDeps,
-  { logId, partition }: LaneRange,
+  lane: LaneRange,
   warnings: readonly Warning[],
   keeps: Keeps,
 ): Promise<Warning[]> {
@@ -65,10 +66,10 @@ async function lackingOf(
   const present = await warehouse.query<Place & { type: string }>(
     `SELECT DISTINCT _offset AS offset, _sub AS sub, type FROM ${INGESTION_WARNINGS.name}
      WHERE _log_id = {logId:UUID} AND _partition = {partition:UInt16} AND _offset >= {from:UInt64} AND _offset <= {to:UInt64}`,
-    { logId, partition, from: Math.min(...offsets), to: Math.max(...offsets) },
+    { logId: lane.logId, partition: lane.partition, from: Math.min(...offsets), to: Math.max(...offsets) },
   )
   const there = new Set(present.map(({ offset, sub, type }) => `${offset}/${sub}/${type}`))
   const lacking = warnings.filter(({ offset, sub, type }) => !there.has(`${offset}/${sub}/${type}`))
-  const kept = await keeps(lacking.map(({ timestampMs }) => timestampMs))
+  const kept = await keeps(lane, lacking)
   return lacking.filter((_, i) => kept[i])
 }
