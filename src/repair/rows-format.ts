@@ -62,7 +62,7 @@ function onTheWay(lanes: readonly LaneRepair[]): string[] {
   const some = lanes.filter(({ othersCompared }) => !othersCompared)
   if (some.length === 0) return []
   return [
-    `rows of outcomes and dead letters were on their way in ${some.length} raw partitions and were compared only in part; let the role load catch up, and look again`,
+    `rows of outcomes and dead letters were on their way in ${some.length} raw partitions and were not compared; let the role load catch up, and look again`,
   ]
 }
 
@@ -83,6 +83,7 @@ function leftLines(lanes: readonly LaneRepair[]): string[] {
 }
 
 function verdict({ applied, found, left }: RowsRepair): string {
+  if (!found && left) return 'nothing to repair in what could be compared'
   if (!found) return 'nothing to repair: ClickHouse agrees with the receipts below the load progress'
   if (!applied) return 'nothing was changed (without --yes)'
   return left

@@ -52,7 +52,8 @@ export type LaneOptions = {
   apply: boolean
   deleteUnexpected: boolean
   acceptLoss: boolean
-  /** Tables other than `events` are loaded and produced below this. */
+  /** Tables other than `events` are loaded; they are compared below `othersThrough`. */
+  othersCompared: boolean
   othersThrough: number
   keeps: ReadonlyMap<string, Keeps>
   progress(offsets: number): void
@@ -77,8 +78,7 @@ export class LaneRun {
     private readonly options: LaneOptions,
   ) {
     const tables = ROW_KINDS.map(({ table }) => emptyRepair(table.name))
-    const othersCompared = options.othersThrough >= range.to
-    this.result = { ...range, tables, leftOver: [], othersCompared }
+    this.result = { ...range, tables, leftOver: [], othersCompared: options.othersCompared }
   }
 
   async run(): Promise<LaneRepair> {

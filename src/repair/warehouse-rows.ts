@@ -16,7 +16,7 @@ import type { Warehouse } from '../warehouse/index.ts'
 import { withRepairLock } from './warehouse-attempts.ts'
 import { type Doubled, monthsOf, removeCopies } from './warehouse-copies.ts'
 import { type InsertDeps, type RepairStep, settleOpenAttempts } from './warehouse-insert.ts'
-import { type IntentRepair, settleIntents } from './warehouse-intents.ts'
+import { type Compared, type IntentRepair, settleIntents } from './warehouse-intents.ts'
 import { type Keeps, keepsOf } from './warehouse-kept.ts'
 import { type LaneRepair, LaneRun } from './warehouse-lane.ts'
 import { lateParts, topicParts } from './warehouse-late.ts'
@@ -60,7 +60,7 @@ export type RowsRepair = {
   intents: IntentRepair
   /** Something was wrong. */
   found: boolean
-  /** Something is wrong still. */
+  /** Something is wrong still, or could not be compared. */
   left: boolean
 }
 
@@ -96,20 +96,21 @@ class RowsRun {
       this.keeps.set(table.name, await keepsOf(this.deps.warehouse, table))
     // Asked after the progress was read: what it covers is in the log by then, below these ends.
     const parts = topicParts(OTHER_TOPICS, this.deps.partitions, this.options.partition)
-    const late = await lateParts(this.deps, parts, waitMs)
+    const lateNow = await lateParts(this.deps, parts, waitMs)
     const lanes: LaneRepair[] = []
-    for (const { producedThrough, ...range } of ranges)
-      lanes.push(await this.repairLane(range, producedThrough, late))
+    const compared: Compared[] = asked
+      .filter(({ from, to }) => to === from)
+      .map((lane) => ({ ...lane, clean: true }))
+    for (const { producedThrough, ...range } of ranges) {
+      const lane = await this.repairLane(range, producedThrough, lateNow)
+      lanes.push(lane)
+      const clean = !this.isLeft(lane) && lane.othersCompared
+      compared.push({ ...range, to: Math.min(range.to, producedThrough), clean })
+    }
     const warnings = await this.repairWarnings(ranges)
     const months = await this.months()
     const doubledLeft = apply ? await removeCopies(this.deps, months, this.doubled) : 0
     const state = this.isWhole ? await repairState(this.deps, { apply, waitMs }) : undefined
-    const leftOf = (lane: LaneRepair) => this.isLeft(lane)
-    const empty = asked.filter(({ from, to }) => to === from).map((lane) => ({ ...lane, clean: true }))
-    const compared = [
-      ...lanes.map((lane) => ({ ...lane, clean: !leftOf(lane) && lane.othersCompared })),
-      ...empty,
-    ]
     const intents = await settleIntents(this.deps.sql, compared, state !== undefined, {
       partitions: this.deps.partitions,
       apply,
@@ -119,7 +120,9 @@ class RowsRun {
       lanes.some(({ tables }) =>
         tables.some((table) => table.missing + table.doubled + table.unexpected > 0),
       ) || warnings + behind + intents.settled + intents.left > 0
-    const left = apply ? lanes.some(leftOf) || doubledLeft + intents.left > 0 : found
+    const late = lanes.some(({ othersCompared }) => !othersCompared)
+    const left =
+      late || (apply ? lanes.some((lane) => this.isLeft(lane)) || doubledLeft + intents.left > 0 : found)
     return { applied: apply, attempts, lanes, warnings, months, doubledLeft, state, intents, found, left }
   }
 
@@ -151,6 +154,7 @@ class RowsRun {
       apply,
       deleteUnexpected,
       acceptLoss,
+      othersCompared: !onTheWay,
       // The newest batch may be on its way to the log still.
       othersThrough: onTheWay ? 0 : producedThrough,
       keeps: this.keeps,
