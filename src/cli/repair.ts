@@ -1,12 +1,25 @@
 /** `headrace repair`: what stands still for good, and the ways out. The work is `src/repair/`. */
 import { type Command, Option } from 'commander'
+import { RAW_TOPICS } from '../event/index.ts'
+import { createLogger } from '../observe/index.ts'
 import { Context } from './context.ts'
 import { cliError } from './errors.ts'
 import { EXIT, type ExitCode } from './exit.ts'
-import { type DeploymentFlags, settingsOf, withDeployment } from './options.ts'
+import { type DeploymentFlags, parseCount, settingsOf, withDeployment } from './options.ts'
+import { ProgressBar } from './progress-bar.ts'
 
 type RepairFlags = DeploymentFlags & { json?: boolean; yes?: boolean }
 type GapFlags = RepairFlags & { partition?: number; all?: boolean; acceptLoss?: boolean }
+type RowsFlags = RepairFlags & {
+  dryRun?: boolean
+  topic?: string
+  partition?: number
+  from?: number
+  to?: number
+  deleteUnexpected?: boolean
+  acceptLoss?: boolean
+  wait: number
+}
 
 const JSON_HELP = 'one JSON object'
 const YES_HELP = 'do it; without it nothing is changed'
@@ -23,6 +36,8 @@ Examples:
   headrace repair gap --all --accept-loss
   headrace repair gap --partition 3 --accept-loss --yes
   headrace repair rewind --yes
+  headrace repair rows
+  headrace repair rows --partition 3 --from 120000 --to 130000 --yes
 
 Exit code 1 when something is to be repaired (docs/runbooks/ingest-halted.md).`,
     )
@@ -41,6 +56,25 @@ Exit code 1 when something is to be repaired (docs/runbooks/ingest-halted.md).`,
     .option('--yes', YES_HELP)
     .option('--json', JSON_HELP)
     .action(async (_, command: Command) => done(await runRewind(command.optsWithGlobals<RepairFlags>())))
+  withDeployment(repair.command('rows'))
+    .description('make ClickHouse agree with the receipts: insert rows that it lacks, merge copies')
+    .addOption(new Option('--topic <topic>', 'only this raw topic').choices([...RAW_TOPICS]))
+    .addOption(new Option('--partition <number>', 'only this partition number').argParser(parsePartition))
+    .addOption(new Option('--from <offset>', 'only raw offsets from here').argParser(parseOffset))
+    .addOption(new Option('--to <offset>', 'only raw offsets below this').argParser(parseOffset))
+    .option('--delete-unexpected', 'delete rows that no receipt knows of; without it they are named')
+    .option('--accept-loss', 'record as lost what ClickHouse lacks and no log holds any more')
+    .addOption(
+      new Option('--wait <seconds>', 'how long to wait for rows that are on their way')
+        .default(10)
+        .argParser(parseCount),
+    )
+    .option('--yes', YES_HELP)
+    .addOption(
+      new Option('--dry-run', 'only show what would be done; so it is without --yes').conflicts('yes'),
+    )
+    .option('--json', JSON_HELP)
+    .action(async (_, command: Command) => done(await runRows(command.optsWithGlobals<RowsFlags>())))
 }
 
 async function runInspect(flags: RepairFlags): Promise<ExitCode> {
@@ -80,17 +114,58 @@ async function runRewind(flags: RepairFlags): Promise<ExitCode> {
   })
 }
 
+async function runRows(flags: RowsFlags): Promise<ExitCode> {
+  const { formatRows, repairRows } = await import('../repair/index.ts')
+  const { ProjectCatalog } = await import('../catalog/index.ts')
+  const { topic, partition, from, to, deleteUnexpected, acceptLoss } = flags
+  if (from !== undefined && to !== undefined && to <= from)
+    throw cliError('HR_CLI_ARGUMENT', `--to ${to} must be above --from ${from}`)
+  const bar = new ProgressBar(process.stderr)
+  const work = async (deps: Deps) => {
+    const projects = new ProjectCatalog(deps.sql)
+    try {
+      const logger = createLogger('repair', 'silent')
+      const done = await repairRows(
+        { ...deps, projects, logger },
+        {
+          ...(topic !== undefined && { topic }),
+          ...(partition !== undefined && { partition }),
+          ...(from !== undefined && { from }),
+          ...(to !== undefined && { to }),
+          deleteUnexpected: deleteUnexpected === true,
+          acceptLoss: acceptLoss === true,
+          apply: flags.yes === true,
+          waitMs: flags.wait * 1_000,
+          progress: ({ offsets, of }) => bar.show(offsets, of, 'offsets'),
+        },
+      )
+      bar.clear()
+      print(flags, done, formatRows(done))
+      return done.left ? EXIT.finding : EXIT.done
+    } finally {
+      bar.clear()
+      await projects.close()
+    }
+  }
+  // A restored ClickHouse may lack the schema, too.
+  return withAll(flags, work, (context) => context.migratedWarehouse())
+}
+
 type Deps = import('../repair/index.ts').RewindDeps
 
-async function withAll(flags: DeploymentFlags, work: (deps: Deps) => Promise<ExitCode>): Promise<ExitCode> {
-  const context = new Context(settingsOf(flags), 'repair', 4)
+async function withAll(
+  flags: DeploymentFlags,
+  work: (deps: Deps) => Promise<ExitCode>,
+  warehouse: (context: Context) => Promise<Deps['warehouse']> = (context) => context.warehouse(),
+): Promise<ExitCode> {
+  const context = new Context(settingsOf(flags), 'repair', 6)
   try {
     context.requireRunning()
     const { deployment } = await context.prepareState()
     return await work({
       sql: context.sql,
       log: await context.log(),
-      warehouse: await context.warehouse(),
+      warehouse: await warehouse(context),
       partitions: deployment.partitions,
     })
   } finally {
@@ -105,5 +180,10 @@ function print(flags: RepairFlags, data: object, text: string): void {
 function parsePartition(text: string): number {
   if (!/^\d{1,4}$/.test(text))
     throw cliError('HR_CLI_ARGUMENT', `--partition "${text}" is no partition number`)
+  return Number(text)
+}
+
+function parseOffset(text: string): number {
+  if (!/^\d{1,15}$/.test(text)) throw cliError('HR_CLI_ARGUMENT', `"${text}" is no offset`)
   return Number(text)
 }

@@ -29,8 +29,10 @@ export { rangeChecksum } from './checksum.ts'
 export { restoreDedup, snapshotDedup } from './dedup/snapshot.ts'
 export { windowBeyondLog } from './dedup/window.ts'
 export { otherRecords } from './fence.ts'
-export type { Outbox } from './identity/index.ts'
+export type { Outbox, StateRows } from './identity/index.ts'
+export { readStateRows } from './identity/state-rows.ts'
 export { UNDECIDED } from './redo.ts'
+export { type RemakeDeps, remakeRows, type Unmakeable } from './remake.ts'
 
 export type IngestDeps = {
   settings: Settings

@@ -77,10 +77,11 @@ function lossLines(losses: readonly AcceptedLoss[]): string[] {
 
 function formatLoss({ topic, partition, logId, from, to, cause, acceptedMs }: AcceptedLoss): string {
   const which = to === undefined ? `from offset ${from} on, how many is not known` : range(from, to)
-  const why =
-    cause === 'recreated'
-      ? `the topic was recreated (log id ${logId} is gone)`
-      : 'retention removed them before ingest read them'
+  const why = {
+    recreated: `the topic was recreated (log id ${logId} is gone)`,
+    retention: 'retention removed them before ingest read them',
+    warehouse: 'ClickHouse lost rows that no log holds any more',
+  }[cause]
   return `${topic}/${partition} ${which}  lost: ${why}; accepted ${new Date(acceptedMs).toISOString()}`
 }
 

@@ -1,4 +1,4 @@
-/** What was acknowledged and can be read no more, as operators accepted it with `headrace repair gap`. */
+/** What was acknowledged and can be read no more, as operators accepted it with `headrace repair`. */
 import { guardState, type Sql } from '../catalog/index.ts'
 
 export type AcceptedLoss = {
@@ -8,7 +8,8 @@ export type AcceptedLoss = {
   from: number
   /** Exclusive; undefined when the log is gone and its end is not known. */
   to: number | undefined
-  cause: 'retention' | 'recreated'
+  /** `warehouse`: it was stored, and ClickHouse lost it. */
+  cause: 'retention' | 'recreated' | 'warehouse'
   acceptedMs: number
 }
 

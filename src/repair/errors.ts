@@ -35,6 +35,15 @@ export const REPAIR_ERRORS = {
     class: 'rejected',
     meaning: 'ClickHouse refuses a row that lies between rows it has, and no dead letter says so.',
   },
+  HR_REPAIR_BUSY: {
+    class: 'retriable',
+    meaning: 'Another process repairs rows; one does at a time.',
+  },
+  HR_REPAIR_RETENTION: {
+    class: 'rejected',
+    meaning:
+      'The table has a retention (TTL) that needs more than the times of a row, so nobody can tell which missing rows it has taken. Nothing is brought back; take the TTL off while rows are repaired, or bring it to the form `toDateTime(timestamp) + toIntervalDay(n)`.',
+  },
   HR_REPAIR_MOVED: {
     class: 'retriable',
     meaning: 'What was to be repaired changed meanwhile; look again.',

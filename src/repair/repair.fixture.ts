@@ -85,7 +85,7 @@ export class Bench {
     const bench = new Bench(servers, dir, log, openSql(servers), shortLived)
     await bench.sql`
       TRUNCATE ingest_fence, receipt, ingest_loss, ingest_redo, state_republish, load_fence, load_intent,
-        person_distinct_id, person, group_type, group_state CASCADE`
+        person_distinct_id, person, group_type, group_state, repair_attempt CASCADE`
     for (const topic of [...RAW_TOPICS, ...ROW_TOPICS]) await bench.createTopic(topic)
     return bench
   }

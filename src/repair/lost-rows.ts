@@ -1,0 +1,124 @@
+/**
+ * What is left when neither ClickHouse nor a log has a row, and an operator accepts that. A stored event becomes `lost`
+ * in its receipt and an accepted loss. The end state of any other one is in its receipt still: its row says so again,
+ * without the ids that only the record had.
+ */
+import type { Sql } from '../catalog/index.ts'
+import { guardState, transaction } from '../catalog/index.ts'
+import {
+  DEAD_LETTERS,
+  decodeOutcomes,
+  describeOutcome,
+  encodeOutcomes,
+  LOST,
+  OUTCOMES,
+  type OutcomeRow,
+  type Place,
+  STORED,
+  sourceHash,
+} from '../event/index.ts'
+import type { LaneOf, MadeRow } from './warehouse-make.ts'
+import type { RowKind } from './warehouse-plan.ts'
+
+const NO_UUID = '00000000-0000-0000-0000-000000000000'
+const DETAIL = 'the record is lost; this is what its receipt says'
+
+type ReceiptRow = { from_offset: number; to_offset: number; outcomes: Uint8Array; created_ms: number }
+
+/** `places` of rows of `events` that are gone. One transaction. */
+export async function giveUpRows(sql: Sql, lane: LaneOf, places: readonly Place[]): Promise<void> {
+  const { logId, partition, topic } = lane
+  await guardState('give up rows', () =>
+    transaction(sql, async (tx) => {
+      const gone = Map.groupBy(places, ({ offset }) => offset)
+      const offsets = [...gone.keys()].sort((a, b) => a - b)
+      const receipts = await tx<ReceiptRow[]>`
+        SELECT from_offset, to_offset, outcomes FROM receipt WHERE log_id = ${logId} AND partition = ${partition}
+          AND from_offset <= ${offsets.at(-1)!} AND to_offset > ${offsets[0]!} ORDER BY from_offset FOR UPDATE`
+      for (const receipt of receipts) {
+        const outcomes = decodeOutcomes(receipt.outcomes)
+        let events = 0
+        let rows = 0
+        let hashSum = 0n
+        for (const [offset, places] of gone) {
+          const at = offset - receipt.from_offset
+          const before = outcomes[at]
+          if (before?.code !== STORED || offset >= receipt.to_offset) continue
+          for (const place of places) hashSum += BigInt(sourceHash(place))
+          rows += places.length
+          const left = before.rows - places.length
+          outcomes[at] = left > 0 ? { code: STORED, rows: left } : { code: LOST, rows: 0 }
+          if (left <= 0) events++
+        }
+        await tx`
+          UPDATE receipt SET outcomes = ${encodeOutcomes(outcomes)}, stored = stored - ${events},
+            stored_rows = stored_rows - ${rows}, hash_sum = hash_sum - ${String(hashSum)}::numeric
+          WHERE log_id = ${logId} AND partition = ${partition} AND from_offset = ${receipt.from_offset}`
+      }
+      for (const [from, to] of rangesOf(offsets))
+        await tx`
+          INSERT INTO ingest_loss (log_id, partition, from_offset, topic, to_offset, cause)
+          VALUES (${logId}, ${partition}, ${from}, ${topic}, ${to}, 'warehouse')
+          ON CONFLICT (log_id, partition, from_offset) DO UPDATE SET to_offset = greatest(ingest_loss.to_offset, excluded.to_offset)`
+    }),
+  )
+}
+
+export function rangesOf(offsets: readonly number[]): [number, number][] {
+  const ranges: [number, number][] = []
+  for (const offset of offsets) {
+    const last = ranges.at(-1)
+    if (last?.[1] === offset) last[1] = offset + 1
+    else ranges.push([offset, offset + 1])
+  }
+  return ranges
+}
+
+/** Rows of `outcomes` or `dead_letters` from the receipts alone. */
+export async function namelessRows(
+  sql: Sql,
+  { logId, partition }: LaneOf,
+  kind: RowKind,
+  places: readonly Place[],
+): Promise<MadeRow[]> {
+  const offsets = places.map(({ offset }) => offset)
+  const receipts = await guardState(
+    'read receipts',
+    () => sql<ReceiptRow[]>`
+      SELECT from_offset, to_offset, outcomes, (extract(epoch FROM created_at) * 1000)::float8 AS created_ms
+      FROM receipt WHERE log_id = ${logId} AND partition = ${partition}
+        AND from_offset <= ${Math.max(...offsets)} AND to_offset > ${Math.min(...offsets)}`,
+  )
+  return receipts.flatMap(({ from_offset, to_offset, outcomes, created_ms }) => {
+    const decoded = decodeOutcomes(outcomes)
+    const timestampMs = Math.floor(created_ms)
+    return places
+      .filter(({ offset }) => offset >= from_offset && offset < to_offset)
+      .map((place) => {
+        const { state, reason } = describeOutcome(decoded[place.offset - from_offset]!.code)
+        const known = {
+          team_id: 0,
+          uuid: NO_UUID,
+          event: '',
+          distinct_id: '',
+          reason,
+          timestamp: timestampMs,
+          _log_id: logId,
+          _partition: partition,
+          _offset: place.offset,
+          _sub: place.sub,
+        }
+        const row =
+          kind.table === DEAD_LETTERS
+            ? DEAD_LETTERS.encode({
+                ...known,
+                detail: DETAIL,
+                step: 'repair',
+                raw_header: new Uint8Array(),
+                raw_value: new Uint8Array(),
+              })
+            : OUTCOMES.encode({ ...known, state, first_source: '' } satisfies OutcomeRow)
+        return { ...place, row, timestampMs }
+      })
+  })
+}

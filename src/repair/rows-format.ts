@@ -1,0 +1,103 @@
+/** A repair of rows as text for a terminal. Pure. */
+import type { LaneRepair, TableRepair } from './warehouse-lane.ts'
+import type { RowsRepair } from './warehouse-rows.ts'
+
+/** Ranges that are printed; JSON has them all. */
+const LEFT_SHOWN = 20
+
+const COLUMNS = [
+  'missing',
+  'fromLog',
+  'fromRaw',
+  'expired',
+  'refused',
+  'gone',
+  'doubled',
+  'unexpected',
+] as const
+const HEADS = ['missing', 'from topics', 'from raw', 'expired', 'refused', 'gone', 'doubled', 'unexpected']
+
+/** One line for each raw partition and table in which anything was wrong, then what is left. */
+export function formatRows(repair: RowsRepair): string {
+  const { applied, lanes, warnings, months, doubledLeft, state, intents, attempts } = repair
+  const wrong = lanes.flatMap((lane) => lane.tables.filter(isWrong).map((table) => ({ lane, table })))
+  const lines: string[] = []
+  if (wrong.length > 0) {
+    const cells = wrong.map(({ lane, table }) => [
+      `${lane.topic}/${lane.partition}`,
+      table.table,
+      ...COLUMNS.map((column) => String(table[column])),
+    ])
+    lines.push(...columns([['raw partition', 'table', ...HEADS], ...cells]), '')
+  }
+  if (attempts > 0) lines.push(`${attempts} inserts of an earlier repair were cut off, and are settled`)
+  if (warnings > 0) lines.push(`${warnings} ingestion warnings ${were(applied)} inserted`)
+  if (months.length > 0)
+    lines.push(
+      `copies of rows: months ${months.join(', ')} of events ${were(applied)} merged${doubledLeft > 0 ? `; ${doubledLeft} rows are there more than once still` : ''}`,
+    )
+  if (state && state.persons + state.overrides + state.groups > 0)
+    lines.push(
+      `${state.persons} persons, ${state.overrides} id overrides and ${state.groups} groups ${were(applied)} written as they are in Postgres now`,
+    )
+  if (intents.settled > 0)
+    lines.push(`${intents.settled} inserts that load had handed over ${were(applied)} settled`)
+  if (intents.left > 0)
+    lines.push(
+      `${intents.left} inserts that load had handed over are not settled: what they cover was not compared as a whole, or is not right yet`,
+    )
+  lines.push(...onTheWay(lanes), ...leftLines(lanes), verdict(repair))
+  return lines.join('\n')
+}
+
+function were(applied: boolean): string {
+  return applied ? 'were' : 'would be'
+}
+
+function isWrong(table: TableRepair): boolean {
+  return table.missing + table.doubled + table.unexpected > 0
+}
+
+function onTheWay(lanes: readonly LaneRepair[]): string[] {
+  const some = lanes.filter(({ othersCompared }) => !othersCompared)
+  if (some.length === 0) return []
+  return [
+    `rows of outcomes and dead letters were on their way in ${some.length} raw partitions and were not compared; let the role load catch up, and look again`,
+  ]
+}
+
+function leftLines(lanes: readonly LaneRepair[]): string[] {
+  const left = lanes.flatMap((lane) =>
+    lane.leftOver.map(
+      ({ table, from, to, why }) =>
+        `${lane.topic}/${lane.partition} ${to - from === 1 ? `offset ${from}` : `${from}..${to - 1}`}  ${table}: ${why}`,
+    ),
+  )
+  const lines = left.slice(0, LEFT_SHOWN)
+  if (left.length > LEFT_SHOWN) lines.push(`… and ${left.length - LEFT_SHOWN} more (--json)`)
+  if (lanes.some(({ tables }) => tables.some(({ gone }) => gone > 0)) && left.length > 0)
+    lines.push('what no log holds can be given up with --accept-loss; the ledger names it for ever')
+  const unexpected = lanes.some(({ tables }) => tables.some((table) => table.unexpected > 0))
+  if (unexpected) lines.push('rows that no receipt knows of go with --delete-unexpected only')
+  return lines
+}
+
+function verdict({ applied, found, left }: RowsRepair): string {
+  if (!found && left) return 'nothing to repair in what could be compared'
+  if (!found) return 'nothing to repair: ClickHouse agrees with the receipts below the load progress'
+  if (!applied) return 'nothing was changed (without --yes)'
+  return left
+    ? 'some of it is left; see above'
+    : 'done: ClickHouse agrees with the receipts below the load progress (headrace audit)'
+}
+
+/** As wide as their widest cell. */
+function columns(rows: readonly (readonly string[])[]): string[] {
+  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)))
+  return rows.map((row) =>
+    row
+      .map((cell, i) => cell.padEnd(widths[i]!))
+      .join('  ')
+      .trimEnd(),
+  )
+}

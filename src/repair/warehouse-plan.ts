@@ -1,0 +1,109 @@
+/**
+ * What is wrong with the rows of a stretch of raw offsets: pure, from what the receipts say and what ClickHouse has.
+ * Three tables are judged by receipts: each offset that is stored has its rows in `events`; every other one but a lost
+ * one has a row in `outcomes`; a dead letter has one in `dead_letters`, too. Copies count in `events` only: the other
+ * two replace a row by its copy, and readers expect it.
+ */
+import {
+  DEAD_LETTERS,
+  describeOutcome,
+  EVENTS,
+  LOST,
+  type OffsetOutcome,
+  OUTCOMES,
+  type OutcomeCode,
+  type Place,
+  type RowTopic,
+  STORED,
+  type Table,
+  TOPICS,
+} from '../event/index.ts'
+
+export type RowKind = {
+  readonly table: Table
+  readonly topic: RowTopic
+  /** How many rows an offset has in this table. */
+  rows(outcome: OffsetOutcome): number
+  readonly copiesCount: boolean
+}
+
+export const EVENT_ROWS: RowKind = {
+  table: EVENTS,
+  topic: TOPICS.events,
+  rows: ({ code, rows }) => (code === STORED ? rows : 0),
+  copiesCount: true,
+}
+
+export const OUTCOME_ROWS: RowKind = {
+  table: OUTCOMES,
+  topic: TOPICS.outcomes,
+  rows: ({ code }) => (code === STORED || code === LOST ? 0 : 1),
+  copiesCount: false,
+}
+
+export const LETTER_ROWS: RowKind = {
+  table: DEAD_LETTERS,
+  topic: TOPICS.deadLetters,
+  rows: ({ code }) => (isDeadLetter(code) ? 1 : 0),
+  copiesCount: false,
+}
+
+/** In this order: what readers of events see first. */
+export const ROW_KINDS: readonly RowKind[] = [EVENT_ROWS, OUTCOME_ROWS, LETTER_ROWS]
+
+export function isDeadLetter(code: OutcomeCode): boolean {
+  return code !== STORED && describeOutcome(code).state === 'dead_lettered'
+}
+
+/** One place as ClickHouse has it. */
+export type PresentPlace = Place & { copies: number }
+
+export type Difference = { missing: Place[]; doubled: Place[]; unexpected: Place[] }
+
+/** `outcomes[i]` is that of offset `from + i`; `present` lies within them. */
+export function differenceOf(
+  kind: RowKind,
+  from: number,
+  outcomes: readonly OffsetOutcome[],
+  present: readonly PresentPlace[],
+): Difference {
+  const byOffset = Map.groupBy(present, ({ offset }) => offset)
+  const difference: Difference = { missing: [], doubled: [], unexpected: [] }
+  outcomes.forEach((outcome, i) => {
+    const offset = from + i
+    const expected = kind.rows(outcome)
+    const there = byOffset.get(offset) ?? []
+    if (expected === 0 && there.length === 0) return
+    const subs = new Set(there.map(({ sub }) => sub))
+    for (let sub = 0; sub < expected && subs.size < expected; sub++) {
+      if (subs.has(sub)) continue
+      subs.add(sub)
+      difference.missing.push({ offset, sub })
+    }
+    // Which of more rows than expected are right nobody knows, but numbers begin at 0.
+    const sorted = [...there].sort((a, b) => a.sub - b.sub)
+    for (const { sub } of sorted.slice(expected)) difference.unexpected.push({ offset, sub })
+    if (!kind.copiesCount) return
+    for (const { sub, copies } of there) if (copies > 1) difference.doubled.push({ offset, sub })
+  })
+  return difference
+}
+
+/** Places in runs [from offset, to offset, sub], as attempts keep them. */
+export type PlaceRuns = [number, number, number][]
+
+export function runsOf(places: readonly Place[]): PlaceRuns {
+  const runs: PlaceRuns = []
+  for (const { offset, sub } of places) {
+    const last = runs.at(-1)
+    if (last && last[1] === offset && last[2] === sub) last[1] = offset + 1
+    else runs.push([offset, offset + 1, sub])
+  }
+  return runs
+}
+
+export function placesOf(runs: PlaceRuns): Place[] {
+  return runs.flatMap(([from, to, sub]) =>
+    Array.from({ length: to - from }, (_, i) => ({ offset: from + i, sub })),
+  )
+}

@@ -1,0 +1,337 @@
+/** Rows that ClickHouse lacks, has twice, or should not have: afterwards the audit is exact, and no row came twice. */
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  setDefaultTimeout,
+  test,
+} from 'bun:test'
+import pino from 'pino'
+import { ProjectCatalog } from '../catalog/index.ts'
+import { EVENTS, TOPICS } from '../event/index.ts'
+import { formatAudit } from '../ledger/index.ts'
+import { formatRows, type RowsOptions, type RowsRepair, repairRows } from './index.ts'
+import { Bench, type Captured, Servers } from './repair.fixture.ts'
+import type { RepairStep } from './warehouse-insert.ts'
+
+setDefaultTimeout(60_000)
+
+let servers: Servers
+let bench: Bench
+beforeAll(async () => {
+  servers = await Servers.start()
+})
+afterAll(() => servers.stop())
+beforeEach(async () => {
+  bench = await Bench.open(servers)
+  await bench.learnRawId()
+})
+afterEach(() => bench.close())
+
+const UUID = '018f4b2e-0000-7000-8000-0000000000aa'
+/** Every kind of end, and two months. */
+const MIXED: Captured[] = [
+  { json: '{"$set":{"n":1}}', distinctId: 'anna' },
+  { json: '{}', distinctId: 'anon', timestampMs: Date.UTC(2026, 1, 1) },
+  { json: '{"properties":{"$anon_distinct_id":"anon"}}', event: '$identify', distinctId: 'anna' },
+  { json: 'no json' },
+  { json: '{}', token: 'nobody' },
+  {
+    json: '{"properties":{"$group_type":"company","$group_key":"c","$group_set":{"n":1}}}',
+    event: '$groupidentify',
+    distinctId: 'carl',
+  },
+  { json: '{}', uuid: UUID },
+  { json: '{}', uuid: UUID },
+  { json: '{"properties":{"$anon_distinct_id":"null"}}', event: '$identify', distinctId: 'dora' },
+]
+const ROWS = ['events', 'outcomes', 'dead_letters', 'ingestion_warnings']
+const STATE = ['person', 'person_distinct_id_overrides', 'groups']
+
+async function repair(options: Partial<RowsOptions> = {}): Promise<RowsRepair> {
+  const projects = new ProjectCatalog(bench.sql)
+  try {
+    const logger = pino({ level: 'silent' })
+    return await repairRows({ ...bench.deps, projects, logger }, { apply: true, waitMs: 1_000, ...options })
+  } finally {
+    await projects.close()
+  }
+}
+
+const command = (sql: string) => bench.deps.warehouse.command(sql, { id: bench.rawId })
+const deleteRows = (table: string, where: string) =>
+  command(`ALTER TABLE ${table} DELETE WHERE _log_id = {id:UUID} AND ${where} SETTINGS mutations_sync = 2`)
+
+/** Of this raw log, without FINAL, so that a copy shows. */
+async function rowsOf(table: string): Promise<string[]> {
+  const rows = await bench.deps.warehouse.query<{ row: string }>(
+    `SELECT concat(toString(_offset), '/', toString(_sub)) AS row FROM ${table} WHERE _log_id = {id:UUID} ORDER BY _offset, _sub`,
+    { id: bench.rawId },
+  )
+  return rows.map(({ row }) => row)
+}
+
+/** Without what says when it was inserted. */
+async function contentOf(table: string): Promise<unknown[]> {
+  return bench.deps.warehouse.query(
+    `SELECT * EXCEPT (_timestamp${table === 'events' ? ', inserted_at, _restamped' : ''}) FROM ${table} FINAL
+     WHERE _log_id = {id:UUID} ORDER BY ${table === 'ingestion_warnings' ? '_offset, type' : '_offset'}`,
+    { id: bench.rawId },
+  )
+}
+
+async function exact() {
+  const report = await bench.audit()
+  expect(report.partitions.flatMap(({ findings }) => findings)).toEqual([])
+  expect(report.partitions.every(({ outcomesCompared }) => outcomesCompared)).toBe(true)
+  return report
+}
+
+async function sendAndLoad(events: Captured[] = MIXED): Promise<void> {
+  await bench.capture(events)
+  await bench.ingested(events.length)
+  await bench.loaded()
+}
+
+/** As after a restore of an empty ClickHouse. */
+async function emptyAll(): Promise<void> {
+  for (const table of [...ROWS, ...STATE]) await command(`TRUNCATE TABLE ${table}`)
+}
+
+async function forgetRowTopics(): Promise<void> {
+  for (const topic of [TOPICS.events, TOPICS.outcomes, TOPICS.deadLetters, TOPICS.ingestionWarnings])
+    await bench.forgetOutput(topic)
+}
+
+class Cut extends Error {}
+const cutAt = (step: RepairStep) => (reached: RepairStep) => {
+  if (reached === step) throw new Cut()
+}
+
+const tableOf = (repaired: RowsRepair, table: string) =>
+  repaired.lanes[0]!.tables.find((one) => one.table === table)!
+
+describe('rows that are missing', () => {
+  test('one event that was removed by hand comes back as it was, and nothing else changes', async () => {
+    await sendAndLoad()
+    const before = await Promise.all(ROWS.map(contentOf))
+    expect((await repair()).found).toBe(false)
+    await deleteRows('events', '_offset = 2')
+    await deleteRows('outcomes', '_offset = 4')
+    await deleteRows('dead_letters', '_offset = 3')
+    await deleteRows('ingestion_warnings', '_offset = 8')
+
+    const dry = await repair({ apply: false })
+    expect(tableOf(dry, 'events')).toMatchObject({ missing: 1, fromLog: 1, fromRaw: 0, gone: 0 })
+    expect(formatRows(dry)).toContain('nothing was changed (without --yes)')
+    expect((await bench.audit()).unaccounted).toBe(2)
+
+    // Only the range that was asked for.
+    await repair({ topic: TOPICS.raw, partition: 0, from: 3, to: 8 })
+    expect(await rowsOf('events')).toEqual(['0/0', '1/0', '5/0', '6/0', '8/0'])
+    await deleteRows('outcomes', '_offset = 4')
+    await deleteRows('dead_letters', '_offset = 3')
+
+    let second: unknown
+    const done = await repair({
+      reached: async (step) => {
+        if (step === 'promised') second ??= await repair().catch((error: unknown) => error)
+      },
+    })
+    expect(second).toMatchObject({ code: 'HR_REPAIR_BUSY' })
+    expect(done).toMatchObject({ found: true, left: false, warnings: 1 })
+    expect(done.lanes).toEqual(dry.lanes)
+    await exact()
+    expect(await Promise.all(ROWS.map(contentOf))).toEqual(before)
+    expect(await rowsOf('events')).toEqual(['0/0', '1/0', '2/0', '5/0', '6/0', '8/0'])
+    expect(await repair()).toMatchObject({ found: false, left: false })
+  })
+
+  test('a month that was dropped, and then everything, rows and state alike', async () => {
+    await sendAndLoad()
+    const before = await Promise.all(ROWS.map(contentOf))
+    await command(`ALTER TABLE events DROP PARTITION 202602`)
+    expect(tableOf(await repair(), 'events')).toMatchObject({ missing: 1, fromLog: 1 })
+    await exact()
+
+    await emptyAll()
+    const done = await repair()
+    expect(done).toMatchObject({ left: false, state: { persons: 5, overrides: 1, groups: 1 } })
+    await exact()
+    expect(await Promise.all(ROWS.map(contentOf))).toEqual(before)
+    const [state] = await bench.deps.warehouse.query<{ persons: number; alive: number; overrides: number }>(
+      `SELECT (SELECT count() FROM person FINAL) AS persons,
+         (SELECT count() FROM person FINAL WHERE is_deleted = 0) AS alive,
+         (SELECT count() FROM person_distinct_id_overrides FINAL) AS overrides`,
+    )
+    expect(state).toEqual({ persons: 5, alive: 4, overrides: 1 })
+    // Load goes on where it stood.
+    await bench.capture([{ json: '{}' }])
+    await bench.ingested(MIXED.length + 1)
+    await bench.loaded()
+    await exact()
+    expect(await repair()).toMatchObject({ found: false })
+  })
+
+  test('what the row topics no longer hold is made from raw records, with the outcomes of then', async () => {
+    await sendAndLoad()
+    const before = await Promise.all(ROWS.map(contentOf))
+    await forgetRowTopics()
+    await emptyAll()
+    // Today this option would drop them.
+    await bench.sql`UPDATE project SET settings = '{"ingestion":{"dropEventsOlderThanSeconds":1}}'`
+    const done = await repair()
+    await bench.sql`UPDATE project SET settings = '{}'`
+    expect(tableOf(done, 'events')).toMatchObject({ missing: 6, fromLog: 0, fromRaw: 6, gone: 0 })
+    expect(done.left).toBe(false)
+    await exact()
+    const identity = (rows: unknown[]) =>
+      (rows as Record<string, unknown>[]).map(
+        ({ uuid, event, distinct_id, state, reason, type, _offset }) => ({
+          uuid,
+          event,
+          distinct_id,
+          state,
+          reason,
+          type,
+          _offset,
+        }),
+      )
+    const after = await Promise.all(ROWS.map(contentOf))
+    expect(after.map(identity)).toEqual(before.map(identity))
+    const [stamps] = await bench.deps.warehouse.query<{ restamped: number }>(
+      'SELECT countIf(_restamped) AS restamped FROM events WHERE _log_id = {id:UUID}',
+      { id: bench.rawId },
+    )
+    expect(stamps!.restamped).toBe(6)
+  })
+
+  test('what neither holds is said, and becomes a loss only when that is accepted', async () => {
+    await sendAndLoad()
+    await forgetRowTopics()
+    await bench.retain()
+    await deleteRows('events', '_offset IN (1, 2)')
+    await deleteRows('outcomes', '_offset = 3')
+    await deleteRows('dead_letters', '_offset = 3')
+    const said = await repair()
+    expect(said.left).toBe(true)
+    expect(tableOf(said, 'events')).toMatchObject({ missing: 2, gone: 2 })
+    expect(formatRows(said)).toContain('raw_events/0 1..2  events: no log holds it any more')
+    expect((await bench.audit()).unaccounted).toBe(3)
+
+    // Cut off between the two tables.
+    await expect(repair({ acceptLoss: true, reached: cutAt('given_up') })).rejects.toThrow(Cut)
+    expect(await repair({ acceptLoss: true })).toMatchObject({ left: false })
+    const report = await exact()
+    expect(report.partitions[0]).toMatchObject({ stored: 4, lost: 2, deadLettered: 1 })
+    expect(report.losses).toMatchObject([{ from: 1, to: 3, cause: 'warehouse' }])
+    expect(formatAudit(report)).toContain('lost: ClickHouse lost rows that no log holds any more')
+    expect(await repair()).toMatchObject({ found: false })
+  })
+
+  test('what the retention of the table has taken stays away', async () => {
+    await sendAndLoad([{ json: '{}' }, { json: '{}', timestampMs: Date.now() }])
+    await deleteRows('events', '_offset < 2')
+    await command('ALTER TABLE events MODIFY TTL toDateTime(timestamp) + toIntervalDay(90)')
+    try {
+      expect(tableOf(await repair(), 'events')).toMatchObject({ missing: 2, expired: 1, fromLog: 1 })
+      expect(await rowsOf('events')).toEqual(['1/0'])
+    } finally {
+      await command('ALTER TABLE events REMOVE TTL')
+    }
+  })
+})
+
+describe('rows that are too many', () => {
+  const copy = async (offset: number, changes = '') => {
+    await command('SYSTEM STOP MERGES events')
+    await command(
+      `INSERT INTO events SELECT * ${changes} FROM (SELECT * FROM events WHERE _log_id = {id:UUID} AND _offset = ${offset})
+       SETTINGS insert_deduplicate = 0`,
+    )
+  }
+
+  test('a row that was doubled by hand is there once, also when the copy has another key', async () => {
+    await sendAndLoad()
+    await copy(0)
+    await copy(5, `REPLACE ('somebody else' AS distinct_id, true AS _restamped)`)
+    const dry = await repair({ apply: false })
+    expect(tableOf(dry, 'events')).toMatchObject({ missing: 0, doubled: 2 })
+    expect(formatRows(dry)).toContain('months 202601 of events would be merged')
+    await command('SYSTEM START MERGES events')
+    expect(await repair()).toMatchObject({ left: false, doubledLeft: 0 })
+    await exact()
+    expect(await rowsOf('events')).toEqual(['0/0', '1/0', '2/0', '5/0', '6/0', '8/0'])
+    const [kept] = await bench.deps.warehouse.query<{ distinct_id: string }>(
+      'SELECT distinct_id FROM events WHERE _log_id = {id:UUID} AND _offset = 5',
+      { id: bench.rawId },
+    )
+    expect(kept!.distinct_id).toBe('carl')
+  })
+
+  test('a row that no receipt knows of is named, and goes only when that is wanted', async () => {
+    await sendAndLoad()
+    await copy(0, 'REPLACE (toUInt64(4) AS _offset)')
+    await command('SYSTEM START MERGES events')
+    const said = await repair()
+    expect(said.left).toBe(true)
+    expect(tableOf(said, 'events')).toMatchObject({ unexpected: 1 })
+    expect(await repair({ deleteUnexpected: true })).toMatchObject({ left: false })
+    await exact()
+  })
+})
+
+describe('inserts that load handed over', () => {
+  const handOver = () =>
+    bench.sql`UPDATE load_intent SET state = 'repair', error = 'test' WHERE state = 'done'`
+
+  test('are settled when all that they cover is there, and not by a part of it', async () => {
+    await sendAndLoad()
+    const handed = await handOver()
+    await deleteRows('events', '_offset IN (0, 5)')
+    expect(await repair({ from: 0, to: 3 })).toMatchObject({ left: true, intents: { settled: 0 } })
+    const done = await repair()
+    expect(done).toMatchObject({ left: false, intents: { settled: handed.count, left: 0 } })
+    await exact()
+  })
+
+  test('stay when rows behind them are not there yet, and when something is gone', async () => {
+    await sendAndLoad()
+    await handOver()
+    await forgetRowTopics()
+    await bench.retain()
+    await deleteRows('events', '_offset = 0')
+    const { intents, left } = await repair()
+    expect(left).toBe(true)
+    expect(intents.left).toBeGreaterThan(0)
+    expect((await repair({ acceptLoss: true })).intents.left).toBe(0)
+  })
+})
+
+describe('cut off on its way', () => {
+  test('at each step, one after the other: the next one completes it, and nothing that lands late is stored', async () => {
+    await sendAndLoad()
+    await emptyAll()
+    const steps: RepairStep[] = ['promised', 'inserted', 'settled', 'promised', 'inserted']
+    for (const step of steps) await expect(repair({ reached: cutAt(step) })).rejects.toThrow(Cut)
+    expect(await repair()).toMatchObject({ left: false, attempts: 1 })
+    expect(await repair()).toMatchObject({ found: false, attempts: 0 })
+    await exact()
+    const rows = await rawRowsOf(TOPICS.events)
+    const attempts = await bench.sql`SELECT id FROM repair_attempt WHERE table_name = 'events'`
+    for (const { id } of attempts) await bench.deps.warehouse.insertRows({ table: EVENTS, rows, token: id })
+    expect(await rowsOf('events')).toEqual(['0/0', '1/0', '2/0', '5/0', '6/0', '8/0'])
+    await exact()
+  })
+})
+
+async function rawRowsOf(topic: string): Promise<Uint8Array[]> {
+  const { end } = await bench.log.bounds(topic, 0)
+  const rows: Uint8Array[] = []
+  for await (const records of bench.log.read(topic, 0, 0, end))
+    rows.push(...records.map(({ value }) => value))
+  return rows
+}

@@ -1,0 +1,190 @@
+/**
+ * Makes ClickHouse agree with the receipts again (`headrace repair rows`): after it was restored, lost a part, got a row
+ * twice, or load could not be sure of an insert. In: receipts, ClickHouse, the log. Out: every row below the load
+ * progress is there once, from the row topics, else from raw records; persons, overrides and groups are those of
+ * Postgres; inserts that load handed over are settled. What can neither be found nor made is named.
+ *
+ * What must hold: a row that is there is never inserted; only offsets below the load progress are touched, so that load
+ * goes on meanwhile; cut off at any point, another run finds out what is left by asking. Nothing is remembered but the
+ * inserts under way (warehouse-attempts.ts), so there is nothing to resume from that could be wrong.
+ * Cost where nothing is wrong: three sums in ClickHouse for each 500,000 offsets, one look-up for each person.
+ */
+import { INGESTION_WARNINGS, TOPICS } from '../event/index.ts'
+import type { RemakeDeps } from '../ingest/index.ts'
+import { type LaneProgress, readProgress } from '../ledger/index.ts'
+import type { Warehouse } from '../warehouse/index.ts'
+import { withRepairLock } from './warehouse-attempts.ts'
+import { type Doubled, monthsOf, removeCopies } from './warehouse-copies.ts'
+import { type InsertDeps, type RepairStep, settleOpenAttempts } from './warehouse-insert.ts'
+import { type Compared, type IntentRepair, settleIntents } from './warehouse-intents.ts'
+import { type Keeps, keepsOf } from './warehouse-kept.ts'
+import { type LaneRepair, LaneRun } from './warehouse-lane.ts'
+import { lateParts, topicParts } from './warehouse-late.ts'
+import { ROW_KINDS } from './warehouse-plan.ts'
+import { repairState, type StateRepair } from './warehouse-state.ts'
+import { type LaneRange, repairWarnings } from './warehouse-warnings.ts'
+
+export type RowsDeps = RemakeDeps & { warehouse: Warehouse }
+
+export type RowsOptions = {
+  /** Only this raw topic, partition number, and raw offsets [from, to). Default: all. */
+  topic?: string
+  partition?: number
+  from?: number
+  to?: number
+  /** False: only shows what would be done. */
+  apply: boolean
+  /** Deletes rows that no receipt knows of. */
+  deleteUnexpected?: boolean
+  /** Records as lost what can neither be found nor made. */
+  acceptLoss?: boolean
+  /** How long rows that are on their way may take. Default 10 s. */
+  waitMs?: number
+  /** Told while it works. */
+  progress?: (progress: { offsets: number; of: number }) => void
+  /** Tests only: called at each step of a write. */
+  reached?: (step: RepairStep) => Promise<void> | void
+}
+
+export type RowsRepair = {
+  applied: boolean
+  /** Inserts of an earlier repair that had been cut off. */
+  attempts: number
+  lanes: LaneRepair[]
+  warnings: number
+  /** Months of `events` that have copies, and rows that were there more than once after their merge. */
+  months: string[]
+  doubledLeft: number
+  /** Undefined when only a part of the raw log was asked for. */
+  state: StateRepair | undefined
+  intents: IntentRepair
+  /** Something was wrong. */
+  found: boolean
+  /** Something is wrong still, or could not be compared. */
+  left: boolean
+}
+
+const WAIT_MS = 10_000
+const OTHER_TOPICS = [TOPICS.outcomes, TOPICS.deadLetters, TOPICS.ingestionWarnings] as const
+
+/** Throws HR_REPAIR_BUSY, HR_REPAIR_RETENTION, and retriable errors, after which it is run again. */
+export async function repairRows(deps: RowsDeps, options: RowsOptions): Promise<RowsRepair> {
+  const work = (hold: () => Promise<void>) =>
+    new RowsRun({ ...deps, hold, reached: options.reached ?? (() => {}) }, options).run()
+  return options.apply ? withRepairLock(deps.sql, work) : work(async () => {})
+}
+
+class RowsRun {
+  private readonly keeps = new Map<string, Keeps>()
+  private readonly doubled: Doubled[] = []
+  private done = 0
+  private total = 0
+
+  constructor(
+    private readonly deps: InsertDeps,
+    private readonly options: RowsOptions,
+  ) {}
+
+  async run(): Promise<RowsRepair> {
+    const { apply, waitMs = WAIT_MS } = this.options
+    const all = await readProgress(this.deps.sql)
+    const attempts = apply ? await settleOpenAttempts(this.deps, all) : 0
+    const asked = this.rangesOf(all)
+    const ranges = asked.filter(({ from, to }) => to > from)
+    this.total = ranges.reduce((sum, { from, to }) => sum + to - from, 0)
+    for (const table of [...ROW_KINDS.map((kind) => kind.table), INGESTION_WARNINGS])
+      this.keeps.set(table.name, await keepsOf(this.deps.warehouse, table))
+    // Asked after the progress was read: what it covers is in the log by then, below these ends.
+    const parts = topicParts(OTHER_TOPICS, this.deps.partitions, this.options.partition)
+    const lateNow = await lateParts(this.deps, parts, waitMs)
+    const lanes: LaneRepair[] = []
+    const compared: Compared[] = asked
+      .filter(({ from, to }) => to === from)
+      .map((lane) => ({ ...lane, clean: true }))
+    for (const { producedThrough, ...range } of ranges) {
+      const lane = await this.repairLane(range, producedThrough, lateNow)
+      lanes.push(lane)
+      const clean = !this.isLeft(lane) && lane.othersCompared
+      compared.push({ ...range, to: Math.min(range.to, producedThrough), clean })
+    }
+    const warnings = await this.repairWarnings(ranges)
+    const months = await this.months()
+    const doubledLeft = apply ? await removeCopies(this.deps, months, this.doubled) : 0
+    const state = this.isWhole ? await repairState(this.deps, { apply, waitMs }) : undefined
+    const intents = await settleIntents(this.deps.sql, compared, state !== undefined, {
+      partitions: this.deps.partitions,
+      apply,
+    })
+    const behind = state ? state.persons + state.overrides + state.groups : 0
+    const found =
+      lanes.some(({ tables }) =>
+        tables.some((table) => table.missing + table.doubled + table.unexpected > 0),
+      ) || warnings + behind + intents.settled + intents.left > 0
+    const late = lanes.some(({ othersCompared }) => !othersCompared)
+    const left =
+      late || (apply ? lanes.some((lane) => this.isLeft(lane)) || doubledLeft + intents.left > 0 : found)
+    return { applied: apply, attempts, lanes, warnings, months, doubledLeft, state, intents, found, left }
+  }
+
+  private get isWhole(): boolean {
+    const { topic, partition, from, to } = this.options
+    return topic === undefined && partition === undefined && from === undefined && to === undefined
+  }
+
+  private rangesOf(lanes: readonly LaneProgress[]): (LaneRange & { producedThrough: number })[] {
+    const { topic, partition, from = 0, to = Number.MAX_SAFE_INTEGER } = this.options
+    return lanes
+      .filter((lane) => topic === undefined || lane.topic === topic)
+      .filter((lane) => partition === undefined || lane.partition === partition)
+      .map(({ topic, logId, partition, loadedThrough, producedThrough }) => {
+        const end = Math.min(to, loadedThrough)
+        return { topic, logId, partition, from: Math.min(from, end), to: end, producedThrough }
+      })
+  }
+
+  private async repairLane(
+    range: LaneRange,
+    producedThrough: number,
+    late: ReadonlySet<string>,
+  ): Promise<LaneRepair> {
+    const { apply, deleteUnexpected = false, acceptLoss = false } = this.options
+    const parts = topicParts(OTHER_TOPICS, this.deps.partitions, range.partition)
+    const onTheWay = parts.some(({ topic, partition }) => late.has(`${topic}/${partition}`))
+    const run = new LaneRun(this.deps, range, {
+      apply,
+      deleteUnexpected,
+      acceptLoss,
+      othersCompared: !onTheWay,
+      // The newest batch may be on its way to the log still.
+      othersThrough: onTheWay ? 0 : producedThrough,
+      keeps: this.keeps,
+      progress: (offsets) => {
+        this.done += offsets
+        this.options.progress?.({ offsets: this.done, of: this.total })
+      },
+    })
+    const repaired = await run.run()
+    if (run.doubled.length > 0) this.doubled.push({ lane: range, places: run.doubled })
+    return repaired
+  }
+
+  private async repairWarnings(ranges: readonly LaneRange[]): Promise<number> {
+    let missing = 0
+    const keeps = this.keeps.get(INGESTION_WARNINGS.name)!
+    for (const some of Map.groupBy(ranges, ({ partition }) => partition).values())
+      missing += await repairWarnings(this.deps, some, keeps, this.options.apply)
+    return missing
+  }
+
+  private async months(): Promise<string[]> {
+    const months = new Set<string>()
+    for (const doubled of this.doubled)
+      for (const month of await monthsOf(this.deps.warehouse, doubled)) months.add(month)
+    return [...months].sort()
+  }
+
+  private isLeft({ tables, leftOver }: LaneRepair): boolean {
+    const unexpected = tables.some((table) => table.unexpected > 0)
+    return leftOver.length > 0 || (unexpected && !this.options.deleteUnexpected)
+  }
+}
