@@ -5,6 +5,6 @@
  */
 
 export { amendReceipt } from './dead-letter.ts'
-export type { LoadStep, StepHook } from './deliver.ts'
+export type { StepHook } from './deliver.ts'
 export { LOAD_ERRORS } from './errors.ts'
 export { type Load, type LoadDeps, startLoad } from './loader.ts'
