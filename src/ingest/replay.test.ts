@@ -110,6 +110,36 @@ describe('I2: a batch that is produced again', () => {
     ])
   })
 
+  test('takes the place of its dead letters and outcomes, and adds none', async () => {
+    const [state] = await pipeline.log.describe([TOPICS.events])
+    await pipeline.log.deleteTopic(TOPICS.events)
+    await pipeline.log.createTopic({
+      name: TOPICS.events,
+      partitions: state!.partitions,
+      recordBytesMax: 5_000,
+    })
+    await pipeline.capture([
+      { json: `{"properties":{"filler":"${'x'.repeat(5_000)}"}}` },
+      { json: '{}', token: 'known-later' },
+      { json: '[]' },
+      { json: '{}' },
+    ])
+    await pipeline.ingested(4)
+    await pipeline.sql`INSERT INTO project (name, token) VALUES ('later', 'known-later')`
+    await forgetProduced()
+    await pipeline.ingested(4)
+    await pipeline.sql`DELETE FROM project WHERE token = 'known-later'`
+    // As the sort keys of these tables have it.
+    const letters = (await rows(TOPICS.deadLetters, DEAD_LETTERS.decode)).map(
+      (row) => `${row.team_id} ${row.timestamp} ${row._offset} ${row.step}`,
+    )
+    const outcomes = (await rows(TOPICS.outcomes, OUTCOMES.decode)).map(
+      (row) => `${row.team_id} ${row.timestamp} ${row._offset} ${row.state}`,
+    )
+    expect([letters.length, outcomes.length]).toEqual([4, 6])
+    expect([new Set(letters).size, new Set(outcomes).size]).toEqual([2, 3])
+  })
+
   test('changes no person', async () => {
     const persons = () => pipeline.sql`SELECT uuid, version, properties FROM person ORDER BY id`
     await pipeline.capture(MIXED)

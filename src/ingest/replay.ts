@@ -122,8 +122,11 @@ export function takeOutcome(lane: LaneId, slot: Slot, outcome: OffsetOutcome): v
   }
   const { state, reason } = describeOutcome(outcome.code)
   if (slot.decision && sameOutcome(slot.decision, state, reason)) return
-  // Nobody was there to be warned then.
-  if (reason === 'unknown_token') slot.warnings.length = 0
+  if (reason === 'unknown_token') {
+    // Nobody was there to be warned then, and the row of the outcome has its place with nobody.
+    slot.warnings.length = 0
+    slot.teamId = 0
+  }
   slot.decision = decisionOf(state, reason)
 }
 
@@ -132,6 +135,7 @@ function sameOutcome(decision: Decision, state: string, reason: string): boolean
   return decision.reason === reason
 }
 
+/** The step is part of a dead letter's key: under another one a row that is sent again would be a second one. */
 function decisionOf(state: string, reason: string): Decision {
   switch (state) {
     case 'duplicate':
@@ -144,7 +148,7 @@ function decisionOf(state: string, reason: string): Decision {
         kind: 'deadLetter',
         reason: reason as never,
         detail: 'decided before a restart; see the logs of that time',
-        step: 'identity',
+        step: reason === 'event_too_large' ? 'stamp' : 'identity',
       }
   }
 }

@@ -39,10 +39,17 @@ export type StateRows = {
   groups: GroupRow[]
 }
 
+/** What counts of it, and is asked of the tables. */
+export type ToldRows = {
+  persons: Pick<PersonRow, 'id' | 'version' | 'is_deleted' | 'properties'>[]
+  overrides: Pick<PersonDistinctIdOverrideRow, 'distinct_id' | 'person_id' | 'version'>[]
+  groups: Pick<GroupRow, 'group_type_index' | 'group_key' | 'group_properties' | '_version'>[]
+}
+
 export function checkState(model: Model, state: StoredState, told: StateRows, findings: Findings): void {
   checkPersons(model, state, findings)
   checkGroups(model, state, findings)
-  checkTold(state, told, findings)
+  checkTold('topic', state, told, findings)
   findings.expect(state.pendingMoves === 0, 'ids are still to be moved', () => String(state.pendingMoves))
   for (const id of state.lostIds) findings.note('an id leads to nobody alive', id)
 }
@@ -103,7 +110,13 @@ function checkGroups(model: Model, { groups }: StoredState, findings: Findings):
     )
 }
 
-function checkTold(state: StoredState, told: StateRows, findings: Findings): void {
+/** `told` by the topics, or by the tables in ClickHouse. */
+export function checkTold(
+  where: 'topic' | 'table',
+  state: StoredState,
+  told: ToldRows,
+  findings: Findings,
+): void {
   const { teamId } = state
   const persons = newest(told.persons, (row) => row.id, 'version')
   const overrides = newest(told.overrides, (row) => row.distinct_id, 'version')
@@ -111,21 +124,25 @@ function checkTold(state: StoredState, told: StateRows, findings: Findings): voi
   for (const { uuid, properties, ids } of state.persons) {
     const row = persons.get(uuid)
     const isSame = row?.is_deleted === 0 && Bun.deepEquals(JSON.parse(row.properties), properties)
-    findings.expect(isSame, 'topic persons tells of another person', () => `${uuid} (${JSON.stringify(row)})`)
+    findings.expect(
+      isSame,
+      `${where} persons tells of another person`,
+      () => `${uuid} (${JSON.stringify(row)})`,
+    )
     for (const id of ids)
       findings.expect(
         (overrides.get(id)?.person_id ?? personUuid(teamId, id)) === uuid,
-        'topic person_distinct_ids tells of another person',
+        `${where} person_distinct_ids tells of another person`,
         () => `${id} (${overrides.get(id)?.person_id} instead of ${uuid})`,
       )
   }
   const living = new Set(state.persons.map(({ uuid }) => uuid))
   for (const [uuid, row] of persons)
-    findings.expect(row.is_deleted === 1 || living.has(uuid), 'topic persons keeps one alive', () => uuid)
+    findings.expect(row.is_deleted === 1 || living.has(uuid), `${where} persons keeps one alive`, () => uuid)
   for (const { index, group_key: key, properties } of state.groups) {
     const row = groups.get(`${index}/${key}`)
     const isSame = row !== undefined && Bun.deepEquals(JSON.parse(row.group_properties), properties)
-    findings.expect(isSame, 'topic groups tells of another group', () => `${index}/${key}`)
+    findings.expect(isSame, `${where} groups tells of another group`, () => `${index}/${key}`)
   }
 }
 

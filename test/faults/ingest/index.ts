@@ -1,11 +1,12 @@
 /**
  * The long form: `npm run faults -- ingest [--runs 2000] [--kafka] [--only name,name] [--seed N]`. Kills at the failpoints
- * of ingest first, `--runs` of them, then Postgres scenario by scenario, on one rig; on the embedded log, or with
+ * of ingest first, `--runs` of them, then what repair mends, then Postgres scenario by scenario, on one rig; on the embedded log, or with
  * `--kafka` on a real one, where a process that is stopped for longer than its session comes back as a zombie.
  * Prints a line of JSON for each; false when something did not hold.
  */
-import { killAtFailpoints } from './kills.ts'
+import { type KillReport, killAtFailpoints } from './kills.ts'
 import { POSTGRES_SCENARIOS } from './postgres.ts'
+import { REPAIR_SCENARIOS } from './repairs.ts'
 import { Rig } from './rig.ts'
 
 export type IngestFaultsOptions = { runs: number; only: readonly string[]; kafka: boolean; seed: number }
@@ -13,9 +14,16 @@ export type IngestFaultsOptions = { runs: number; only: readonly string[]; kafka
 const KILLS = 'kills'
 /** Of each kill, on two busy cores. */
 const KILL_MS_MAX = 10_000
+/** Of each round, which ends with a proof of everything since the beginning. */
 const LEAST_PER_PLACE = 3
+const ROUND_KILLS = 100
+/** Before a halt, and again behind its repair. */
+const REPAIR_KILLS = 30
 
-export const INGEST_FAULT_NAMES: readonly string[] = [KILLS, ...POSTGRES_SCENARIOS.map(({ name }) => name)]
+export const INGEST_FAULT_NAMES: readonly string[] = [
+  KILLS,
+  ...[...REPAIR_SCENARIOS, ...POSTGRES_SCENARIOS].map(({ name }) => name),
+]
 
 export async function runIngestFaults({ runs, only, kafka, seed }: IngestFaultsOptions): Promise<boolean> {
   const wants = (name: string) => only.length === 0 || only.includes(name)
@@ -29,10 +37,18 @@ export async function runIngestFaults({ runs, only, kafka, seed }: IngestFaultsO
   try {
     console.log(`two ingest processes on ${kafka ? 'Kafka' : 'the embedded log'}, seed ${seed}`)
     if (wants(KILLS)) {
-      const load = rig.startLoad()
-      await load.send(rig.story.crowd())
-      const report = await killAtFailpoints(rig, runs, LEAST_PER_PLACE, 60_000 + runs * KILL_MS_MAX)
-      tell(name, { ...report, ...(await rig.prove()) })
+      const reports: KillReport[] = []
+      for (let left = runs; left > 0; left = runs - sum(reports.map(({ kills }) => kills))) {
+        const load = rig.startLoad()
+        await load.send(rig.story.crowd())
+        const count = Math.min(ROUND_KILLS, left)
+        reports.push(await killAtFailpoints(rig, count, LEAST_PER_PLACE, 60_000 + count * KILL_MS_MAX))
+        tell(name, { ...together(reports), ...(await rig.prove()) })
+      }
+    }
+    for (const scenario of REPAIR_SCENARIOS) {
+      name = scenario.name
+      if (wants(name)) tell(name, await scenario.run(rig, REPAIR_KILLS))
     }
     for (const scenario of POSTGRES_SCENARIOS) {
       name = scenario.name
@@ -51,4 +67,24 @@ export async function runIngestFaults({ runs, only, kafka, seed }: IngestFaultsO
   } finally {
     await rig.stop()
   }
+}
+
+/** Of all rounds. */
+function together(reports: readonly KillReport[]): KillReport {
+  return {
+    kills: sum(reports.map(({ kills }) => kills)),
+    byPlace: addUp(reports.map(({ byPlace }) => byPlace)),
+    stops: addUp(reports.map(({ stops }) => stops)),
+    whileStarting: sum(reports.map(({ whileStarting }) => whileStarting)),
+    msPerKill: Math.round(sum(reports.map(({ msPerKill }) => msPerKill)) / reports.length),
+  }
+}
+
+function addUp(all: readonly Record<string, number>[]): Record<string, number> {
+  const names = new Set(all.flatMap((counts) => Object.keys(counts)))
+  return Object.fromEntries([...names].map((name) => [name, sum(all.map((counts) => counts[name] ?? 0))]))
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((all, one) => all + one, 0)
 }

@@ -82,12 +82,12 @@ export class Model {
     if (claim !== undefined) {
       const firsts = this.claims.get(claim) ?? new Map<string, Expected>()
       this.claims.set(claim, firsts)
-      if (firsts.has(record.logId)) {
+      if (firsts.has(record.topic)) {
         expected.state = 'duplicate'
         expected.reason = ''
         return
       }
-      firsts.set(record.logId, expected)
+      firsts.set(record.topic, expected)
       if (firsts.size > 1) this.eitherLane.set(claim, [...firsts.values()])
     }
     const hasEffect = state === 'stored' || reason === 'event_too_large'

@@ -10,7 +10,8 @@ import { openPostgres } from '../../../src/catalog/index.ts'
 import { partitionOf } from '../../../src/event/index.ts'
 import { mountSmallDisk, smallDiskMissing, unmountSmallDisk } from '../../support/small-disk.ts'
 import type { Load } from './load.ts'
-import { PARTITIONS, type Proven, type Rig } from './rig.ts'
+import type { Proven } from './proof.ts'
+import { PARTITIONS, type Rig } from './rig.ts'
 import { TOKEN } from './story.ts'
 
 export type Report = Proven & { lagMax: number; recoveredMs: number }

@@ -37,7 +37,14 @@ function raw(offset: number, json: string, more: Partial<RawHeader> = {}, logId 
     timestampMs: TIME_MS,
     ...more,
   })
-  return { logId, topic: '', partition: 0, offset, header: encodeRawHeader(header), value: Buffer.from(json) }
+  return {
+    logId,
+    topic: logId,
+    partition: 0,
+    offset,
+    header: encodeRawHeader(header),
+    value: Buffer.from(json),
+  }
 }
 
 const identify = JSON.stringify({ properties: { $anon_distinct_id: 'anon' } })
@@ -56,7 +63,7 @@ function story() {
     raw(5, identify, { event: '$identify' }),
     raw(6, groupIdentify, { event: '$groupidentify' }),
     raw(7, '{}', { uuid: uuid(99) }),
-    { ...raw(0, '{}', { uuid: uuid(99) }), logId: IMPORTS },
+    raw(0, '{}', { uuid: uuid(99) }, IMPORTS),
   ].map((record, i) => ({ ...record, offset: i < 8 ? i : 0 }))
   const event = (offset: number, name: string, n: number, k: number, before: number | undefined) => ({
     row: {

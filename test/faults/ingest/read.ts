@@ -16,20 +16,41 @@ import type { Log, StoredRecord } from '../../../src/log/index.ts'
 import type { Fence, LaneEnd, Receipt } from './check-receipts.ts'
 import type { OutputRows } from './check-rows.ts'
 import type { StateRows, StoredGroup, StoredPerson, StoredState } from './check-state.ts'
-import { Model } from './model.ts'
+import { Model, type RawRecord } from './model.ts'
 
-/** The model of everything that was captured, and where its lanes end. */
-export async function readRaw(log: Log, partitions: number): Promise<{ model: Model; lanes: LaneEnd[] }> {
+/** The model of everything that was captured, `former` raw topics first, and where its lanes end. */
+export async function readRaw(
+  log: Log,
+  partitions: number,
+  former: readonly RawRecord[],
+): Promise<{ model: Model; lanes: LaneEnd[] }> {
   const model = new Model()
-  const lanes: LaneEnd[] = []
+  const ends = new Map<string, LaneEnd>()
+  for (const record of former) {
+    const { logId, partition, offset } = record
+    model.take(record)
+    ends.set(`${logId}/${partition}`, { logId, partition, end: offset + 1 })
+  }
   for (const { name: topic, logId } of await log.describe([...RAW_TOPICS]))
     for (let partition = 0; partition < partitions; partition++) {
       const { end } = await log.bounds(topic, partition)
-      lanes.push({ logId, partition, end })
-      for await (const records of log.read(topic, partition, 0, end))
-        for (const record of records) model.take({ ...record, logId, topic, partition })
+      ends.set(`${logId}/${partition}`, { logId, partition, end })
+      for (const record of await readLane(log, { topic, logId, partition })) model.take(record)
     }
-  return { model, lanes }
+  return { model, lanes: [...ends.values()] }
+}
+
+/** All records of one. */
+export async function readLane(
+  log: Log,
+  lane: { topic: string; logId: string; partition: number },
+): Promise<RawRecord[]> {
+  const { topic, partition } = lane
+  const all: RawRecord[] = []
+  const { end } = await log.bounds(topic, partition)
+  for await (const records of log.read(topic, partition, 0, end))
+    all.push(...records.map((record) => ({ ...record, ...lane })))
+  return all
 }
 
 export async function readOutput(log: Log): Promise<OutputRows & { state: StateRows }> {

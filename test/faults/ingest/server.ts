@@ -99,12 +99,43 @@ export class PostgresServer {
   async failOver(): Promise<void> {
     const standby = this.standby!
     await this.kill()
-    await standby.ask((sql) => sql`SELECT pg_promote(true, 30)`)
-    this.target.port = standby.port
+    await this.replaceBy(standby)
+    this.standby = undefined
+  }
+
+  /** `node` runs as a standby. */
+  private async replaceBy(node: Node): Promise<void> {
+    await node.ask((sql) => sql`SELECT pg_promote(true, 30)`)
+    this.target.port = node.port
     this.proxy.cutAll()
     await this.primary.remove()
-    this.primary = standby
-    this.standby = undefined
+    this.primary = node
+  }
+
+  /** A backup of it as it is now. */
+  async save(): Promise<Node> {
+    const backup = await this.primary.copy()
+    await backup.start()
+    const [row] = await this.primary.ask((sql) => sql`SELECT pg_current_wal_lsn()::text AS lsn`)
+    await waitFor(
+      'backup of Postgres',
+      async () => {
+        const [at] = await backup.ask(
+          (sql) => sql`SELECT pg_last_wal_replay_lsn() >= ${row!.lsn}::pg_lsn AS "isThere"`,
+        )
+        return at!.isThere === true
+      },
+      START_MS_MAX,
+    )
+    await backup.end('SIGINT')
+    return backup
+  }
+
+  /** The server dies, and what was saved takes its place and its address. */
+  async restore(backup: Node): Promise<void> {
+    await this.kill()
+    await backup.start()
+    await this.replaceBy(backup)
   }
 
   async remove(): Promise<void> {
