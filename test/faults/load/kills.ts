@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { FAILPOINTS, type Failpoint, type LoadFailpoint } from '../../../src/platform/index.ts'
 import { deathsOf, leastMet, planFor, since, total } from '../failpoint-plan.ts'
 import { LIVES_ON } from '../kept-process.ts'
+import type { WorkerProcess } from '../workers/process.ts'
 import type { Rig } from './rig.ts'
 
 const PLACES = Object.keys(FAILPOINTS.load) as LoadFailpoint[]
@@ -22,8 +23,11 @@ const STOP_EVERY = 5
 const ENGINE_SHARE = 0.5
 /** Beyond the lock's 10 s of silence, now and then; else short of it. */
 const ZOMBIE_MS = { usual: 2_000, long: 13_000, longShare: 0.15 }
-/** A life that does not meet its place is ended from outside, at any moment. */
-const LIFE_MS_MAX = 5_000
+/** A life that does not meet its place within this time of its work is ended from outside. */
+const LIFE_MS = { least: 1_500, most: 4_000 }
+/** Where nothing was loaded meanwhile: on a busy machine lives that are too short get nowhere. */
+const IDLE_LIFE_MS = 15_000
+const LOOK_MS = 20
 const SAY_EVERY = 100
 
 export type KillReport = {
@@ -50,7 +54,8 @@ export async function killAtFailpoints(
   const from = performance.now()
   let running = true
   let lives = 0
-  const asleep = new Set<LoadFailpoint>()
+  /** Zombies to be. */
+  let asleep = 0
   rig.nextLife = () => {
     const stop = ++lives % STOP_EVERY === 0
     const counts = stop ? sumOf(engineKilledAt, zombiesAt) : met()
@@ -65,21 +70,27 @@ export async function killAtFailpoints(
       return
     }
     zombiesAt[place] = (zombiesAt[place] ?? 0) + 1
-    asleep.add(place)
+    asleep++
     const ms = random() < ZOMBIE_MS.longShare ? ZOMBIE_MS.long : ZOMBIE_MS.usual * random()
     setTimeout(() => {
-      asleep.delete(place)
+      asleep--
       goOn()
     }, ms)
   }
+  /** Ends one life when its time has come, unless it ends before. */
+  const watch = async (loader: WorkerProcess) => {
+    const { ended } = loader
+    const lives = () => running && loader.ended === ended
+    const sent = rig.loadedSoFar
+    while (lives() && !loader.isUp) await delay(LOOK_MS)
+    const up = performance.now()
+    const lifeMs = LIFE_MS.least + random() * (LIFE_MS.most - LIFE_MS.least)
+    const isOver = () => performance.now() > up + (rig.loadedSoFar > sent ? lifeMs : IDLE_LIFE_MS)
+    while (lives() && (asleep > 0 || !isOver())) await delay(LOOK_MS)
+    if (lives()) await loader.kill()
+  }
   const watches = loaders.map(async (loader) => {
-    while (running) {
-      const { ended } = loader
-      const until = performance.now() + LIFE_MS_MAX * (0.5 + random() / 2)
-      const lasts = () => running && loader.ended === ended && (performance.now() < until || asleep.size > 0)
-      while (lasts()) await delay(50)
-      if (running && loader.ended === ended) await loader.kill()
-    }
+    while (running) await watch(loader)
   })
   try {
     // The lives that began before had no place to die.

@@ -12,18 +12,16 @@ import { openPostgres, type Sql } from '../../../src/catalog/index.ts'
 import { ROW_TOPICS, TOPICS } from '../../../src/event/index.ts'
 import { audit, formatAudit } from '../../../src/ledger/index.ts'
 import { type Log, openEmbeddedLog, openKafkaLog } from '../../../src/log/index.ts'
-import type { LoadFailpoint } from '../../../src/platform/index.ts'
 import { type Kafka, startKafka } from '../../support/kafka.ts'
 import { startTestPostgres, type TestPostgres } from '../../support/postgres.ts'
 import { createTopics } from '../../support/rows.ts'
 import { waitFor } from '../../support/wait-for.ts'
-import { bundleWorker } from '../bundle-worker.ts'
 import { seeded } from '../crash.ts'
 import { LIVES_ON, type Life } from '../kept-process.ts'
+import type { LoadPlan } from '../workers/plan.ts'
+import { bundleWorkers, type Stopped, WorkerProcess } from '../workers/process.ts'
 import { Engine } from './engine.ts'
-import { LoaderProcess, WORKER } from './loader-process.ts'
 import { Stream } from './stream.ts'
-import type { WorkerPlan } from './worker-plan.ts'
 
 const PARTITIONS = 4
 const PROCESSES = 2
@@ -51,13 +49,15 @@ export type Proven = {
 
 export class Rig {
   readonly random: () => number
-  readonly loaders: LoaderProcess[] = []
+  readonly loaders: WorkerProcess[] = []
   /** Asked at each start of a loader. */
   nextLife: () => Life = () => LIVES_ON
   /** Told when a loader stands still at a place. */
-  stopped: (place: LoadFailpoint, goOn: () => void) => void = (_, goOn) => goOn()
+  stopped: Stopped = (_, goOn) => goOn()
   private readonly stream: Stream
   private lagging = 0
+  /** Records below the load fences, as far as is known. */
+  loadedSoFar = 0
   private looking = true
   private readonly looks: Promise<void>
 
@@ -90,20 +90,20 @@ export class Rig {
       : await openEmbeddedLog({ dir })
     const ids = await createTopics(log, PARTITIONS)
     const sql = openPostgres({ url: postgres.url, name: 'rig', connectionsMax: CONNECTIONS_MAX })
-    const worker = await bundleWorker(WORKER, folder)
+    const bundles = await bundleWorkers(folder)
     const rawId = ids.get(TOPICS.raw)!
     const rig = new Rig(options, engine, postgres, sql, log, rawId, folder, kafka)
     for (let i = 1; i <= PROCESSES; i++) {
-      const plan: WorkerPlan = {
+      const plan: LoadPlan = {
         name: `load-${i}`,
         log: kafka ? { brokers: kafka.brokers, sessionTimeoutMs: SESSION_MS } : { dir },
         postgres: postgres.url,
-        warehouseUrl: engine.url,
+        warehouse: engine.url,
         partitions: PARTITIONS,
         flushMs: FLUSH_MS,
       }
-      const stopped = (place: LoadFailpoint, goOn: () => void) => rig.stopped(place, goOn)
-      rig.loaders.push(new LoaderProcess(worker, plan, () => rig.nextLife(), stopped))
+      const stopped: Stopped = (place, goOn) => rig.stopped(place, goOn)
+      rig.loaders.push(new WorkerProcess(bundles.load, plan, () => rig.nextLife(), stopped))
     }
     return rig
   }
@@ -207,7 +207,8 @@ export class Rig {
       for (let partition = 0; partition < partitions; partition++)
         end += (await this.log.bounds(name, partition)).end
     }
-    return end - Number(row!.next)
+    this.loadedSoFar = Number(row!.next)
+    return end - this.loadedSoFar
   }
 
   private async look(): Promise<void> {
