@@ -439,6 +439,14 @@ export const SETTINGS = {
     'h',
     'Two sends of the same event within this time are stored once.',
   ),
+  dedupMemoryMb: integer(
+    'HEADRACE_DEDUP_MEMORY_MB',
+    512,
+    64,
+    65_536,
+    'MB',
+    'Memory for the newest claims and the filters of all dedup indexes of an ingest process; what finds no room is read from disk.',
+  ),
   loadFlushMs: integer(
     'HEADRACE_LOAD_FLUSH_MS',
     1_000,

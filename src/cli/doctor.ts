@@ -8,7 +8,7 @@ import { accessSync, constants, statfsSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { DEFAULT_PROJECT, guardState, listProjects, type Settings } from '../catalog/index.ts'
-import { HeadraceError, isRetriable } from '../event/index.ts'
+import { HeadraceError, isRetriable, RAW_TOPICS } from '../event/index.ts'
 import { askRole, dataFolderOwner, listRoleSockets } from '../supervisor/index.ts'
 import { Context, warehouseUrl } from './context.ts'
 import { EXIT, type ExitCode, sentence } from './exit.ts'
@@ -197,9 +197,13 @@ async function checkTopicsOf(context: Context): Promise<Verdict> {
   }
   const { checkTopics } = await import('../log/index.ts')
   const log = await context.log()
+  const { windowBeyondLog } = await import('../ingest/index.ts')
   const wanted = await context.wantedTopics(born.partitions)
-  checkTopics(wanted, await log.describe(wanted.map((topic) => topic.name)))
-  return sound(`${wanted.length} topics, ${born.partitions} partitions`)
+  const states = await log.describe(wanted.map((topic) => topic.name))
+  checkTopics(wanted, states)
+  const raw = states.filter(({ name }) => RAW_TOPICS.some((topic) => topic === name))
+  const beyond = windowBeyondLog(context.settings.dedupWindowHours, raw)
+  return sound(`${wanted.length} topics, ${born.partitions} partitions${beyond ? `; note: ${beyond}` : ''}`)
 }
 
 async function checkWarehouse(context: Context): Promise<Verdict> {

@@ -1,25 +1,28 @@
-/** `headrace repair` as an operator has it: a process of its own, on a real Postgres and an embedded log. */
+/** `headrace repair` as an operator has it: a process of its own, on a real Postgres, engine and embedded log. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startPostgresByUrl, type UrlPostgres } from '../../test/support/postgres.ts'
 import { createTopics } from '../../test/support/rows.ts'
+import { startTestWarehouse, type TestWarehouse } from '../../test/support/warehouse.ts'
 import { openPostgres } from '../catalog/index.ts'
 import { TOPICS } from '../event/index.ts'
 import { openEmbeddedLog } from '../log/index.ts'
 import { EXIT } from './exit.ts'
 
-setDefaultTimeout(60_000)
+setDefaultTimeout(120_000)
 
 let postgres: UrlPostgres
+let warehouse: TestWarehouse
+let clickhouse = 'http://127.0.0.1:1'
 let dir: string
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'headrace-cli-'))
-  postgres = await startPostgresByUrl()
+  ;[postgres, warehouse] = await Promise.all([startPostgresByUrl(), startTestWarehouse()])
 })
 afterAll(async () => {
-  await postgres.stop()
+  await Promise.all([postgres.stop(), warehouse.stop()])
   await rm(dir, { recursive: true })
 })
 
@@ -29,7 +32,7 @@ async function repair(...args: string[]): Promise<{ code: number; stdout: string
       PATH: process.env.PATH ?? '',
       HEADRACE_DATA_DIR: dir,
       HEADRACE_POSTGRES: postgres.url,
-      HEADRACE_CLICKHOUSE: 'http://127.0.0.1:1',
+      HEADRACE_CLICKHOUSE: clickhouse,
     },
     stdout: 'pipe',
     stderr: 'pipe',
@@ -53,7 +56,10 @@ test('shows a gap, asks for the decision, does it once, and refuses what it cann
   await sql`
     INSERT INTO ingest_fence (log_id, partition, topic, next_offset, produced_through)
     VALUES (${FORMER}, 3, ${TOPICS.raw}, 12, 12)`
+  // And whether anything is lost: it may have the rows.
+  expect(await repair('gap', '--all', '--accept-loss')).toMatchObject({ code: EXIT.unreachable })
 
+  clickhouse = warehouse.url
   const shown = await repair()
   expect(shown.code).toBe(EXIT.finding)
   expect(shown.stdout).toContain(

@@ -45,6 +45,8 @@ export type Slot = {
   visit: Visit | undefined
   /** Cookieless: the ids that its draft has. */
   ids: CookielessIds | undefined
+  /** On a redo: the dead letter that it became once its effects were applied. It takes effect, and becomes one again. */
+  afterEffects: Decision | undefined
   warnings: Warning[]
 }
 
@@ -68,6 +70,7 @@ export function openBatch(records: readonly StoredRecord[]): { slots: Slot[]; to
       draft: undefined,
       visit: undefined,
       ids: undefined,
+      afterEffects: undefined,
       warnings: [],
     }
     slot.header = settle(slot, 'header', parseHeader(record.header))
@@ -209,6 +212,11 @@ export function outcomeCode(slot: Slot): OutcomeCode {
   }
 }
 
+/** Outcome codes that are decided when the event has taken effect on its person and groups. */
+export const DECIDED_AFTER_EFFECTS: ReadonlySet<OutcomeCode> = new Set([
+  deadLetterCode('event_too_large'),
+  deadLetterCode('refused_by_warehouse'),
+])
 /** Outcome codes that are decided before dedup: such an event made no claim. */
 export const DECIDED_BEFORE_DEDUP: ReadonlySet<OutcomeCode> = new Set([
   dropCode('unknown_token'),

@@ -131,29 +131,71 @@ function sourceOf(header: Uint8Array): Source | undefined {
   }
 }
 
+/** Clocks of Postgres and of the log may differ by so much. */
+const CLOCKS_DIFFER_MS_MAX = 3_600_000
+
+type Newest = { marks: Marks | null; created_ms: number }
+
 /**
  * Where in the row topics everything lies that was produced after the newest batch that Postgres knows of this
- * partition number, in whichever lane or former log. Only receipts say it: what else Postgres knows of these topics,
- * the load fences, may have moved on since it was restored.
+ * partition number, in whichever lane or former log; or, with `logId`, that was produced of this raw log after its own
+ * newest batch was applied, and of that batch itself. Only receipts say it: what else Postgres knows of these topics,
+ * the load fences, may have moved on since it was restored. A receipt of a version that kept no marks says when.
  */
 export async function stretchesSince(
   { sql, log }: Deps,
   partition: number,
   topics: readonly RowTopic[],
+  logId?: string,
 ): Promise<Stretch[]> {
   const receipts = await guardState(
     'read output marks',
-    () => sql<{ marks: Marks | null }[]>`
-      SELECT r.marks FROM (SELECT DISTINCT log_id FROM ingest_fence WHERE partition = ${partition}) AS f, LATERAL (
-        SELECT outbox -> 'marks' AS marks FROM receipt
+    () => sql<Newest[]>`
+      SELECT r.marks, r.created_ms FROM (
+        SELECT DISTINCT log_id FROM ingest_fence
+        WHERE partition = ${partition} AND log_id = coalesce(${logId ?? null}::uuid, log_id)) AS f, LATERAL (
+        SELECT outbox -> 'marks' AS marks, (extract(epoch FROM created_at) * 1000)::float8 AS created_ms FROM receipt
         WHERE log_id = f.log_id AND partition = ${partition} AND outbox IS NOT NULL
         ORDER BY from_offset DESC LIMIT 1) AS r`,
   )
   const stretches: Stretch[] = []
   for (const { name, logId } of await log.describe([...topics])) {
-    const { start, end } = await log.bounds(name, partition)
-    const wanted = Math.max(0, ...receipts.map(({ marks }) => marks?.[logId] ?? 0))
-    stretches.push({ topic: name as RowTopic, partition, from: Math.max(wanted, start), to: end, wanted })
+    const topic = name as RowTopic
+    const { start, end } = await log.bounds(topic, partition)
+    const wanted = await wantedFrom(log, { topic, partition, logId, start, end }, receipts)
+    stretches.push({ topic, partition, from: Math.max(wanted, start), to: end, wanted })
   }
   return stretches
+}
+
+type Bounds = { topic: RowTopic; partition: number; logId: string; start: number; end: number }
+
+/** The highest lower bound that a receipt gives; negative when the topic was made anew since. */
+async function wantedFrom(log: Log, at: Bounds, receipts: readonly Newest[]): Promise<number> {
+  const marked = receipts.flatMap(({ marks }) => marks?.[at.logId] ?? [])
+  if (marked.length > 0) return Math.max(...marked)
+  if (receipts.some(({ marks }) => marks)) return -1
+  if (receipts.length === 0) return 0
+  const sinceMs = Math.max(...receipts.map(({ created_ms }) => created_ms)) - CLOCKS_DIFFER_MS_MAX
+  const from = await firstSince(log, at, sinceMs)
+  // All that is there is younger, so something in front of it may have been, too.
+  return from === at.start && at.start > 0 ? at.start - 1 : from
+}
+
+/** The first offset whose record was appended at or after `sinceMs`, by halving: one record read per step. */
+async function firstSince(
+  log: Log,
+  { topic, partition, start, end }: Bounds,
+  sinceMs: number,
+): Promise<number> {
+  let [low, high] = [start, end]
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2)
+    let appendedMs = sinceMs
+    for await (const [record] of log.read(topic, partition, middle, middle + 1))
+      appendedMs = record!.appendedMs
+    if (appendedMs < sinceMs) low = middle + 1
+    else high = middle
+  }
+  return low
 }

@@ -5,7 +5,7 @@ export const INGEST_PIPELINE_ERRORS = {
   HR_INGEST_GAP: {
     class: 'fatal',
     meaning:
-      'The raw log does not continue where this partition stands: retention passed unread records, the topic was recreated, or the log went back in time. Mend it with `headrace repair`.',
+      'The raw log does not continue where this partition stands: retention passed unread records, the topic was recreated, or the log lost records that were read (it ends before them, or holds others in their places). Mend it with `headrace repair`.',
   },
   HR_INGEST_STATE_BEHIND: {
     class: 'fatal',

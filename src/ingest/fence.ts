@@ -2,9 +2,10 @@
  * Where a lane stands, in Postgres: the fence, and the receipts that a replay needs. The fence itself is advanced
  * by the identity step, in the statement that applies the batch.
  */
-import { guardState, type Sql } from '../catalog/index.ts'
+import { guardState, type Sql, type Transaction } from '../catalog/index.ts'
 import type { Place } from '../event/index.ts'
-import type { Log } from '../log/index.ts'
+import type { Log, StoredRecord } from '../log/index.ts'
+import { rangeChecksum } from './checksum.ts'
 import { ingestError } from './errors.ts'
 import { identityError } from './identity/errors.ts'
 import type { Outbox } from './identity/types.ts'
@@ -118,6 +119,43 @@ function takenOver(lane: LaneId) {
   return identityError('HR_INGEST_FENCE', `another process has opened ${name(lane)} at the same time`)
 }
 
+/**
+ * Throws HR_INGEST_GAP when the newest batch below the fence reads other than it did: the log lost its newest records
+ * and took others in their places, past the fence. A batch that is not known to be produced is left to its replay, which
+ * reads it anyway; one that retention has begun to remove can no longer be told.
+ */
+export async function refuseOtherRecords(
+  sql: Sql,
+  log: Log,
+  lane: LaneId,
+  position: LanePosition,
+): Promise<void> {
+  if (position.producedThrough !== position.nextOffset) return
+  const range = await otherRecords(sql, log, lane, position.nextOffset)
+  if (!range) return
+  throw ingestError(
+    'HR_INGEST_GAP',
+    `${name(lane)} holds other records at offsets ${range.from} to ${range.to - 1} than were read there: the log lost records, and took new ones in their places`,
+  )
+}
+
+/** The range of the newest batch below `nextOffset` when the log now holds other bytes there. Reads that batch. */
+export async function otherRecords(
+  sql: Sql | Transaction,
+  log: Log,
+  lane: LaneId,
+  nextOffset: number,
+): Promise<{ from: number; to: number } | undefined> {
+  const receipt = (await readReceipts(sql, lane, nextOffset - 1, nextOffset)).at(-1)
+  if (!receipt) return undefined
+  const { fromOffset: from, toOffset: to, checksum } = receipt
+  const { start, end } = await log.bounds(lane.topic, lane.partition)
+  if (from < start || to > end) return undefined
+  const records: StoredRecord[] = []
+  for await (const some of log.read(lane.topic, lane.partition, from, to)) records.push(...some)
+  return rangeChecksum(records) === checksum ? undefined : { from, to }
+}
+
 /** The batches that were applied but are not known to be in the log, oldest first. */
 export async function unproducedReceipts(
   sql: Sql,
@@ -141,7 +179,7 @@ export async function unproducedReceipts(
 
 /** Receipts that touch [from, to), in order. */
 export async function readReceipts(
-  sql: Sql,
+  sql: Sql | Transaction,
   lane: LaneId,
   from: number,
   to: number,

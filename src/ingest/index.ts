@@ -15,7 +15,9 @@ import { type Log, logError, type Member, type Position } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { factsFrom, Salts, startPurge } from './cookieless/index.ts'
 import { Claims } from './dedup/claims.ts'
+import { DedupMemory } from './dedup/dedup-memory.ts'
 import { dedupFolder } from './dedup/snapshot.ts'
+import { windowBeyondLog } from './dedup/window.ts'
 import { Gate } from './gate.ts'
 import { createIdentity } from './identity/index.ts'
 import { startMover } from './mover.ts'
@@ -25,6 +27,8 @@ import { projectsOf } from './projects.ts'
 export { stretchesSince } from './behind.ts'
 export { rangeChecksum } from './checksum.ts'
 export { restoreDedup, snapshotDedup } from './dedup/snapshot.ts'
+export { windowBeyondLog } from './dedup/window.ts'
+export { otherRecords } from './fence.ts'
 export type { Outbox } from './identity/index.ts'
 export { UNDECIDED } from './redo.ts'
 
@@ -55,6 +59,8 @@ export type Ingest = { stop(): Promise<void>; notReady(): Promise<string | undef
 /** Joins the group and works on what it is assigned, until `stop`. */
 export async function startIngest(deps: IngestDeps): Promise<Ingest> {
   const { settings, log, sql, logger, partitions } = deps
+  const beyond = windowBeyondLog(settings.dedupWindowHours, await log.describe([...RAW_TOPICS]))
+  if (beyond) logger.warn({ docs: 'docs/guides/ingestion.md' }, beyond)
   const salts = new Salts(sql)
   const now = () => Date.now()
   const workerDeps: WorkerDeps = {
@@ -65,7 +71,7 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
     producer: log.producer({ name: 'ingest', deadlineMs: PRODUCE_DEADLINE_MS }),
     projectsOf: projectsOf(deps.projects, logger),
     cookielessFacts: factsFrom({ enabled: settings.ingestCookieless === 'on', salts, now }),
-    openClaims: claimsIn(dedupFolder(settings.dataDir), settings.dedupWindowHours * 3_600_000),
+    openClaims: claimsIn(settings),
     stands: (position) => void joining.then((member) => show(member, [position])).catch(() => {}),
     gate: new Gate(BATCHES_AT_ONCE),
     partitions,
@@ -163,7 +169,10 @@ async function rowLimit(log: Log): Promise<number> {
   return events.recordBytesMax
 }
 
-function claimsIn(folder: string, windowMs: number): (partition: number) => Claims {
+function claimsIn(settings: Settings): (partition: number) => Claims {
+  const folder = dedupFolder(settings.dataDir)
   mkdirSync(folder, { recursive: true })
-  return (partition) => Claims.open(join(folder, `${partition}.sqlite`), windowMs)
+  const windowMs = settings.dedupWindowHours * 3_600_000
+  const memory = new DedupMemory(settings.dedupMemoryMb * 2 ** 20)
+  return (partition) => Claims.open(join(folder, `${partition}.sqlite`), windowMs, { memory })
 }

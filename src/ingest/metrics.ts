@@ -1,6 +1,7 @@
 /** What ingest counts, per batch. */
 import { counter, gauge, histogram } from '../observe/index.ts'
 import type { Slot } from './batch.ts'
+import type { IndexSize } from './dedup/claims.ts'
 
 export const ingestMetrics = {
   events: counter('headrace_ingest_events_total', 'Raw events by end state and reason.', ['state', 'reason']),
@@ -28,6 +29,11 @@ export const ingestMetrics = {
   dedupClaims: gauge(
     'headrace_dedup_claims',
     'Claims in the dedup index of a partition, with those that expired and have not gone yet.',
+    ['partition'],
+  ),
+  dedupMemory: gauge(
+    'headrace_dedup_memory_bytes',
+    'Memory of the newest claims and the filters of a partition; HEADRACE_DEDUP_MEMORY_MB bounds their sum.',
     ['partition'],
   ),
   batchSeconds: histogram(
@@ -60,14 +66,16 @@ export function countBatch(slots: readonly Slot[], seconds: number): void {
 }
 
 /** The size of a partition's dedup index; undefined when this process has none. */
-export function showDedup(partition: number, size: { claims: number; bytes: number } | undefined): void {
+export function showDedup(partition: number, size: IndexSize | undefined): void {
   const labels = { partition: String(partition) }
   if (size) {
     ingestMetrics.dedupBytes.set(labels, size.bytes)
     ingestMetrics.dedupClaims.set(labels, size.claims)
+    ingestMetrics.dedupMemory.set(labels, size.memoryBytes)
   } else {
     ingestMetrics.dedupBytes.remove(labels)
     ingestMetrics.dedupClaims.remove(labels)
+    ingestMetrics.dedupMemory.remove(labels)
   }
 }
 

@@ -70,6 +70,10 @@ export function encodeRows(
   return slots.map((slot) => {
     if (slot.decision) return undefined
     const stamp = stamps[next++]!
+    if (slot.afterEffects) {
+      slot.decision = slot.afterEffects
+      return undefined
+    }
     const source = sourceOf(lane, slot)
     const options = { historical: lane.historical, configVersion: CONFIG_VERSION, restamped }
     const row = encodeEventRow(slot.draft!, stamp, source, options)

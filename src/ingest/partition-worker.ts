@@ -25,7 +25,18 @@ import { rangeChecksum } from './checksum.ts'
 import { type FactsOf, judge } from './cookieless/index.ts'
 import { catchUp } from './dedup/catch-up.ts'
 import type { Claims } from './dedup/claims.ts'
-import { type LaneId, markProduced, name, openFence, takeOver, unproducedReceipts } from './fence.ts'
+import { LaneTimes } from './dedup/lane-times.ts'
+import { LostOffsets } from './dedup/lost-offsets.ts'
+import { lackingClaims } from './dedup/window.ts'
+import {
+  type LaneId,
+  markProduced,
+  name,
+  openFence,
+  refuseOtherRecords,
+  takeOver,
+  unproducedReceipts,
+} from './fence.ts'
 import type { Gate } from './gate.ts'
 import { BatchTooLarge } from './identity/errors.ts'
 import type { BatchReceipt, CommittedBatch, Identity, Stamp } from './identity/types.ts'
@@ -37,6 +48,7 @@ import { piecesOf } from './pieces.ts'
 import { identityOptionsOf } from './project-options.ts'
 import type { ProjectsOf } from './projects.ts'
 import { prepareRedo, Redo } from './redo.ts'
+import { reopenMs } from './reopen.ts'
 import { replayRecords } from './replay.ts'
 
 export type WorkerDeps = {
@@ -72,6 +84,8 @@ export class PartitionWorker {
   private readonly done: Promise<void>
   private inputs: LaneInput[] = []
   private claims: Claims | undefined
+  /** While open. */
+  private times: LaneTimes | undefined
   /** Changes with each opening; the fences take no batch of a former one. */
   private owner = ''
   /** While open. */
@@ -136,7 +150,7 @@ export class PartitionWorker {
       this.trouble = `partition ${this.partition} waits: ${(error as Error).message}`
       ingestMetrics.retries.inc({ code: code! })
       this.deps.logger.warn({ code, partition: this.partition }, this.trouble)
-      return backoffMs(failures, BACKOFF)
+      return reopenMs(code, failures)
     }
     this.deps.fatal(error)
     return undefined
@@ -158,13 +172,12 @@ export class PartitionWorker {
     for (const id of lanes) {
       const position = await openFence(deps.sql, deps.log, id, this.owner)
       if (this.stopped) return
-      deps.stands({ topic: id.topic, partition, offset: position.producedThrough })
-      const caughtUp = await catchUp(this.claims, deps, id, position.nextOffset, this.stopping.signal)
-      if (caughtUp > 0)
-        deps.logger.info(
-          { partition, topic: id.topic, offsets: caughtUp },
-          'dedup index brought up to the fence',
-        )
+      if (!standing.some(({ topic }) => topic === id.topic))
+        deps.stands({ topic: id.topic, partition, offset: position.producedThrough })
+      await refuseOtherRecords(deps.sql, deps.log, id, position)
+      // After the fence: what a repair gave up is there before the fence that it moved.
+      claims.lost = await LostOffsets.read(deps.sql, partition)
+      await this.catchUp(claims, id, position.nextOffset)
       if (this.stopped) return
       await this.replay(id, position)
       const redo = await Redo.open(deps.sql, id, position.nextOffset)
@@ -180,6 +193,17 @@ export class PartitionWorker {
         ),
       )
     }
+    this.times = new LaneTimes(deps.log, this.inputs)
+  }
+
+  private async catchUp(claims: Claims, id: LaneId, fence: number): Promise<void> {
+    const { deps, partition } = this
+    const { read, lacking } = await catchUp(claims, deps, id, fence, this.stopping.signal)
+    if (read > 0)
+      deps.logger.info({ partition, topic: id.topic, offsets: read }, 'dedup index brought up to the fence')
+    const windowMs = deps.settings.dedupWindowHours * 3_600_000
+    if (lacking && lacking.sinceMs > Date.now() - windowMs)
+      deps.logger.warn({ partition }, lackingClaims(name(id), lacking.offsets, lacking.sinceMs))
   }
 
   private async replay(id: LaneId, position: Awaited<ReturnType<typeof openFence>>): Promise<void> {
@@ -215,6 +239,7 @@ export class PartitionWorker {
         const started = performance.now()
         const records = input.take()
         failpoint('batch_read')
+        this.claims!.reached(await this.times!.after(input.id.logId, records))
         for (const part of this.redo.get(input.id.logId)?.split(records) ?? [records])
           await this.deps.gate.pass(() => this.process(input, part, new Map()))
         const full = records.length >= limit.records

@@ -97,7 +97,8 @@ export class Pipeline {
     done: (ingest: Ingest) => Promise<boolean>,
     { sql = this.sql, settings = {} }: { sql?: Sql; settings?: Partial<Settings> } = {},
   ): Promise<void> {
-    const projects = new ProjectCatalog(this.sql)
+    // As the role does.
+    const projects = new ProjectCatalog(this.sql, { unknownMs: 0 })
     let fatal: unknown
     const ingest = await startIngest({
       settings: readSettings({ HEADRACE_DATA_DIR: this.dir }, settings),

@@ -10,6 +10,7 @@ import { guardState, type Sql } from '../catalog/index.ts'
 import { DUPLICATE, decodeOutcomes, type OffsetOutcome, STORED } from '../event/index.ts'
 import type { StoredRecord } from '../log/index.ts'
 import {
+  DECIDED_AFTER_EFFECTS,
   DECIDED_BEFORE_DEDUP,
   type Forced,
   type Judge,
@@ -21,7 +22,7 @@ import {
 import type { ClaimRequest } from './dedup/claims.ts'
 import type { LaneId } from './fence.ts'
 import type { IngestProject } from './project-options.ts'
-import { judgeAsDecided, takeOutcome } from './replay.ts'
+import { decisionOf, judgeAsDecided, takeOutcome } from './replay.ts'
 
 /** The row topics say nothing of such an offset: it is decided now. Codes of outcomes end far below. */
 export const UNDECIDED = 255
@@ -89,15 +90,22 @@ export function prepareRedo(
     judgeAsDecided(judge, (offset) => redo.at(offset)?.code),
     forced,
     judgeCookieless,
-    (offset) => redo.at(offset)?.code === STORED,
+    (offset) => tookEffect(redo.at(offset)),
   )
   const first = slots[0]!.record.offset
   for (const slot of slots) {
     const outcome = redo.at(slot.record.offset)
-    if (outcome && !forced.has(slot.record.offset)) takeOutcome(lane, slot, outcome)
+    if (!outcome || forced.has(slot.record.offset)) continue
+    if (outcome.code !== STORED && tookEffect(outcome) && slot.draft && !slot.decision)
+      slot.afterEffects = decisionOf(outcome.code)
+    else takeOutcome(lane, slot, outcome)
   }
   return claims.filter(({ offset }) => {
     const code = outcomeCode(slots[offset - first]!)
     return code !== DUPLICATE && !DECIDED_BEFORE_DEDUP.has(code)
   })
+}
+
+function tookEffect(outcome: OffsetOutcome | undefined): boolean {
+  return outcome !== undefined && (outcome.code === STORED || DECIDED_AFTER_EFFECTS.has(outcome.code))
 }

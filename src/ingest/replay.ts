@@ -127,7 +127,7 @@ export function takeOutcome(lane: LaneId, slot: Slot, outcome: OffsetOutcome): v
     slot.warnings.length = 0
     slot.teamId = 0
   }
-  slot.decision = decisionOf(state, reason)
+  slot.decision = decisionOf(outcome.code)
 }
 
 function sameOutcome(decision: Decision, state: string, reason: string): boolean {
@@ -135,8 +135,12 @@ function sameOutcome(decision: Decision, state: string, reason: string): boolean
   return decision.reason === reason
 }
 
-/** The step is part of a dead letter's key: under another one a row that is sent again would be a second one. */
-function decisionOf(state: string, reason: string): Decision {
+/**
+ * As it was decided then, of what is known of it: code and reason. The step is part of a dead letter's key: under
+ * another one a row that is sent again would be a second one.
+ */
+export function decisionOf(code: OutcomeCode): Decision {
+  const { state, reason } = describeOutcome(code)
   switch (state) {
     case 'duplicate':
       // The index was rebuilt since and the holder is known to it no more; the trace finds it by the uuid.

@@ -4,9 +4,11 @@
  * of it. Out: nothing, or HR_LOAD_STATE_BEHIND. No false alarm: rows are sent only after the intent that moved the
  * fence past them was written. Cost: one look-up per raw log on the projection by source, when a partition is opened.
  */
+import { guardState, type Sql } from '../catalog/index.ts'
 import { RAW_TOPICS } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
+import { ask } from './ask.ts'
 import { loadError } from './errors.ts'
 import type { Fence, LastPlaces } from './intent.ts'
 
@@ -14,7 +16,7 @@ type At = { topic: string; partition: number }
 
 /** `reread` gives the fence as it is now: another loader may have moved it since. Throws HR_LOAD_STATE_BEHIND, HR_LOAD_FENCE. */
 export async function refuseFenceBehind(
-  deps: { log: Log; warehouse: Warehouse },
+  deps: { sql: Sql; log: Log; warehouse: Warehouse },
   at: At,
   fence: Fence,
   reread: () => Promise<Fence>,
@@ -33,14 +35,20 @@ export async function refuseFenceBehind(
 
 /** A source in ClickHouse behind the last place of its raw log; undefined when there is none. */
 async function findAhead(
-  { log, warehouse }: { log: Log; warehouse: Warehouse },
+  { sql, log, warehouse }: { sql: Sql; log: Log; warehouse: Warehouse },
   partition: number,
   last: LastPlaces,
 ): Promise<string | undefined> {
   const raw = await log.describe([...RAW_TOPICS])
-  for (const logId of new Set([...raw.map((topic) => topic.logId), ...Object.keys(last)])) {
+  const logs = [
+    ...raw.map(({ logId }) => logId),
+    ...Object.keys(last),
+    ...(await rawLogsRead(sql, partition)),
+  ]
+  for (const logId of new Set(logs)) {
     const [offset, sub] = last[logId] ?? [0, -1]
-    const [found] = await warehouse.query<{ offset: number; sub: number }>(
+    const [found] = await ask<{ offset: number; sub: number }>(
+      warehouse,
       `SELECT _offset AS offset, _sub AS sub FROM events
        WHERE _log_id = {logId:UUID} AND _partition = {partition:UInt16} AND _offset >= {offset:UInt64}
          AND (_offset > {offset:UInt64} OR _sub > {sub:Int32}) LIMIT 1`,
@@ -49,4 +57,13 @@ async function findAhead(
     if (found) return `${logId}/${partition}/${found.offset}/${found.sub}`
   }
   return undefined
+}
+
+/** Raw logs that ingest has read of a partition number, those of topics that were recreated since included. */
+export async function rawLogsRead(sql: Sql, partition: number): Promise<string[]> {
+  const rows = await guardState(
+    'read raw logs',
+    () => sql<{ log_id: string }[]>`SELECT log_id FROM ingest_fence WHERE partition = ${partition}`,
+  )
+  return rows.map((row) => row.log_id)
 }

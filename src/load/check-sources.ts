@@ -5,6 +5,7 @@
  */
 import { type Place, sourceHash } from '../event/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
+import { ask } from './ask.ts'
 import type { BufferedRow } from './partition-input.ts'
 
 /** `all`: each row once. `some`: anything else but none: rows are missing, or there twice. */
@@ -27,7 +28,8 @@ export async function askPresence(warehouse: Warehouse, rows: readonly BufferedR
   let all = true
   let none = true
   for (const expected of expectedOf(rows)) {
-    const [found] = await warehouse.query<{ copies: number; sources: number; hash_sum: number }>(
+    const [found] = await ask<{ copies: number; sources: number; hash_sum: number }>(
+      warehouse,
       `SELECT sum(copies) AS copies, count() AS sources,
          sum(xxHash32(concat(toString(_offset), ':', toString(_sub)))) AS hash_sum
        FROM (SELECT _offset, _sub, count() AS copies FROM events

@@ -12,11 +12,12 @@
  * The first owner's first try needs no question. Every later one asks which sources are there, since the token is
  * remembered only for a number of inserts; for the other tables, whose rows replace themselves, it just sends.
  */
-import { HeadraceError, isRejected, isRetriable, TABLE_OF_TOPIC, type Table, TOPICS } from '../event/index.ts'
+import { HeadraceError, isRejected, TABLE_OF_TOPIC, type Table, TOPICS } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { backoffMs, type LoadFailpoint, pause } from '../platform/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
+import { isWarehouseDown } from './ask.ts'
 import { type Batch, halveBatch, intentOf } from './batch.ts'
 import { askPresence, type Presence } from './check-sources.ts'
 import { buryRow } from './dead-letter.ts'
@@ -61,7 +62,21 @@ export async function deliver(
   role: 'owner' | 'heir',
   signal: AbortSignal,
 ): Promise<Delivery> {
-  const stop = AbortSignal.any([hold.signal, signal])
+  try {
+    return await untilTaken(deps, hold, batch, role, AbortSignal.any([hold.signal, signal]))
+  } finally {
+    // Given up, it waits for nothing: whoever settles it says so anew.
+    deps.blocked(undefined)
+  }
+}
+
+async function untilTaken(
+  deps: DeliverDeps,
+  hold: Hold,
+  batch: Batch,
+  role: 'owner' | 'heir',
+  stop: AbortSignal,
+): Promise<Delivery> {
   const verdict = hold.intent.refused
   const startedMs = deps.clock()
   for (let attempt = 0; ; attempt++) {
@@ -69,12 +84,9 @@ export async function deliver(
     try {
       const doubtful = (role === 'heir' || attempt > 0) && batch.table === TOPICS.events
       const ageMs = hold.intent.ageMs + deps.clock() - startedMs
-      const result =
-        verdict === undefined
-          ? await attemptOnce(deps, hold, batch, doubtful, ageMs)
-          : await bury(deps, hold, batch, verdict)
-      deps.blocked(undefined)
-      return result
+      return verdict === undefined
+        ? await attemptOnce(deps, hold, batch, doubtful, ageMs)
+        : await bury(deps, hold, batch, verdict)
     } catch (error) {
       if (!isWarehouseDown(error) && !isHeldElsewhere(error)) throw error
       waitSentence(deps, batch, error)
@@ -219,10 +231,6 @@ function countInsert(deps: DeliverDeps, batch: Batch, sentMs: number): void {
   let oldestMs = nowMs
   for (const { appendedMs } of batch.rows) if (appendedMs < oldestMs) oldestMs = appendedMs
   loadMetrics.freshness.observe((nowMs - oldestMs) / 1000)
-}
-
-function isWarehouseDown(error: unknown): boolean {
-  return isRetriable(error) && (error as HeadraceError).code.startsWith('HR_WAREHOUSE_')
 }
 
 /** The loader that had this partition before may only be slow to let go of where its dead letters go. */

@@ -15,6 +15,11 @@ export const LOAD_ERRORS = {
     class: 'retriable',
     meaning: 'Another loader settles an intent that touches this partition.',
   },
+  HR_LOAD_NO_ANSWER: {
+    class: 'retriable',
+    meaning:
+      'ClickHouse refuses the question which rows it has. Rows wait, since they might be stored twice; load asks again.',
+  },
   HR_LOAD_GAP: {
     class: 'fatal',
     meaning:

@@ -11,6 +11,7 @@
  */
 import { type HeadraceError, isRetriable, TOPICS } from '../event/index.ts'
 import { backoffMs, pause, Signal } from '../platform/index.ts'
+import { isWarehouseDown } from './ask.ts'
 import { refuseFenceBehind } from './behind.ts'
 import { openFence } from './intent.ts'
 import { ABANDON_WAIT_MS, type Lane, type LaneReader } from './lane.ts'
@@ -72,6 +73,7 @@ export class InputReader implements LaneReader {
   async close(): Promise<void> {
     this.closing.abort()
     this.input = undefined
+    this.blocked(undefined)
     this.lane.remove(this)
     await ended(this.running, ABANDON_WAIT_MS)
   }
@@ -133,16 +135,25 @@ export class InputReader implements LaneReader {
 
   /** While ClickHouse does not answer, rows wait: that is to be seen. */
   private async askWarehouse(ask: () => Promise<void>): Promise<void> {
-    const { blocked } = this.lane.settleDeps
     try {
       await ask()
-      blocked(undefined)
+      this.blocked(undefined)
     } catch (error) {
-      if (isRetriable(error) && (error as HeadraceError).code.startsWith('HR_WAREHOUSE_')) {
-        blocked(`ClickHouse does not take rows: ${(error as HeadraceError).message}`)
-      }
+      this.blocked(
+        isWarehouseDown(error)
+          ? `ClickHouse does not take rows: ${(error as HeadraceError).message}`
+          : undefined,
+      )
       throw error
     }
+  }
+
+  private blocked(sentence: string | undefined): void {
+    // One that is closed waits for nothing.
+    this.lane.blocked.set(
+      `${this.topic}/${this.partition}`,
+      this.closing.signal.aborted ? undefined : sentence,
+    )
   }
 
   /** The topic may have been made anew since the last look: offsets then mean other records. */

@@ -15,6 +15,7 @@ import { type HeadraceError, isRetriable } from '../event/index.ts'
 import { Signal } from '../platform/index.ts'
 import { INSERT_BYTES_MAX, INSERT_ROWS_MAX } from '../warehouse/index.ts'
 import { type BatchRange, intentOf, makeBatch } from './batch.ts'
+import { Blocked } from './blocked.ts'
 import { CUT_LIMITS, planCut } from './cut.ts'
 import { deliver } from './deliver.ts'
 import { holdIntent } from './hold-intent.ts'
@@ -66,14 +67,17 @@ export class Lane {
   private waitingSinceMs: number | undefined
   private turn = 0
   /** Why rows wait now. */
-  blockedBy: string | undefined
-  readonly settleDeps: SettleDeps
+  readonly blocked: Blocked
+  private readonly sendDeps: SettleDeps
+  private readonly settleDeps: SettleDeps
 
   constructor(
     readonly table: string,
     readonly deps: LaneDeps,
   ) {
-    this.settleDeps = { ...deps, blocked: (sentence) => this.setBlocked(sentence) }
+    this.blocked = new Blocked((sentence) => this.tellBlocked(sentence))
+    this.sendDeps = { ...deps, blocked: (sentence) => this.blocked.set('insert', sentence) }
+    this.settleDeps = { ...deps, blocked: (sentence) => this.blocked.set('settle', sentence) }
   }
 
   start(): void {
@@ -208,7 +212,7 @@ export class Lane {
       if (batch.rows.length === 0) return
       const result = await holdIntent(this.deps.sql, intent.id, async (hold) => {
         await this.deps.reached('locked')
-        return deliver(this.settleDeps, hold, batch, 'owner', this.stopping.signal)
+        return deliver(this.sendDeps, hold, batch, 'owner', this.stopping.signal)
       })
       await this.deps.reached('committed')
       if (result === 'split' || result === 'verdict') for (const reader of readers) reader.restart(0)
@@ -239,13 +243,10 @@ export class Lane {
     for (const reader of readers) reader.restart(0)
   }
 
-  private setBlocked(sentence: string | undefined): void {
-    if ((sentence === undefined) !== (this.blockedBy === undefined)) {
-      if (sentence)
-        this.deps.logger.warn({ table: this.table, docs: 'docs/runbooks/load.md#clickhouse-away' }, sentence)
-      else this.deps.logger.info({ table: this.table }, `rows of ${this.table} are taken again`)
-      loadMetrics.blocked.set({ table: this.table }, sentence ? 1 : 0)
-    }
-    this.blockedBy = sentence
+  private tellBlocked(sentence: string | undefined): void {
+    if (sentence)
+      this.deps.logger.warn({ table: this.table, docs: 'docs/runbooks/load.md#clickhouse-away' }, sentence)
+    else this.deps.logger.info({ table: this.table }, `rows of ${this.table} are taken again`)
+    loadMetrics.blocked.set({ table: this.table }, sentence ? 1 : 0)
   }
 }

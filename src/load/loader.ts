@@ -115,7 +115,7 @@ class Loader implements Load {
       const reason = membership.notReady()
       if (reason) return reason
     }
-    for (const lane of this.lanes.values()) if (lane.blockedBy) return lane.blockedBy
+    for (const { blocked } of this.lanes.values()) if (blocked.sentence) return blocked.sentence
     return undefined
   }
 

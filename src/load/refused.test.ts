@@ -281,3 +281,27 @@ describe('ClickHouse is away', () => {
     expect(await bench.stored()).toEqual({ rows: 150, sources: 150 })
   })
 })
+
+test('a question that ClickHouse refuses for a reason nobody expects holds up its table, and not the role', async () => {
+  await bench.warehouse.command('RENAME TABLE events TO events_away')
+  // Without the columns that load asks for.
+  await bench.warehouse.command('CREATE VIEW events AS SELECT 1 AS team_id')
+  await bench.raw[0]!.batch(stored(5))
+  let fatal: unknown
+  const load = await bench.load({
+    fatal: (error) => {
+      fatal ??= error
+    },
+  })
+  await waitFor(
+    'load to wait',
+    async () =>
+      fatal !== undefined || (await load.notReady())?.includes('ClickHouse does not take rows') === true,
+    10_000,
+  )
+  expect(fatal).toBeUndefined()
+  await bench.warehouse.command('DROP VIEW events')
+  await bench.warehouse.command('RENAME TABLE events_away TO events')
+  await bench.waitForRows(5)
+  expect(await load.notReady()).toBeUndefined()
+})

@@ -5,16 +5,17 @@ export const REPAIR_ERRORS = {
   HR_REPAIR_LOG_WENT_BACK: {
     class: 'rejected',
     meaning:
-      'The raw log ends before what was read of it. New records get offsets that others had, so their rows would be taken for copies and never be stored: no position mends that. docs/runbooks/ingest-halted.md has the steps.',
+      'The raw log ends before what was read of it, or holds other records there. New records get offsets that others had, so their rows would be taken for copies and never be stored: no position mends that. docs/runbooks/ingest-halted.md has the steps.',
   },
   HR_REPAIR_GAP_FIRST: {
     class: 'rejected',
-    meaning: 'The raw log has a gap as well: `headrace repair gap` comes before `headrace repair rewind`.',
+    meaning:
+      'The raw log has a gap as well, mostly because the backup is older than what it keeps: `headrace repair gap` comes before `headrace repair rewind`. It keeps what rows say of the missing offsets; what they did to persons and groups cannot be made again.',
   },
   HR_REPAIR_OUTPUT_GONE: {
     class: 'rejected',
     meaning:
-      'Retention removed rows that were produced in the time that Postgres lost, so nobody can tell what had been decided.',
+      'The topic `events` begins, or has a gap, in front of rows that ClickHouse does not have: nobody can tell what else is missing. Restore a newer backup of Postgres.',
   },
   HR_REPAIR_PROJECT_MISSING: {
     class: 'rejected',

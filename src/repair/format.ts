@@ -17,8 +17,12 @@ export function formatInspection({ gaps, rewind, refusals }: Inspection): string
 
 export function formatGaps(repairs: readonly GapRepair[], applied: boolean): string {
   if (repairs.length === 0) return 'no gap: every raw partition can be read on where ingest stands'
-  const lines = repairs.flatMap(({ topic, partition, lost, goesOnAt }) => [
+  const lines = repairs.flatMap(({ topic, partition, lost, kept, goesOnAt }) => [
     ...lost.map(lossLine),
+    ...kept.map(
+      ({ logId, from, to }) =>
+        `${topic}/${partition}  kept: offsets ${from} to ${to - 1} of log ${logId} were decided in a time that Postgres lost; their rows stay as they are, but what they did to persons and groups cannot be made again (a newer backup of Postgres still has it)`,
+    ),
     `${topic}/${partition}  ${applied ? 'goes' : 'would go'} on at offset ${goesOnAt}`,
   ])
   const known = repairs

@@ -4,9 +4,13 @@
  */
 import { guardState, type Sql, type Transaction } from '../catalog/index.ts'
 import { RAW_TOPICS } from '../event/index.ts'
+import { otherRecords } from '../ingest/index.ts'
 import type { Log } from '../log/index.ts'
 
-/** `retention`: unread records are gone. `recreated`: another log id. `went_back`: it ends before what was read. */
+/**
+ * `retention`: unread records are gone. `recreated`: another log id. `went_back`: it ends before what was read, or holds
+ * other records there.
+ */
 export type LaneTrouble = 'retention' | 'recreated' | 'went_back'
 
 export type Fence = { logId: string; nextOffset: number; producedThrough: number }
@@ -66,7 +70,10 @@ export async function readLane(
   }))
   const fence = fences.find((one) => one.logId === logId)
   const former = fences.filter((one) => one.logId !== logId)
-  return { topic, partition, logId, start, end, fence, former, trouble: troubleOf(fence, former, start, end) }
+  let trouble = troubleOf(fence, former, start, end)
+  if (!trouble && fence && (await otherRecords(sql, log, { topic, partition, logId }, fence.nextOffset)))
+    trouble = 'went_back'
+  return { topic, partition, logId, start, end, fence, former, trouble }
 }
 
 function troubleOf(

@@ -1,7 +1,8 @@
 /**
  * Brings load fences of topic `events` to where ClickHouse's rows end, after Postgres was restored. In: fences as
  * restored, the log, ClickHouse. Out: moved fences; rows that lie between rows that are there, of an insert that was
- * under way, are inserted first. The other row topics need nothing: their rows replace themselves when they come twice.
+ * under way, are inserted first. The other row topics need nothing while they
+ * reach back so far: their rows replace themselves when they come twice.
  *
  * What must hold: a fence passes a row only when ClickHouse has it, or its dead letter does; exactly one copy of each.
  * The role load stands still on such a partition (HR_LOAD_STATE_BEHIND), and every move is from exactly where the fence
@@ -19,10 +20,11 @@ import {
   type Source,
   TOPICS,
 } from '../event/index.ts'
-import { amendReceipt } from '../load/index.ts'
+import { amendReceipt, rawLogsRead } from '../load/index.ts'
 import type { Log, StoredRecord } from '../log/index.ts'
 import { presentPlaces, type Warehouse } from '../warehouse/index.ts'
 import { repairError } from './errors.ts'
+import { behindCut, type Deps, type Fence, passRemoved } from './load-cut.ts'
 
 export type LoadProgress = {
   partition: number
@@ -33,8 +35,6 @@ export type LoadProgress = {
   inserted: number
 }
 
-type Deps = { sql: Sql; log: Log; warehouse: Warehouse; partitions: number }
-type Fence = { logId: string; next: number; last: Record<string, [number, number]> }
 type Row = { source: Source; timestampMs: number; value: Uint8Array }
 
 const CHUNK_RECORDS = 2_000
@@ -49,12 +49,14 @@ export async function mendLoad(
   if (!events) return []
   const mended: LoadProgress[] = []
   for (let partition = 0; partition < deps.partitions; partition++) {
+    const before = await readFence(deps.sql, events.logId, partition)
     // In this order: a loader at work moves its fence before it sends.
-    const reached = await furthestPlaces(deps, partition)
+    const reached = await furthestPlaces(deps, partition, before)
     const fence = await readFence(deps.sql, events.logId, partition)
     if (!isBehind(fence, reached)) continue
     await refuseOpenIntent(deps.sql, events.logId, partition)
     mended.push(await mendPartition(deps, partition, fence, reached, buried, apply))
+    if (apply) await passRemoved(deps, partition)
   }
   return mended
 }
@@ -68,13 +70,20 @@ async function readFence(sql: Sql, logId: string, partition: number): Promise<Fe
   return { logId, next: row?.next_offset ?? 0, last: row?.last ?? {} }
 }
 
-/** The newest place of each raw log that ClickHouse has of a partition number. */
+/** The newest place of each raw log that ClickHouse has of a partition number, topics that were recreated included. */
 async function furthestPlaces(
-  { log, warehouse }: Deps,
+  { sql, log, warehouse }: Deps,
   partition: number,
+  { last }: Fence,
 ): Promise<Map<string, [number, number]>> {
   const furthest = new Map<string, [number, number]>()
-  for (const { logId } of await log.describe([...RAW_TOPICS])) {
+  const raw = await log.describe([...RAW_TOPICS])
+  const logs = [
+    ...raw.map(({ logId }) => logId),
+    ...Object.keys(last),
+    ...(await rawLogsRead(sql, partition)),
+  ]
+  for (const logId of new Set(logs)) {
     const [found] = await warehouse.query<{ offset: number; sub: number }>(
       `SELECT _offset AS offset, _sub AS sub FROM events WHERE _log_id = {logId:UUID} AND _partition = {partition:UInt16}
        ORDER BY _offset DESC, _sub DESC LIMIT 1`,
@@ -118,13 +127,12 @@ async function mendPartition(
 ): Promise<LoadProgress> {
   const progress: LoadProgress = { partition, from: start.next, to: start.next, inserted: 0 }
   const { start: first, end } = await deps.log.bounds(TOPICS.events, partition)
-  if (first > start.next) {
-    throw repairError(
-      'HR_REPAIR_OUTPUT_GONE',
-      `events/${partition} begins at offset ${first}, but the restored load progress is ${start.next}: nobody can tell which rows in between ClickHouse should have`,
-    )
-  }
   let fence = start
+  if (first > start.next) {
+    fence = await behindCut(deps, partition, start, first, reached)
+    if (apply) await moveFence(deps.sql, partition, start, fence, [], buried)
+    progress.to = first
+  }
   while (fence.next < end && isBehind(fence, reached)) {
     const records = await readSome(deps.log, partition, fence.next, Math.min(end, fence.next + CHUNK_RECORDS))
     const { passed, after, missing } = await judge(deps, partition, fence, records, reached)
@@ -136,6 +144,11 @@ async function mendPartition(
     fence = after
     progress.to = passed
     progress.inserted += alive.length
+  }
+  if (isBehind(fence, reached)) {
+    // The topic ends, and nothing in it comes behind what it held of these logs.
+    const after = { ...fence, last: { ...fence.last, ...Object.fromEntries(reached) } }
+    if (apply) await moveFence(deps.sql, partition, fence, after, [], buried)
   }
   return progress
 }

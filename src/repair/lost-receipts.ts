@@ -1,27 +1,28 @@
 /**
- * Receipts of what is lost. In: a range whose raw records are gone. Out: receipts that say `lost` for exactly it, so
- * that the audit still sums up; and, for batches that were applied but not wholly produced, receipts amended to what
- * the row topics hold. No row is made up.
+ * Receipts of what nobody can read any more. In: a range whose raw records are gone, and what rows say of its offsets.
+ * Out: receipts that say the same of these, and `lost` for exactly the rest, so that the audit still sums up; and, for
+ * batches that were applied but not wholly produced, receipts amended to what rows say. No row is made up.
  */
-
-import type { Sql, Transaction } from '../catalog/index.ts'
+import type { Transaction } from '../catalog/index.ts'
 import {
   decodeOutcomes,
-  decodeRowHeader,
   describeOutcome,
   encodeOutcomes,
   LOST,
   type OffsetOutcome,
+  type OutcomeCode,
   type Place,
   STORED,
   sourceHash,
-  TOPICS,
 } from '../event/index.ts'
-import { type Outbox, rangeChecksum, stretchesSince } from '../ingest/index.ts'
+import { type Outbox, rangeChecksum } from '../ingest/index.ts'
 import type { Log, StoredRecord } from '../log/index.ts'
 
 /** Offsets per receipt: an audit unpacks one at a time. */
 const OFFSETS_MAX = 100_000
+
+/** Keys per statement. */
+const LISTED_MAX = 5_000
 
 /** Offsets [from, to). */
 export type Range = { from: number; to: number }
@@ -39,31 +40,47 @@ type Receipt = {
   created_at: Date
 }
 
-/** Receipts for offsets of which nothing was ever decided. `prev` is the place emitted before them. */
-export async function insertLost(
+/** What rows say of offsets: offset → what had been decided. */
+export type Decided = ReadonlyMap<number, OutcomeCode>
+
+/**
+ * Receipts for offsets of which Postgres has none and whose raw records nobody can read: what rows say of each, else
+ * lost. `prev` is the place emitted before them. Returns what is lost and the last place emitted.
+ */
+export async function insertGone(
   tx: Transaction,
   lane: Lane,
   { from, to }: Range,
+  decided: Decided,
   prev: Place | undefined,
-): Promise<void> {
+): Promise<{ lost: Range[]; last: Place | undefined }> {
+  const lost: Range[] = []
+  let last = prev
   for (let at = from; at < to; at += OFFSETS_MAX) {
-    const through = Math.min(at + OFFSETS_MAX, to)
-    const outcomes: OffsetOutcome[] = Array.from({ length: through - at }, () => ({ code: LOST, rows: 0 }))
-    await insertReceipt(tx, lane, at, outcomes, prev, { checksum: 0, configVersion: 0, outbox: null })
+    const outcomes: OffsetOutcome[] = []
+    for (let offset = at; offset < Math.min(at + OFFSETS_MAX, to); offset++) {
+      const code = decided.get(offset) ?? LOST
+      outcomes.push({ code, rows: code === STORED ? 1 : 0 })
+      if (code === LOST) addOffset(lost, offset)
+    }
+    await insertReceipt(tx, lane, at, outcomes, last, { checksum: 0, configVersion: 0, outbox: null })
+    last = lastStored(at, outcomes) ?? last
   }
+  return { lost, last }
 }
 
 /**
- * Brings the receipts of [fence.producedThrough, fence.nextOffset) in line with what was produced of them, below
+ * Brings the receipts of [fence.producedThrough, fence.nextOffset) in line with what rows say of them, below
  * `readableFrom`: what lies at or above it is left to be produced again. Returns what is lost and the last place that
  * readers can have seen.
  */
 export async function amendUnproduced(
   tx: Transaction,
-  deps: { sql: Sql; log: Log },
+  log: Log,
   lane: Lane,
   fence: { nextOffset: number; producedThrough: number },
   readableFrom: number,
+  decided: Decided,
 ): Promise<{ lost: Range[]; last: Place | undefined }> {
   const receipts = await tx<Receipt[]>`
     SELECT from_offset, to_offset, checksum, outcomes, prev_offset, prev_sub, config_version, outbox, created_at
@@ -73,7 +90,6 @@ export async function amendUnproduced(
     SELECT last_offset, last_sub FROM ingest_fence WHERE log_id = ${lane.logId} AND partition = ${lane.partition}`
   let last = placeOf(stands?.last_offset ?? null, stands?.last_sub ?? null)
   if (receipts.length === 0) return { lost: [], last }
-  const produced = await producedOffsets(deps, lane)
   const lost: Range[] = []
   last = placeOf(receipts[0]!.prev_offset, receipts[0]!.prev_sub)
   for (const receipt of receipts) {
@@ -85,7 +101,7 @@ export async function amendUnproduced(
     // A batch is applied only after the one before it was acknowledged.
     const isNewest = receipt.to_offset >= fence.nextOffset
     const amended = gone.map((outcome, i) =>
-      !isNewest || from + i < fence.producedThrough || produced.has(from + i)
+      !isNewest || from + i < fence.producedThrough || decided.has(from + i)
         ? outcome
         : { code: LOST, rows: 0 },
     )
@@ -98,7 +114,7 @@ export async function amendUnproduced(
       last = lastStored(from, amended) ?? last
     }
     if (kept.length > 0) {
-      const checksum = rangeChecksum(await readRaw(deps.log, lane, { from: cut, to: receipt.to_offset }))
+      const checksum = rangeChecksum(await readRaw(log, lane, { from: cut, to: receipt.to_offset }))
       await insertReceipt(tx, lane, cut, kept, last, {
         ...common,
         checksum,
@@ -150,12 +166,14 @@ export type ListedState = { kind: string; team: number; index: number; key: stri
 
 /** Lists state to be sent again (src/ingest/identity/republish.ts). */
 export async function listState(tx: Transaction, listed: readonly ListedState[]): Promise<void> {
-  if (listed.length === 0) return
-  await tx`
-    INSERT INTO state_republish AS s (kind, team_id, type_index, key, above)
-    SELECT kind, team, index, key, above FROM jsonb_to_recordset(${JSON.stringify(listed)}::text::jsonb)
-      AS l(kind text, team int, index smallint, key text, above bigint)
-    ON CONFLICT (kind, team_id, type_index, key) DO UPDATE SET above = greatest(s.above, excluded.above)`
+  for (let at = 0; at < listed.length; at += LISTED_MAX) {
+    const some = JSON.stringify(listed.slice(at, at + LISTED_MAX))
+    await tx`
+      INSERT INTO state_republish AS s (kind, team_id, type_index, key, above)
+      SELECT kind, team, index, key, above FROM jsonb_to_recordset(${some}::text::jsonb)
+        AS l(kind text, team int, index smallint, key text, above bigint)
+      ON CONFLICT (kind, team_id, type_index, key) DO UPDATE SET above = greatest(s.above, excluded.above)`
+  }
 }
 
 async function insertReceipt(
@@ -183,21 +201,6 @@ async function insertReceipt(
       ${encodeOutcomes(outcomes)}, ${counts.stored}, ${counts.duplicate}, ${counts.dropped}, ${counts.dead_lettered},
       ${rows}, ${String(hashSum)}, ${prev?.offset ?? null}, ${prev?.sub ?? null}, ${rest.configVersion},
       ${rest.outbox ? JSON.stringify(rest.outbox) : null}::text::jsonb, coalesce(${rest.createdAt ?? null}::timestamptz, now()))`
-}
-
-/** Offsets of this raw log of which a row lies behind the marks of the newest receipts. */
-async function producedOffsets(deps: { sql: Sql; log: Log }, lane: Lane): Promise<Set<number>> {
-  const offsets = new Set<number>()
-  const topics = [TOPICS.events, TOPICS.outcomes] as const
-  for (const { topic, partition, from, to } of await stretchesSince(deps, lane.partition, topics)) {
-    for await (const records of deps.log.read(topic, partition, from, to)) {
-      for (const { header } of records) {
-        const { source } = decodeRowHeader(header)
-        if (source.logId === lane.logId) offsets.add(source.offset)
-      }
-    }
-  }
-  return offsets
 }
 
 async function readRaw(log: Log, { topic, partition }: Lane, { from, to }: Range): Promise<StoredRecord[]> {

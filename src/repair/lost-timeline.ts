@@ -1,22 +1,17 @@
 /**
- * What was produced in the time that a restored Postgres lost, read from the row topics: what had been decided about
- * each raw offset, which state rows were sent, which projects and group types were in use. In: the fences as restored.
- * Out: plain data for `rewind.ts`. Reads the log only. Memory: a number per lost offset, a key per changed person.
+ * What was produced that Postgres does not know, or not to the end: what had been decided about each raw offset, which
+ * state rows were sent, which projects and group types were in use. In: offsets per raw log from which on that is asked.
+ * Out: plain data for `rewind.ts` and `gap.ts`. The row topics tell, and ClickHouse of what they no longer hold
+ * (loaded-rows.ts). Changes nothing. Memory: a number per offset found, a key per changed person.
  */
 import type { Sql } from '../catalog/index.ts'
 import {
   ByteReader,
-  type DeadLetterReason,
-  type DropReason,
-  DUPLICATE,
-  deadLetterCode,
   decodeRowHeader,
-  dropCode,
   EVENTS,
   GROUPS,
   OUTCOMES,
   type OutcomeCode,
-  type OutcomeRow,
   PERSON,
   PERSON_DISTINCT_ID_OVERRIDES,
   type RowTopic,
@@ -26,6 +21,9 @@ import {
 } from '../event/index.ts'
 import { stretchesSince } from '../ingest/index.ts'
 import type { Log, StoredRecord } from '../log/index.ts'
+import type { Warehouse } from '../warehouse/index.ts'
+import { codeOf, type LoadedRowTaker, takeLoadedRows } from './loaded-rows.ts'
+import { loadedStateAhead } from './loaded-state.ts'
 import type { ListedState } from './lost-receipts.ts'
 
 export type LostTimeline = {
@@ -38,26 +36,28 @@ export type LostTimeline = {
   groupTypes: Map<number, Map<string, number>>
   /** `log id/partition/offset/sub` of rows that ClickHouse refused, which are dead letters now. */
   buried: Set<string>
-  /** One sentence when retention has removed rows that may be of the lost time. */
-  gone: string | undefined
 }
 
-type Deps = { sql: Sql; log: Log; partitions: number }
+type Deps = { sql: Sql; log: Log; warehouse: Warehouse; partitions: number }
 
 const STATE_TOPICS = [TOPICS.persons, TOPICS.personDistinctIds, TOPICS.groups] as const
 
-/** `fences`: per raw log id the offset below which partition number `partition` is decided. */
+/**
+ * `fences`: per raw log id the offset of partition number `partition` from which on it is asked. `logId`: only one raw
+ * log is asked for, from its own newest batch on, that batch included.
+ */
 export async function readLostTimeline(
   deps: Deps,
   partition: number,
   fences: ReadonlyMap<string, number>,
+  logId?: string,
 ): Promise<LostTimeline> {
   const found = new Collector(fences)
+  let cut = false
   const read = async (topics: readonly RowTopic[], take: (record: StoredRecord, topic: RowTopic) => void) => {
-    for (const { topic, from, to, wanted } of await stretchesSince(deps, partition, topics)) {
-      if (wanted < from) {
-        found.gone = `${topic}/${partition} begins at offset ${from}, but what Postgres lost may begin at ${wanted}`
-      }
+    cut = false
+    for (const { topic, from, to, wanted } of await stretchesSince(deps, partition, topics, logId)) {
+      cut ||= wanted < from
       for await (const records of deps.log.read(topic, partition, from, to))
         for (const record of records) take(record, topic)
     }
@@ -68,18 +68,21 @@ export async function readLostTimeline(
   const { start, end } = await deps.log.bounds(TOPICS.outcomes, loads)
   for await (const records of deps.log.read(TOPICS.outcomes, loads, start, end))
     for (const record of records) found.takeBurial(record)
+  for (const [id, from] of fences) await takeLoadedRows(deps.warehouse, { logId: id, partition, from }, found)
   // State may have changed only where something was decided.
-  if (!found.isEmpty) await read(STATE_TOPICS, (record, topic) => found.takeState(record, topic))
+  if (!found.isEmpty) {
+    await read(STATE_TOPICS, (record, topic) => found.takeState(record, topic))
+    if (cut) for await (const one of loadedStateAhead(deps)) found.list(one)
+  }
   return found.timeline()
 }
 
-class Collector {
+class Collector implements LoadedRowTaker {
   private readonly decided = new Map<string, Map<number, OutcomeCode>>()
   private readonly state = new Map<string, ListedState>()
   private readonly teamIds = new Set<number>()
   private readonly groupTypes = new Map<number, Map<string, number>>()
   private readonly buried = new Set<string>()
-  gone: string | undefined
 
   constructor(private readonly fences: ReadonlyMap<string, number>) {}
 
@@ -88,8 +91,8 @@ class Collector {
   }
 
   timeline(): LostTimeline {
-    const { decided, teamIds, groupTypes, buried, gone } = this
-    return { decided, state: [...this.state.values()], teamIds, groupTypes, buried, gone }
+    const { decided, teamIds, groupTypes, buried } = this
+    return { decided, state: [...this.state.values()], teamIds, groupTypes, buried }
   }
 
   takeDecision({ header, value }: StoredRecord, topic: RowTopic): void {
@@ -101,6 +104,15 @@ class Collector {
       this.decide(source.logId, source.offset, STORED)
       this.learnGroupTypes(teamId, value)
     } else this.decide(source.logId, source.offset, codeOf(OUTCOMES.decode(new ByteReader(value))))
+  }
+
+  takeLoaded(logId: string, teamId: number, offset: number, code: OutcomeCode): void {
+    if (teamId > 0) this.teamIds.add(teamId)
+    this.decide(logId, offset, code)
+  }
+
+  takeGroupType(teamId: number, type: string, index: number): void {
+    this.typesOf(teamId).set(type, index)
   }
 
   /** Of the role load: a row that was stored by ingest, and refused by ClickHouse. */
@@ -127,7 +139,7 @@ class Collector {
     }
   }
 
-  private list(one: ListedState): void {
+  list(one: ListedState): void {
     const key = JSON.stringify([one.kind, one.team, one.index, one.key])
     const known = this.state.get(key)
     if (!known || known.above < one.above) this.state.set(key, one)
@@ -145,16 +157,16 @@ class Collector {
     const properties = JSON.parse(EVENTS.decode(new ByteReader(value)).properties) as Record<string, unknown>
     const groups = properties.$groups
     if (typeof groups !== 'object' || groups === null) return
-    const known = this.groupTypes.get(teamId) ?? new Map<string, number>()
-    this.groupTypes.set(teamId, known)
+    const known = this.typesOf(teamId)
     for (const [type, key] of Object.entries(groups)) {
       const indexes = [0, 1, 2, 3, 4].filter((index) => properties[`$group_${index}`] === String(key))
       if (indexes.length === 1) known.set(type, indexes[0]!)
     }
   }
-}
 
-function codeOf({ state, reason }: OutcomeRow): OutcomeCode {
-  if (state === 'duplicate') return DUPLICATE
-  return state === 'dropped' ? dropCode(reason as DropReason) : deadLetterCode(reason as DeadLetterReason)
+  private typesOf(teamId: number): Map<string, number> {
+    const known = this.groupTypes.get(teamId) ?? new Map<string, number>()
+    this.groupTypes.set(teamId, known)
+    return known
+  }
 }

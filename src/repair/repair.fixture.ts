@@ -1,5 +1,5 @@
 /**
- * A whole small deployment for the tests of repair: an embedded log with one partition, a real Postgres whose state
+ * A whole small deployment for the tests of repair: a log with one partition, a real Postgres whose state
  * can be saved and restored, a real ClickHouse engine. Roles run until a condition holds, and stop.
  */
 
@@ -33,12 +33,14 @@ import { type Ingest, startIngest } from '../ingest/index.ts'
 import { type AuditReport, audit } from '../ledger/index.ts'
 import { type Load, startLoad } from '../load/index.ts'
 import { EmbeddedLog } from '../log/embedded/embedded-log.ts'
+import type { Log } from '../log/index.ts'
 
 export const TOKEN = 'repaired'
 const WITHIN_MS = 25_000
 const RECORD_BYTES_MAX = 4 * 2 ** 20
 const logger = pino({ level: 'silent' })
 
+type RawTopic = (typeof RAW_TOPICS)[number]
 export type Captured = { json: string } & Partial<RawHeader>
 
 export class Servers {
@@ -66,14 +68,21 @@ export class Bench {
   private constructor(
     readonly servers: Servers,
     readonly dir: string,
-    readonly log: EmbeddedLog,
+    readonly log: Log,
     public sql: Sql,
+    /** Of these `retain` removes what nobody holds back. */
+    private readonly shortLived: readonly string[],
   ) {}
 
-  static async open(servers: Servers): Promise<Bench> {
+  /** `other`: instead of an embedded log, without any of our topics; it is closed with the bench. */
+  static async open(
+    servers: Servers,
+    shortLived: readonly string[] = [TOPICS.raw],
+    other?: Log,
+  ): Promise<Bench> {
     const dir = await mkdtemp(join(tmpdir(), 'headrace-repair-'))
-    const log = new EmbeddedLog({ dir: join(dir, 'log'), segmentBytes: 1_000 })
-    const bench = new Bench(servers, dir, log, openSql(servers))
+    const log = other ?? new EmbeddedLog({ dir: join(dir, 'log'), segmentBytes: 1_000 })
+    const bench = new Bench(servers, dir, log, openSql(servers), shortLived)
     await bench.sql`
       TRUNCATE ingest_fence, receipt, ingest_loss, ingest_redo, state_republish, load_fence, load_intent,
         person_distinct_id, person, group_type, group_state CASCADE`
@@ -81,12 +90,12 @@ export class Bench {
     return bench
   }
 
-  private async createTopic(name: (typeof RAW_TOPICS)[number] | (typeof ROW_TOPICS)[number]): Promise<void> {
+  private async createTopic(name: RawTopic | RowTopic): Promise<void> {
     await this.log.createTopic({
       name,
       partitions: partitionsOf(name, 1),
       recordBytesMax: RECORD_BYTES_MAX,
-      ...(name === TOPICS.raw ? { retentionMs: 1 } : {}),
+      ...(this.shortLived.includes(name) ? { retentionMs: 1 } : {}),
     })
   }
 
@@ -94,8 +103,8 @@ export class Bench {
     return { sql: this.sql, log: this.log, warehouse: this.servers.warehouse.warehouse, partitions: 1 }
   }
 
-  /** Sends events to the raw topic, by default one after the other of the same person. */
-  async capture(events: Captured[]): Promise<void> {
+  /** Sends events to a raw topic, by default one after the other of the same person. */
+  async capture(events: Captured[], topic: RawTopic = TOPICS.raw): Promise<void> {
     const producer = this.log.producer({ name: 'capture', deadlineMs: 10_000 })
     for (const { json, ...changes } of events) {
       const n = this.captured++
@@ -109,7 +118,7 @@ export class Bench {
           ...changes,
         }),
       )
-      await producer.send([{ topic: TOPICS.raw, partition: 0, header, value: Buffer.from(json) }])
+      await producer.send([{ topic, partition: 0, header, value: Buffer.from(json) }])
     }
     await producer.close()
   }
@@ -143,10 +152,10 @@ export class Bench {
     if (fatal) throw fatal
   }
 
-  async ingested(through: number): Promise<void> {
+  async ingested(through: number, topic: RawTopic = TOPICS.raw): Promise<void> {
     await this.ingest(async () => {
       const [fence] = await this.sql`
-        SELECT produced_through FROM ingest_fence WHERE topic = ${TOPICS.raw} AND closed_at IS NULL`
+        SELECT produced_through FROM ingest_fence WHERE topic = ${topic} AND closed_at IS NULL`
       return fence?.produced_through === through
     })
   }
@@ -208,14 +217,14 @@ export class Bench {
   }
 
   /** Removes what no member of the group holds back any more, up to the end. */
-  async retain(): Promise<void> {
+  async retain(topic: RawTopic | RowTopic = TOPICS.raw): Promise<void> {
     rmSync(join(this.dir, 'log', 'groups'), { recursive: true, force: true })
-    const { end } = await this.log.bounds(TOPICS.raw, 0)
+    const { end } = await this.log.bounds(topic, 0)
     await waitFor(
       'retention',
       async () => {
-        await this.log.retainAll()
-        return (await this.log.bounds(TOPICS.raw, 0)).start === end
+        await (this.log as EmbeddedLog).retainAll()
+        return (await this.log.bounds(topic, 0)).start === end
       },
       WITHIN_MS,
     )

@@ -94,6 +94,26 @@ describe('retention passed records that were not read', () => {
     expect(JSON.parse(rows.at(-1)!.properties)).toMatchObject({ a: 2 })
   })
 
+  test('a copy of an event that is lost is stored, although the dedup index knew the event', async () => {
+    await bench.capture(plain(3))
+    await bench.ingested(3)
+    for (const topic of [TOPICS.events, TOPICS.outcomes]) await bench.forgetOutput(topic)
+    await bench.sql`UPDATE ingest_fence SET produced_through = 1 WHERE topic = ${TOPICS.raw}`
+    await bench.retain()
+    await bench.ingestHalts('begins at offset 3, but 1 is to be read next')
+    const [repair] = await repairGaps(bench.deps, LOSS)
+    const lost = repair!.lost[0]!
+    const uuidOf = (offset: number) => `018f4b2e-0000-7000-8000-${String(offset).padStart(12, '0')}`
+    await bench.capture([
+      { json: '{"n":0}', uuid: uuidOf(lost.from - 1) },
+      { json: '{"n":1}', uuid: uuidOf(lost.from) },
+    ])
+    await bench.ingested(5)
+    const receipts = await bench.sql`
+      SELECT sum(stored)::int AS stored, sum(duplicate)::int AS duplicate FROM receipt WHERE from_offset >= 3`
+    expect({ ...receipts[0] }).toEqual({ stored: 1, duplicate: 1 })
+  })
+
   test('what can still be read is never given up', async () => {
     await bench.capture(plain(4))
     await bench.ingested(2 + 2)
@@ -129,6 +149,19 @@ describe('the raw topic was recreated', () => {
   })
 })
 
+test('a log that lost records and grew past where it was read is noticed and refused', async () => {
+  await bench.capture(plain(2))
+  await bench.ingested(2)
+  await bench.capture(plain(2))
+  await bench.ingested(4)
+  await bench.capture(plain(3))
+  // What was read at these offsets is not what the log holds there now.
+  await bench.sql`UPDATE receipt SET checksum = checksum + 1 WHERE to_offset = 4`
+  await bench.ingestHalts('holds other records at offsets 2 to 3 than were read there')
+  await expect(repairGaps(bench.deps, LOSS)).rejects.toMatchObject({ code: 'HR_REPAIR_LOG_WENT_BACK' })
+  expect(formatInspection(await inspect(bench.deps))).toContain('holds other records below offset 4')
+})
+
 test('a log that lost records it had shown is refused, with the way out', async () => {
   await bench.capture(plain(4))
   await bench.ingested(4)
@@ -139,6 +172,9 @@ test('a log that lost records it had shown is refused, with the way out', async 
     'docs/runbooks/ingest-halted.md#the-log-lost-records',
   )
 })
+
+/** Its row, which shows its person, is larger than the log takes; its person has `big` all the same. */
+const TOO_LARGE = `{"$set":{"big":"${'b'.repeat(500_000)}"},"properties":{"pad":"${'p'.repeat(3_500_000)}"}}`
 
 /** Before the backup, and in the time that is lost: merges, groups, every kind of end. */
 const BEFORE: Captured[] = [
@@ -152,6 +188,7 @@ const LOST: Captured[] = [
   { json: '{}', token: 'nobody' },
   { json: '{"properties":{"$groups":{"company":"c"}}}', distinctId: 'carl' },
   { json: '{"$set":{"n":3}}', distinctId: 'dora' },
+  { json: TOO_LARGE, distinctId: 'dora' },
   { json: '{}', uuid: '018f4b2e-0000-7000-8000-0000000000aa' },
   { json: '{}', uuid: '018f4b2e-0000-7000-8000-0000000000aa' },
 ]

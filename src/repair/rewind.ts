@@ -19,6 +19,7 @@ import type { Log } from '../log/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 import { repairError } from './errors.ts'
 import { refuseWentBack } from './gap.ts'
+import { type GroupType, makeGroupTypes, newGroupTypes } from './group-types.ts'
 import { type LaneState, readLanes } from './lanes.ts'
 import { type LoadProgress, mendLoad } from './load-progress.ts'
 import { listState } from './lost-receipts.ts'
@@ -45,7 +46,6 @@ export type Rewind = {
 
 /** An ingest that decides once more reads one of these at a time. */
 const CHUNK_OFFSETS = 20_000
-const CHUNK_STATE = 5_000
 
 /** Throws HR_REPAIR_*, and retriable errors. With `apply` false it only shows what would be done. */
 export async function rewind(deps: RewindDeps, options: { apply: boolean }): Promise<Rewind> {
@@ -60,7 +60,6 @@ export async function rewind(deps: RewindDeps, options: { apply: boolean }): Pro
     forgetKnown(timeline, known)
     for (const source of timeline.buried) buried.add(source)
     const rewinds = rewindsOf(own, known, timeline)
-    await refuseGone(deps, partition, known, timeline, rewinds.length > 0)
     if (rewinds.length === 0) continue
     await refuseMissingProjects(deps.sql, timeline)
     const types = await newGroupTypes(deps.sql, timeline)
@@ -77,7 +76,7 @@ function refuseGap(lane: LaneState): void {
   if (lane.trouble === undefined) return
   throw repairError(
     'HR_REPAIR_GAP_FIRST',
-    `${lane.topic}/${lane.partition} has a gap: what lies before offset ${lane.start} cannot be read; mend that first with \`headrace repair gap\``,
+    `${lane.topic}/${lane.partition} has a gap: what lies before offset ${lane.start} cannot be read, so what it did to persons and groups cannot be made again; \`headrace repair gap\` comes first: it keeps what rows say of these offsets, and names the rest as lost`,
   )
 }
 
@@ -123,35 +122,6 @@ function rewindsOf(
     })
 }
 
-/**
- * Rows of the newest batch that Postgres knows may go without harm. Not so when anything behind it was decided: its
- * beginning may be gone with them.
- */
-async function refuseGone(
-  { warehouse }: RewindDeps,
-  partition: number,
-  known: ReadonlyMap<string, number>,
-  { gone }: LostTimeline,
-  found: boolean,
-): Promise<void> {
-  if (gone === undefined) return
-  let ahead = found
-  for (const [logId, from] of known) {
-    for (const table of ['events', 'outcomes']) {
-      const rows = await warehouse.query(
-        `SELECT 1 FROM ${table} WHERE _log_id = {logId:UUID} AND _partition = {partition:UInt16} AND _offset >= {from:UInt64} LIMIT 1`,
-        { logId, partition, from },
-      )
-      ahead ||= rows.length > 0
-    }
-  }
-  if (!ahead) return
-  throw repairError(
-    'HR_REPAIR_OUTPUT_GONE',
-    `${gone}: nobody can tell what had been decided; restore a newer backup, or the write-ahead log up to its end`,
-  )
-}
-
 async function refuseMissingProjects(sql: Sql, { teamIds }: LostTimeline): Promise<void> {
   const rows = await guardState(
     'read projects',
@@ -166,33 +136,6 @@ async function refuseMissingProjects(sql: Sql, { teamIds }: LostTimeline): Promi
   )
 }
 
-type GroupType = { team: number; type: string; index: number }
-
-/** Group types that the restored Postgres lacks, with the index that the rows use. */
-async function newGroupTypes(sql: Sql, { groupTypes }: LostTimeline): Promise<GroupType[]> {
-  const missing: GroupType[] = []
-  for (const [team, types] of groupTypes) {
-    const rows = await guardState(
-      'read group types',
-      () => sql<{ group_type: string; type_index: number }[]>`
-        SELECT group_type, type_index FROM group_type WHERE team_id = ${team}`,
-    )
-    for (const [type, index] of types) {
-      const own = rows.find((row) => row.group_type === type)
-      if (own?.type_index === index) continue
-      const other = own ?? rows.find((row) => row.type_index === index)
-      if (other) {
-        throw repairError(
-          'HR_REPAIR_GROUP_TYPES',
-          `project ${team}: rows have group type "${type}" at index ${index}, but the restored Postgres has "${other.group_type}" at ${other.type_index}`,
-        )
-      }
-      missing.push({ team, type, index })
-    }
-  }
-  return missing
-}
-
 async function approve(
   sql: Sql,
   rewinds: readonly LaneRewind[],
@@ -203,10 +146,8 @@ async function approve(
   await guardState('write the repair', () =>
     transaction(sql, async (tx) => {
       for (const lane of rewinds) await approveLane(tx, lane, known.get(lane.logId)!, timeline)
-      for (let i = 0; i < timeline.state.length; i += CHUNK_STATE)
-        await listState(tx, timeline.state.slice(i, i + CHUNK_STATE))
-      for (const { team, type, index } of types)
-        await tx`INSERT INTO group_type (team_id, group_type, type_index) VALUES (${team}, ${type}, ${index})`
+      await listState(tx, timeline.state)
+      await makeGroupTypes(tx, types)
     }),
   )
 }

@@ -1,7 +1,7 @@
 /**
  * Brings a dedup index from where it is complete to the fence, by reading the raw log: after a crash, and when the
- * partition comes from another machine, with a snapshot or without. The receipts say which offsets made a claim, so the result is what the
- * index would have been. About 5 µs per event; records that the log no longer holds are older than any window.
+ * partition comes from another machine, with a snapshot or without. The receipts say which offsets made a claim, so the
+ * result is what the index would have been, as far as the log still holds the records. About 5 µs per event.
  */
 import type { Sql } from '../../catalog/index.ts'
 import { DUPLICATE, decodeOutcomes, decodeRawHeader } from '../../event/index.ts'
@@ -15,20 +15,33 @@ import type { ClaimRequest, Claims } from './claims.ts'
 /** Offsets per round: bounds the memory. */
 const ROUND_OFFSETS = 20_000
 
-/** Returns how many offsets were read. `signal` stops it between two rounds; the index stays consistent. */
+export type CaughtUp = {
+  /** Offsets read. */
+  read: number
+  /** Offsets that were decided and that the log no longer holds, all appended before `sinceMs`. */
+  lacking: { offsets: number; sinceMs: number } | undefined
+}
+
+/**
+ * `signal` stops it between two rounds; the index stays consistent. `projectsOf` must not take a token for unknown by
+ * memory: the project of a stored event may be younger than that memory, and its claim would be left out for good.
+ */
 export async function catchUp(
   claims: Claims,
   deps: { sql: Sql; log: Log; projectsOf: ProjectsOf },
   lane: LaneId,
   fence: number,
   signal: AbortSignal,
-): Promise<number> {
+): Promise<CaughtUp> {
   const { start } = await deps.log.bounds(lane.topic, lane.partition)
-  const from = Math.max(claims.completeTo(lane.logId), start)
+  const completeTo = claims.completeTo(lane.logId)
+  const from = Math.max(completeTo, start)
+  let sinceMs: number | undefined
   for (let at = from; at < fence && !signal.aborted; ) {
     const to = Math.min(at + ROUND_OFFSETS, fence)
     const claimed = await claimedOffsets(deps.sql, lane, at, to)
     for await (const records of deps.log.read(lane.topic, lane.partition, at, to)) {
+      sinceMs ??= records[0]!.appendedMs
       claims.store(
         await requestsOf(records, claimed, lane, deps.projectsOf),
         lane.logId,
@@ -37,7 +50,12 @@ export async function catchUp(
     }
     at = to
   }
-  return Math.max(0, fence - from)
+  const gone = Math.max(0, start - completeTo)
+  const offsets = gone - claims.lost.countIn(lane.logId, completeTo, completeTo + gone)
+  return {
+    read: Math.max(0, fence - from),
+    lacking: offsets > 0 ? { offsets, sinceMs: sinceMs ?? Date.now() } : undefined,
+  }
 }
 
 /** The offsets of [from, to) whose events hold a claim. */

@@ -25,15 +25,16 @@ export function uuidOf(n: number): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20)}`
 }
 
-/** Stores claims of the offsets [from, to) in batches. */
-export function storeRange(
-  index: { store(claims: ClaimRequest[], logId: string, completeTo: number): void },
-  from: number,
-  to: number,
-  batch = 50,
-): void {
+type Index = {
+  reached(ms: number): void
+  store(claims: ClaimRequest[], logId: string, completeTo: number): void
+}
+
+/** Stores claims of the offsets [from, to) in batches, as a lane that is alone does. */
+export function storeRange(index: Index, from: number, to: number, batch = 50): void {
   for (let at = from; at < to; at += batch) {
     const end = Math.min(at + batch, to)
+    index.reached(claimOf(at).appendedMs)
     index.store(
       Array.from({ length: end - at }, (_, i) => claimOf(at + i)),
       LOG,

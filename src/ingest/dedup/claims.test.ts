@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { type ClaimRequest, Claims } from './claims.ts'
+import { DedupMemory } from './dedup-memory.ts'
 import { classifyDedup } from './failures.ts'
+import { LostOffsets } from './lost-offsets.ts'
 
 const LOG = '11111111-1111-4111-8111-111111111111'
 const OTHER_LOG = '22222222-2222-4222-8222-222222222222'
@@ -130,6 +132,7 @@ describe('I6: bounds', () => {
         const offset = batch * 100 + i
         return request(offset, { uuid: ids(offset), appendedMs: batch * (HOUR / 10) })
       })
+      claims.reached(batch * (HOUR / 10))
       claims.store(requests, LOG, (batch + 1) * 100)
     }
     // The window holds 11 batches; the sweep goes round at twice the rate of growth.
@@ -216,15 +219,58 @@ describe('a failing index', () => {
   })
 })
 
-test('one uuid with everything: each event is judged by its own claim, and all but the first are told', () => {
-  const events = Array.from({ length: 3_000 }, (_, i) => request(i, { event: `e${i}` }))
-  for (let from = 0; from < events.length; from += 1_000) {
-    const batch = events.slice(from, from + 1_000)
-    const verdicts = claims.judge(batch)
-    expect(verdicts.filter(({ kind }) => kind === 'first')).toHaveLength(1_000)
-    expect(verdicts.filter(({ uuidReused }) => !uuidReused)).toHaveLength(from === 0 ? 1 : 0)
-    claims.store(batch, LOG, from + 1_000)
-  }
-  const copies = events.map((event, i) => ({ ...event, offset: 3_000 + i }))
-  expect(claims.judge(copies).map(({ holder }) => holder?.offset)).toEqual(events.map(({ offset }) => offset))
+describe('I2: an event that was given up', () => {
+  const lost = new LostOffsets([
+    { logId: LOG, from: 5, to: 6 },
+    { logId: OTHER_LOG, from: 3, to: null },
+  ])
+
+  test.each<[string, Partial<ClaimRequest> & { offset: number }, boolean]>([
+    ['in the range', { offset: 5 }, true],
+    ['before it', { offset: 4 }, false],
+    ['behind it', { offset: 6 }, false],
+    [
+      'at the same offset of another log',
+      { offset: 5, logId: '33333333-3333-4333-8333-333333333333' },
+      false,
+    ],
+    ['of a log that is gone', { offset: 300, logId: OTHER_LOG }, true],
+    ['of a log that is gone, decided in time', { offset: 2, logId: OTHER_LOG }, false],
+  ])('%s: does its claim keep a copy out?', (_, { offset, ...of }, isStored) => {
+    claims.lost = lost
+    claims.store([request(offset, of)], of.logId ?? LOG, offset + 1)
+    expect(claims.judge([request(900)])[0]!.kind).toBe(isStored ? 'first' : 'duplicate')
+  })
+
+  test('the copy that is stored in its place holds the claim', () => {
+    claims.store([request(5)], LOG, 6)
+    claims.lost = lost
+    expect(claims.judge([request(900), request(901)])).toEqual([first, duplicateOf(900)])
+    claims.store([request(900)], LOG, 902)
+    expect(claims.judge([request(950)])).toEqual([duplicateOf(900)])
+  })
+})
+
+describe('one uuid with everything: each event is judged by its own claim, and all but the first are told', () => {
+  test.each([
+    // So many that it does not end in time where each look-up meets all of them.
+    ['in memory', 30_000, undefined],
+    ['in runs', 6_000, new DedupMemory(2 ** 24, 1_024)],
+  ])('%s', (_, count, memory) => {
+    const BATCH = 1_000
+    const index = Claims.open(join(folder, '1.sqlite'), HOUR, memory ? { memory } : {})
+    const events = Array.from({ length: count }, (_, i) => request(i, { event: `e${i}`, appendedMs: 1_000 }))
+    for (let from = 0; from < count; from += BATCH) {
+      const batch = events.slice(from, from + BATCH)
+      const verdicts = index.judge(batch)
+      expect(verdicts.filter(({ kind }) => kind === 'first')).toHaveLength(BATCH)
+      expect(verdicts.filter(({ uuidReused }) => !uuidReused)).toHaveLength(from === 0 ? 1 : 0)
+      index.store(batch, LOG, from + BATCH)
+    }
+    const copies = events.map((event) => ({ ...event, offset: count + event.offset }))
+    expect(index.judge(copies).map(({ holder }) => holder?.offset)).toEqual(
+      events.map(({ offset }) => offset),
+    )
+    index.close()
+  })
 })

@@ -9,7 +9,8 @@
  * both store what the log says, and each reads anew what the other has written.
  *
  * Cost per event, judged and stored: about 3 µs for ids of any kind at 10 million claims. On disk 38 bytes per event in
- * the window and an eighth more; in memory 5 MB, and 2 bytes per event for filters, within a bound for the process.
+ * the window and an eighth more; in memory up to 8 MB, and 2 bytes per event for filters, within one bound for all
+ * indexes of the process (`dedup-memory.ts`).
  */
 import { HeadraceError, type Source } from '../../event/index.ts'
 import { BatchKeys } from './batch-keys.ts'
@@ -18,15 +19,17 @@ import {
   CLAIM_WORDS,
   ClaimKeys,
   type ClaimRequest,
-  digestAt,
+  isSameDigest,
   LOGS_MAX,
   logNumberAt,
   offsetAt,
+  type Visit,
   writeHolder,
 } from './claim-words.ts'
+import { DedupMemory } from './dedup-memory.ts'
 import { classifyDedup, DamagedIndex, putAside } from './failures.ts'
+import { LostOffsets } from './lost-offsets.ts'
 import { Manifest } from './manifest.ts'
-import { FilterMemory } from './run.ts'
 import { Tiers } from './tiers.ts'
 
 export type { ClaimRequest } from './claim-words.ts'
@@ -40,20 +43,21 @@ export type ClaimVerdict = {
   uuidReused: boolean
 }
 
-export type ClaimsOptions = { sealClaims?: number; filterMemory?: FilterMemory }
+export type ClaimsOptions = {
+  /** Shared by all indexes of the process. Default: one of its own. */
+  memory?: DedupMemory
+}
 
-/** Of one event, by its digest: project, event name and distinct_id. */
+export type IndexSize = { claims: number; bytes: number; memoryBytes: number }
+
 type Holder = { logId: string; offset: number; appendedMs: number }
-
-const SEAL_CLAIMS = 65_536
-/** Filters of 120 million claims; beyond, they are read from their files, out of the page cache. */
-const FILTER_BYTES_MAX = 256 * 2 ** 20
-const filterMemory = new FilterMemory(FILTER_BYTES_MAX)
 
 const FIRST: ClaimVerdict = Object.freeze({ kind: 'first', holder: undefined, uuidReused: false })
 const FIRST_REUSED: ClaimVerdict = Object.freeze({ ...FIRST, uuidReused: true })
 
 export class Claims {
+  /** Offsets whose claims count no more. */
+  lost = LostOffsets.none
   private readonly manifest: Manifest
   private readonly keys: ClaimKeys
   private readonly tiers: Tiers
@@ -64,6 +68,9 @@ export class Claims {
   /** Most batches are stored right after they were judged. */
   private judged: BatchKeys | undefined
   private damage: { run: string | undefined } | undefined
+  private readonly memory: DedupMemory
+  /** What was appended before has expired, epoch ms. */
+  private expiredBefore = 0
 
   /** Opens or creates the index at `path`. Throws DEDUP_ERRORS; a damaged file is put aside first. */
   static open(path: string, windowMs: number, options: ClaimsOptions = {}): Claims {
@@ -83,11 +90,18 @@ export class Claims {
   ) {
     this.manifest = new Manifest(path)
     this.keys = new ClaimKeys(this.manifest.seed)
-    this.tiers = new Tiers(this.manifest, {
-      windowMs,
-      filterMemory: options.filterMemory ?? filterMemory,
-      sealClaims: options.sealClaims ?? SEAL_CLAIMS,
-    })
+    this.memory = options.memory ?? new DedupMemory()
+    this.tiers = new Tiers(this.manifest, windowMs, this.memory)
+    this.memory.join()
+  }
+
+  /**
+   * Whatever is judged from now on was appended at `ms` or later, in whichever lane (`lane-times.ts`): what is a window
+   * older may go. Until this is told nothing does. An earlier time than before is taken as well: the former one came of
+   * a clock that had leapt ahead.
+   */
+  reached(ms: number): void {
+    this.expiredBefore = ms - this.windowMs
   }
 
   /** First offset of `logId` that the index has not seen; 0 for a log it does not know. */
@@ -114,52 +128,42 @@ export class Claims {
       this.keys.write(requests[place]!, words, place * CLAIM_WORDS)
     }
     const runs = this.tiers.screen(words, requests.length)
-    return requests.map((request, place) => {
-      const at = place * CLAIM_WORDS
-      const verdict = this.decide(request, digestAt(words, at), (meet) => {
-        // The newest first.
-        batch.earlier(place, (i) => {
-          meet(digestAt(words, i * CLAIM_WORDS), () => requests[i]!)
-        })
-        this.tiers.find(words, at, runs.get(place), (claims, found) =>
-          meet(digestAt(claims, found), () => this.holderAt(claims, found)),
-        )
-      })
-      if (verdict.kind === 'first') batch.add(place)
-      return verdict
+    let place = 0
+    let newest: Holder | undefined
+    let reused = false
+    // The newest first; of several of one event only the newest counts. One closure for the whole batch.
+    const visit: Visit = (claims, found) => {
+      if (isSameDigest(claims, found, words, place * CLAIM_WORDS))
+        newest ??= this.holderAt(batch, claims, found)
+      else if (!reused) reused = this.isEarlier(this.holderAt(batch, claims, found), requests[place]!)
+      return reused
+    }
+    return requests.map((request, i) => {
+      place = i
+      newest = undefined
+      reused = false
+      batch.find(i, visit)
+      this.tiers.find(words, i * CLAIM_WORDS, runs.get(i), visit)
+      const holder = this.duplicateOf(newest, request)
+      if (holder) return { kind: 'duplicate', holder, uuidReused: false }
+      batch.add(i)
+      return reused ? FIRST_REUSED : FIRST
     })
   }
 
-  /**
-   * `visit` meets all that the uuid has, the newest first; of several of one event only the newest counts. Keeps no list:
-   * a client may send one uuid with everything.
-   */
-  private decide(
-    request: ClaimRequest,
-    digest: number,
-    visit: (meet: (digest: number, holder: () => Holder) => boolean) => void,
-  ): ClaimVerdict {
-    let newest: Holder | undefined
-    let reused = false
-    visit((met, holder) => {
-      if (met === digest) newest ??= holder()
-      else if (!reused) {
-        const other = holder()
-        reused = this.isWithin(other, request) && !isBehind(other, request)
-      }
-      return reused
-    })
-    if (newest && this.isWithin(newest, request)) {
-      const itself = newest.logId === request.logId && newest.offset === request.offset
-      if (!itself && !isReplayOf(request.replayOf, newest)) {
-        return {
-          kind: 'duplicate',
-          holder: { logId: newest.logId, offset: newest.offset },
-          uuidReused: false,
-        }
-      }
-    }
-    return reused ? FIRST_REUSED : FIRST
+  /** Where the first copy of `request` is; undefined when `newest` is none, has expired, or is itself. */
+  private duplicateOf(newest: Holder | undefined, request: ClaimRequest): ClaimVerdict['holder'] {
+    if (newest === undefined || !this.isWithin(newest, request)) return undefined
+    const { logId, offset } = newest
+    if (logId === request.logId && offset === request.offset) return undefined
+    if (isReplayOf(request.replayOf, newest) || this.lost.has(logId, offset)) return undefined
+    return { logId, offset }
+  }
+
+  /** Whether another event has its uuid from before. On a replay the index holds what came after, too. */
+  private isEarlier(other: Holder, request: ClaimRequest): boolean {
+    const isBehind = other.logId === request.logId && other.offset > request.offset
+    return !isBehind && this.isWithin(other, request)
   }
 
   private isWithin(holder: Holder, request: ClaimRequest): boolean {
@@ -170,10 +174,7 @@ export class Claims {
   store(claims: readonly ClaimRequest[], logId: string, completeTo: number): void {
     this.guard(() => {
       this.refresh()
-      // Of the oldest of the batch: one record with a clock that leaps ahead must not expire others.
-      const oldestMs = claims.reduce((least, claim) => Math.min(least, claim.appendedMs), Infinity)
-      const before = claims.length === 0 ? 0 : oldestMs - this.windowMs
-      if (!this.tiers.advance(claims.length, before)) this.load()
+      if (!this.tiers.advance(claims.length, this.expiredBefore)) this.load()
       const judged = this.judged ?? new BatchKeys([])
       this.judged = undefined
       const row = this.manifest.write(() => {
@@ -200,6 +201,7 @@ export class Claims {
 
   /** After damage the file is put aside, so that the next to open it starts an empty one. */
   close(): void {
+    this.memory.leave()
     this.tiers.close()
     this.manifest.close()
     if (this.damage) putAside(this.path, this.damage.run)
@@ -213,9 +215,10 @@ export class Claims {
     })
   }
 
-  /** What it takes of the disk now, of what was last read and written. */
-  size(): { claims: number; bytes: number } {
-    return this.guard(() => ({ claims: this.tiers.count, bytes: this.tiers.bytes }))
+  /** What it takes of disk and memory now, of what was last read and written. */
+  size(): IndexSize {
+    const { tiers } = this
+    return this.guard(() => ({ claims: tiers.count, bytes: tiers.bytes, memoryBytes: tiers.memoryBytes }))
   }
 
   private refresh(): void {
@@ -247,7 +250,8 @@ export class Claims {
     }
   }
 
-  private holderAt(words: Uint32Array, at: number): Holder {
+  private holderAt(batch: BatchKeys, words: Uint32Array, at: number): Holder {
+    if (words === batch.words) return batch.requests[at / CLAIM_WORDS]!
     return {
       logId: this.logIdOf(logNumberAt(words, at)),
       offset: offsetAt(words, at),
@@ -276,11 +280,6 @@ export class Claims {
 
 function isDamage(error: unknown): boolean {
   return error instanceof HeadraceError && error.code === 'HR_DEDUP_DAMAGED'
-}
-
-/** On a replay the index holds what came after the request, too. */
-function isBehind(holder: Holder, request: ClaimRequest): boolean {
-  return holder.logId === request.logId && holder.offset > request.offset
 }
 
 function isReplayOf(replayOf: Source | undefined, holder: Holder): boolean {

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { claimOf, HOUR, LOG, storeRange, uuidOf } from './claims.fixture.ts'
 import { Claims } from './claims.ts'
+import { DedupMemory } from './dedup-memory.ts'
 
 const SEAL = 256
 const BATCH = 64
@@ -31,8 +32,9 @@ function holders(index: Claims, to: number): (number | undefined)[] {
 const STORING = `
   import { writeSync } from 'node:fs'
   import { Claims } from '${join(import.meta.dir, 'claims.ts')}'
+  import { DedupMemory } from '${join(import.meta.dir, 'dedup-memory.ts')}'
   import { LOG, storeRange } from '${join(import.meta.dir, 'claims.fixture.ts')}'
-  const index = Claims.open(process.argv[1], ${HOUR}, { sealClaims: ${SEAL} })
+  const index = Claims.open(process.argv[1], ${HOUR}, { memory: new DedupMemory(2 ** 24, ${SEAL}) })
   let at = index.completeTo(LOG)
   for (let n = 0; n < ${BATCHES_MAX}; n++) {
     storeRange(index, at, at + ${BATCH}, ${BATCH})
@@ -56,7 +58,7 @@ test('a process killed at any moment leaves every claim below completeTo, and no
     }
     await child.exited
     const acknowledged = Number(told.slice(0, told.lastIndexOf('\n')).split('\n').at(-1))
-    const index = Claims.open(path, HOUR, { sealClaims: SEAL })
+    const index = Claims.open(path, HOUR, { memory: new DedupMemory(2 ** 24, SEAL) })
     const completeTo = index.completeTo(LOG)
     expect(completeTo).toBeGreaterThanOrEqual(acknowledged)
     expect(completeTo).toBeLessThanOrEqual(acknowledged + BATCH)

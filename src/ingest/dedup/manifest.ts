@@ -17,7 +17,7 @@ export type JournalRow = { seq: number; claims: Uint32Array; count: number; last
 export type RunRow = { seq: number; file: string; level: number }
 export type LogRow = { number: number; logId: string }
 
-const VERSION = 2
+const VERSION = 3
 /** A writer that is at work now is waited for; a process that was stopped in a transaction is not. */
 const BUSY_MS = 2_000
 
@@ -180,7 +180,7 @@ function openFile(path: string): Database {
     db.run(`PRAGMA busy_timeout = ${BUSY_MS}`)
     db.run('PRAGMA journal_mode = WAL')
     db.run('PRAGMA synchronous = NORMAL')
-    db.run('PRAGMA cache_size = -2048')
+    db.run('PRAGMA cache_size = -512')
     db.run('PRAGMA journal_size_limit = 16777216')
   } catch (error) {
     db.close()

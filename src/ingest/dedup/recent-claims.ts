@@ -1,15 +1,9 @@
 /**
- * The newest claims of an index, in memory: a hash table over typed arrays, 36 bytes a claim and 8 to 16 for the table,
- * no object per claim. It holds what the journal holds. About 0.1 µs per claim that is put or looked for.
+ * The newest claims of an index, in memory: 36 bytes a claim and 8 for the table that finds them. It holds what the
+ * journal holds. About 0.1 µs per claim that is put or looked for.
  */
-import {
-  appendedMsAt,
-  CLAIM_WORDS,
-  compareClaims,
-  isSameDigest,
-  isSameUuid,
-  type Visit,
-} from './claim-words.ts'
+import { ClaimTable } from './claim-table.ts'
+import { appendedMsAt, CLAIM_WORDS, compareClaims, type Visit } from './claim-words.ts'
 
 const FIRST_CAPACITY = 1_024
 /** So that an index and a word make a whole number below 2^53 in `sorted`. */
@@ -18,14 +12,21 @@ const CLAIMS_MAX = 2 ** 20
 export class RecentClaims {
   words: Uint32Array
   count = 0
-  /** Index + 1 of a claim, 0 where there is none; found by the first word and from there on. At most half is taken. */
-  private slots: Int32Array
+  private table: ClaimTable
 
-  /** `like`: it will hold about as many. */
-  constructor(like?: RecentClaims) {
-    const capacity = like ? like.words.length / CLAIM_WORDS : FIRST_CAPACITY
+  /** Takes more than `capacity`, and grows then. */
+  constructor(capacity = FIRST_CAPACITY) {
     this.words = new Uint32Array(capacity * CLAIM_WORDS)
-    this.slots = new Int32Array(capacity * 2)
+    this.table = new ClaimTable(capacity)
+  }
+
+  get capacity(): number {
+    return this.words.length / CLAIM_WORDS
+  }
+
+  /** Of memory. */
+  get bytes(): number {
+    return this.words.byteLength + this.table.slots.byteLength
   }
 
   /** Takes `count` claims; a claim of an event that is here already is replaced. */
@@ -34,30 +35,17 @@ export class RecentClaims {
   }
 
   put(words: Uint32Array, at: number): void {
-    if (this.count * CLAIM_WORDS === this.words.length) this.grow()
-    const mask = this.slots.length - 1
-    let slot = words[at]! & mask
-    for (; this.slots[slot] !== 0; slot = (slot + 1) & mask) {
-      const mine = (this.slots[slot]! - 1) * CLAIM_WORDS
-      if (!isSameUuid(this.words, mine, words, at) || !isSameDigest(this.words, mine, words, at)) continue
-      copyClaim(words, at, this.words, mine)
-      return
-    }
-    copyClaim(words, at, this.words, this.count * CLAIM_WORDS)
-    this.count++
-    this.slots[slot] = this.count
+    if (this.count === this.capacity) this.grow()
+    const { slots } = this.table
+    const slot = this.table.locate(this.words, words, at)
+    if (slots[slot] === 0) slots[slot] = ++this.count
+    copyClaim(words, at, this.words, (slots[slot]! - 1) * CLAIM_WORDS)
   }
 
-  /** Calls `visit` for the claims with the uuid that stands at `at` of `key`; gives what it said last, or `enough`. */
-  find(key: Uint32Array, at: number, visit: Visit, enough: boolean): boolean {
-    const mask = this.slots.length - 1
-    let only = enough
-    for (let slot = key[at]! & mask; this.slots[slot] !== 0; slot = (slot + 1) & mask) {
-      const mine = (this.slots[slot]! - 1) * CLAIM_WORDS
-      if (!isSameUuid(this.words, mine, key, at)) continue
-      if (!only || isSameDigest(this.words, mine, key, at)) only = visit(this.words, mine)
-    }
-    return only
+  /** Tells `visit` of the claim of the event at `at` of `key`, and of some of other events with its uuid. */
+  find(key: Uint32Array, at: number, visit: Visit): void {
+    const number = this.table.slots[this.table.locate(this.words, key, at, visit)]!
+    if (number !== 0) visit(this.words, (number - 1) * CLAIM_WORDS)
   }
 
   /** The claims that were appended at `before` or later. */
@@ -92,12 +80,10 @@ export class RecentClaims {
     const words = new Uint32Array(this.words.length * 2)
     words.set(this.words)
     this.words = words
-    this.slots = new Int32Array(this.slots.length * 2)
-    const mask = this.slots.length - 1
+    this.table = new ClaimTable(this.count * 2)
+    // In the order in which they came: which of a uuid are found by it alone depends on that.
     for (let i = 0; i < this.count; i++) {
-      let slot = words[i * CLAIM_WORDS]! & mask
-      while (this.slots[slot] !== 0) slot = (slot + 1) & mask
-      this.slots[slot] = i + 1
+      this.table.slots[this.table.locate(words, words, i * CLAIM_WORDS)] = i + 1
     }
   }
 }

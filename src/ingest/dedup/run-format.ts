@@ -3,8 +3,8 @@
  *
  *   header block | data blocks | room for more data blocks | filter blocks of 64 bytes | fences
  *
- * A data block holds 113 claims, how many they are, its number, the id of its run and a checksum. The fences are the
- * first words of the first claims of each block: one read finds a claim. The filter says which uuids cannot be in the
+ * A data block holds 113 claims, how many they are, its number, the id of its run and a checksum. The fences are of the
+ * first claim of each block the two words that claims are ordered by first: one read finds a claim. The filter says which uuids cannot be in the
  * run: 15 words of bits and a checksum per block, 16 bits and 6 probes per claim, wrong for about 1.5 in 1,000. Words are
  * evenly spread and in order, so data and filter are both written from front to back in bounded memory.
  * 38.4 bytes per claim. Every read checks what it read: damage is told, and never believed.
@@ -14,6 +14,8 @@ import { CLAIM_WORDS } from './claim-words.ts'
 
 if (endianness() !== 'LE') throw new Error('runs of claims are little-endian, and this machine is not')
 
+/** Of a claim: words 0 and 4. */
+export const FENCE_WORDS = 2
 export const BLOCK_BYTES = 4_096
 export const BLOCK_WORDS = BLOCK_BYTES / 4
 export const CLAIMS_PER_BLOCK = 113
@@ -28,7 +30,7 @@ const FILTER_BIT_WORDS = FILTER_WORDS - 1
 const FILTER_BITS_PER_CLAIM = 16
 
 const MAGIC = 0x4c43_5248
-const VERSION = 1
+const VERSION = 2
 const UINT32 = 2 ** 32
 
 /** What a header says, and what follows from it. */
@@ -63,7 +65,11 @@ export function fencesPosition(layout: { dataBlocksMax: number; filterBlocks: nu
 
 /** Bytes on disk: the room that no block took is a hole. */
 export function bytesOf(layout: RunLayout): number {
-  return BLOCK_BYTES * (1 + layout.dataBlocks) + layout.filterBlocks * FILTER_BYTES + layout.dataBlocks * 4
+  return (
+    BLOCK_BYTES * (1 + layout.dataBlocks) +
+    layout.filterBlocks * FILTER_BYTES +
+    layout.dataBlocks * FENCE_WORDS * 4
+  )
 }
 
 /** Where in the filter the uuid with this first word is. */

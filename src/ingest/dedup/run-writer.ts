@@ -1,9 +1,10 @@
 /**
  * Writes the file of a run: `add` takes claims in their order, `finish` makes the file whole, `sync` makes it durable
- * beside the work. Bounded memory: 128 KiB, and 4 bytes per 113 claims. A file that was not finished has no header.
+ * beside the work. Bounded memory: 128 KiB, and 8 bytes per 113 claims. A file that was not finished has no header.
  */
 import { randomInt } from 'node:crypto'
 import { closeSync, fsync, fsyncSync, openSync, rmSync } from 'node:fs'
+import { basename } from 'node:path'
 import { writeFully } from '../../platform/index.ts'
 import { appendedMsAt, CLAIM_WORDS } from './claim-words.ts'
 import { copyClaim } from './recent-claims.ts'
@@ -17,6 +18,7 @@ import {
   CLAIMS_PER_BLOCK,
   checksumOf,
   dataBlocksFor,
+  FENCE_WORDS,
   FILTER_BYTES,
   FILTER_WORDS,
   fencesPosition,
@@ -49,6 +51,11 @@ export class RunWriter {
   private syncError: Error | undefined
   private released = false
 
+  /** Its name in the folder. */
+  get file(): string {
+    return basename(this.path)
+  }
+
   /** At most `countMax` claims will come. */
   constructor(
     readonly path: string,
@@ -65,13 +72,16 @@ export class RunWriter {
       lastMs: 0,
       fencesChecksum: 0,
     }
-    this.fences = new Uint32Array(this.layout.dataBlocksMax)
+    this.fences = new Uint32Array(this.layout.dataBlocksMax * FENCE_WORDS)
   }
 
   add(words: Uint32Array, at: number): void {
     const { layout } = this
     if (this.inBlock === CLAIMS_PER_BLOCK) this.endBlock()
-    if (this.inBlock === 0) this.fences[layout.dataBlocks] = words[at]!
+    if (this.inBlock === 0) {
+      this.fences[layout.dataBlocks * FENCE_WORDS] = words[at]!
+      this.fences[layout.dataBlocks * FENCE_WORDS + 1] = words[at + 4]!
+    }
     copyClaim(words, at, this.data, this.blockAt + this.inBlock * CLAIM_WORDS)
     this.inBlock++
     layout.count++
@@ -92,7 +102,7 @@ export class RunWriter {
     while (this.filterWritten < layout.filterBlocks) {
       this.flushFilter(Math.min(BUFFER_FILTER_BLOCKS, layout.filterBlocks - this.filterWritten))
     }
-    const fences = this.fences.subarray(0, layout.dataBlocks)
+    const fences = this.fences.subarray(0, layout.dataBlocks * FENCE_WORDS)
     layout.fencesChecksum = checksumOf(fences)
     this.write(fences, fencesPosition(layout))
     this.write(headerBlock(layout), 0)

@@ -6,6 +6,7 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import { basename } from 'node:path'
 import { CLAIM_WORDS, isSameDigest, isSameUuid, type Visit } from './claim-words.ts'
+import type { DedupMemory } from './dedup-memory.ts'
 import { DamagedIndex } from './failures.ts'
 import {
   BLOCK_BYTES,
@@ -13,6 +14,7 @@ import {
   BLOCK_WORDS,
   bytesOf,
   checksumOf,
+  FENCE_WORDS,
   FILTER_BYTES,
   FILTER_WORDS,
   fencesPosition,
@@ -24,18 +26,6 @@ import {
   type RunLayout,
   readHeader,
 } from './run-format.ts'
-
-/** How many bytes of filters are held in memory; one for all partitions of a process. */
-export class FilterMemory {
-  used = 0
-  constructor(readonly bytesMax: number) {}
-
-  take(bytes: number): boolean {
-    if (this.used + bytes > this.bytesMax) return false
-    this.used += bytes
-    return true
-  }
-}
 
 /** One at a time: a look-up ends before the next begins. */
 const blockScratch = new Uint32Array(BLOCK_WORDS)
@@ -52,7 +42,7 @@ export class Run {
   /** Throws DamagedIndex when the file is not there or not whole, and the system's errors. */
   constructor(
     readonly path: string,
-    private readonly memory: FilterMemory,
+    private readonly memory: DedupMemory,
     private readonly fd = openRun(path),
   ) {
     this.file = basename(path)
@@ -63,7 +53,7 @@ export class Run {
       if (!layout) throw this.damaged('its header')
       this.layout = layout
       this.filterBlocks = layout.filterBlocks
-      this.fences = new Uint32Array(layout.dataBlocks)
+      this.fences = new Uint32Array(layout.dataBlocks * FENCE_WORDS)
       this.read(this.fences, fencesPosition(layout))
       if (checksumOf(this.fences) !== layout.fencesChecksum) throw this.damaged('its fences')
     } catch (error) {
@@ -75,7 +65,7 @@ export class Run {
   /** Brings the filter into memory, if there is room and it is not there. */
   loadFilter(): void {
     const { layout } = this
-    if (this.filter || !this.memory.take(layout.filterBlocks * FILTER_BYTES)) return
+    if (this.filter || !this.memory.takeFilter(layout.filterBlocks * FILTER_BYTES)) return
     this.filter = new Uint32Array(layout.filterBlocks * FILTER_WORDS)
     this.read(this.filter, filterPosition(layout))
     for (let block = 0; block < layout.filterBlocks; block++) {
@@ -88,15 +78,20 @@ export class Run {
     return this.layout.count
   }
 
+  /** On disk. */
   get bytes(): number {
     return bytesOf(this.layout)
+  }
+
+  get memoryBytes(): number {
+    return this.fences.byteLength + (this.filter?.byteLength ?? 0)
   }
 
   close(): void {
     if (this.closed) return
     this.closed = true
     closeSync(this.fd)
-    if (this.filter) this.memory.used -= this.filter.byteLength
+    if (this.filter) this.memory.giveFilter(this.filter.byteLength)
   }
 
   /**
@@ -113,18 +108,30 @@ export class Run {
     }
   }
 
-  /** Calls `visit` for the claims with the uuid that stands at `at` of `key`; gives what it said last, or `enough`. */
-  find(key: Uint32Array, at: number, visit: Visit, enough: boolean): boolean {
+  /**
+   * Tells `visit` of the claim of the event at `at` of `key`, and of those of other events with its uuid that stand
+   * beside it: two blocks are read at most, three where chance has it.
+   */
+  find(key: Uint32Array, at: number, visit: Visit): void {
+    const { fences } = this
     const first = key[at]!
-    let only = enough
-    for (let block = this.firstBlockOf(first); ; block++) {
+    let enough = false
+    let anyOther = false
+    for (let block = this.blockOf(first, key[at + 4]!); ; block++) {
       this.readBlocks(blockScratch, block, 1)
       const end = blockScratch[BLOCK_COUNT_AT]! * CLAIM_WORDS
       for (let claim = 0; claim < end && blockScratch[claim]! <= first; claim += CLAIM_WORDS) {
         if (!isSameUuid(blockScratch, claim, key, at)) continue
-        if (!only || isSameDigest(blockScratch, claim, key, at)) only = visit(blockScratch, claim)
+        if (isSameDigest(blockScratch, claim, key, at)) enough = visit(blockScratch, claim)
+        else if (!enough) {
+          anyOther = true
+          enough = visit(blockScratch, claim)
+        }
       }
-      if (block + 1 >= this.fences.length || this.fences[block + 1]! > first) return only
+      const next = (block + 1) * FENCE_WORDS
+      if (fences[next] !== first) return
+      // It may begin with the event, or with the first other one.
+      if (fences[next + 1]! > key[at + 4]! && (anyOther || enough)) return
     }
   }
 
@@ -147,13 +154,15 @@ export class Run {
     return isInFilter(filterScratch, 0, key[at + 1]!, key[at + 2]!)
   }
 
-  /** The last block that begins before `first`: claims with this first word may begin at its end. */
-  private firstBlockOf(first: number): number {
+  /** The last block that begins before these two words: claims with them may begin at its end. */
+  private blockOf(first: number, second: number): number {
+    const { fences } = this
     let low = 0
-    let high = this.fences.length
+    let high = this.layout.dataBlocks
     while (low < high) {
       const middle = (low + high) >>> 1
-      if (this.fences[middle]! < first) low = middle + 1
+      const fence = fences[middle * FENCE_WORDS]!
+      if (fence < first || (fence === first && fences[middle * FENCE_WORDS + 1]! < second)) low = middle + 1
       else high = middle
     }
     return Math.max(0, low - 1)

@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, expect, test } from 'bun:test'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { runCli } from '../../cli/index.ts'
 import { claimOf, HOUR, LOG, storeRange, uuidOf } from './claims.fixture.ts'
 import { Claims } from './claims.ts'
+import { DedupMemory } from './dedup-memory.ts'
 import { dedupFolder, restoreDedup, snapshotDedup } from './snapshot.ts'
 
 let root: string
@@ -23,7 +24,9 @@ beforeEach(() => {
 afterEach(() => rmSync(root, { recursive: true, force: true }))
 
 function open(dataDir: string, partition = 0): Claims {
-  return Claims.open(join(dedupFolder(dataDir), `${partition}.sqlite`), HOUR, { sealClaims: 64 })
+  return Claims.open(join(dedupFolder(dataDir), `${partition}.sqlite`), HOUR, {
+    memory: new DedupMemory(2 ** 24, 64),
+  })
 }
 
 function known(index: Claims, to: number): number {
@@ -72,6 +75,30 @@ test('nothing is overwritten, and nothing is no snapshot', () => {
   expect(() => restoreDedup(join(root, 'nowhere'), there)).toThrow(refused)
   expect(() => snapshotDedup(there, join(root, 'other'))).toThrow(refused)
   expect(existsSync(dedupFolder(there))).toBe(false)
+})
+
+test.each(['-wal', '-shm'])('beside the %s of an older index nothing is restored', (suffix) => {
+  const owner = open(here)
+  storeRange(owner, 0, 200)
+  snapshotDedup(here, copy)
+  // Of an index that was at work and whose file somebody removed: it would be played into the one that is restored.
+  const path = join(dedupFolder(there), '0.sqlite')
+  mkdirSync(dedupFolder(there), { recursive: true })
+  const older = open(there)
+  storeRange(older, 5_000, 6_000)
+  copyFileSync(path + suffix, join(root, 'left'))
+  older.close()
+  rmSync(dedupFolder(there), { recursive: true })
+  mkdirSync(dedupFolder(there))
+  copyFileSync(join(root, 'left'), path + suffix)
+  expect(() => restoreDedup(copy, there)).toThrow(expect.objectContaining({ code: 'HR_DEDUP_SNAPSHOT' }))
+  expect(readdirSync(dedupFolder(there))).toEqual([`0.sqlite${suffix}`])
+  rmSync(path + suffix)
+  restoreDedup(copy, there)
+  const heir = open(there)
+  expect([heir.completeTo(LOG), known(heir, 300)]).toEqual([200, 200])
+  heir.close()
+  owner.close()
 })
 
 test('what a snapshot left that was cut off is no obstacle', () => {

@@ -58,7 +58,10 @@ export function snapshotDedup(dataDir: string, target: string): CopiedIndex[] {
 export function restoreDedup(source: string, dataDir: string): CopiedIndex[] {
   const folder = dedupFolder(dataDir)
   const names = indexesIn(source)
-  const there = names.find((name) => existsSync(join(folder, name)))
+  // Also what is left of one: SQLite would play an older write-ahead log into the index beside which it finds it.
+  const there = names
+    .flatMap((name) => ['', '-wal', '-shm'].map((suffix) => name + suffix))
+    .find((file) => existsSync(join(folder, file)))
   if (there !== undefined) {
     throw dedupError(
       'HR_DEDUP_SNAPSHOT',

@@ -7,9 +7,10 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { claimOf, HOUR, LOG, storeRange, uuidOf } from './claims.fixture.ts'
 import { Claims } from './claims.ts'
-import { FilterMemory } from './run.ts'
+import { DedupMemory } from './dedup-memory.ts'
 
-const SEAL = 64
+const OTHER_LOG = '22222222-2222-4222-8222-222222222222'
+const SEAL = 128
 /** Small enough that some filters are in memory and some are not. */
 const FILTERS = 2_000
 
@@ -24,7 +25,7 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }))
 
 function open(windowMs = HOUR, filterBytes = FILTERS): Claims {
-  return Claims.open(path, windowMs, { sealClaims: SEAL, filterMemory: new FilterMemory(filterBytes) })
+  return Claims.open(path, windowMs, { memory: new DedupMemory(filterBytes * 2, SEAL) })
 }
 
 function runFiles(): string[] {
@@ -58,10 +59,10 @@ describe('claims that were moved into runs', () => {
 
   test('are merged: eight neighbours are one, and one again', () => {
     const index = open()
-    storeRange(index, 0, SEAL * 8 * 8 * 3)
-    // Of each of two levels eight that are merged and fewer that came meanwhile; three of the third.
+    storeRange(index, 0, SEAL * 8 * 8 * 2)
+    // Of each of two levels eight that are merged and fewer that came meanwhile; two of the third.
     expect(runFiles().length).toBeLessThan(32)
-    expect(missed(index, SEAL * 8 * 8 * 3)).toEqual([])
+    expect(missed(index, SEAL * 8 * 8 * 2)).toEqual([])
     index.close()
   })
 
@@ -104,13 +105,25 @@ describe('claims that were moved into runs', () => {
     index.close()
   })
 
-  test('one record from the future does not expire the others', () => {
-    const index = open()
-    storeRange(index, 0, 1_000)
-    for (let n = 1; n < 20; n++) {
-      index.store([claimOf(n * 1_000), claimOf(n * 1_000 + 1, { appendedMs: Date.now() * 2 })], LOG, 1_000)
+  test('stay for a lane that lags, however far the other one has come', () => {
+    const windowMs = 4_000
+    const index = open(windowMs)
+    const lagsAtMs = claimOf(0).appendedMs
+    for (let at = 0; at < 20_000; at += 50) {
+      index.reached(lagsAtMs)
+      index.store(
+        Array.from({ length: 50 }, (_, i) => claimOf(at + i)),
+        LOG,
+        at + 50,
+      )
     }
-    expect(missed(index, 1_000)).toEqual([])
+    const copies = Array.from({ length: 1_000 }, (_, i) =>
+      claimOf(i, { logId: OTHER_LOG, appendedMs: lagsAtMs + 1_000 }),
+    )
+    expect(index.judge(copies).every(({ kind }) => kind === 'duplicate')).toBe(true)
+    // It catches up: they go.
+    storeRange(index, 20_000, 24_000)
+    expect(index.count()).toBeLessThan(windowMs * 1.5)
     index.close()
   })
 })
@@ -140,6 +153,7 @@ test('agrees with a map over any sequence of batches, reopenings and writes of a
         const requests = ids.map(([id, event]) =>
           claimOf(offset++, { uuid: uuidOf(id), event, appendedMs: nowMs }),
         )
+        index.reached(nowMs)
         const verdicts = index.judge(requests)
         const accepted = requests.filter((request, i) => {
           const holder = current(request.uuid, request.event, nowMs)

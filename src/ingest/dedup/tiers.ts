@@ -2,68 +2,46 @@
  * Where the claims of an index are, from the newest to the oldest: in memory and in the journal; in memory and in a
  * file on its way to the disk; in runs. A little is moved on with each batch, so no batch pays for much:
  *
- *   recent ──65,536 claims──▶ sealing ──durable──▶ run ──8 neighbours──▶ larger run ──all expired──▶ gone
+ *   recent ──enough of them──▶ sealing ──durable──▶ run ──8 neighbours──▶ larger run ──all expired──▶ gone
  *
- * What must hold: a claim is in the journal or in a run of the manifest, at every moment; a file is durable before the
- * manifest names it, and is removed after the manifest that does not name it is. A file that no manifest names is
- * removed by whoever finds it. When another process has written, everything is read anew and unfinished work dropped.
+ * What must hold: a claim is in the journal or in a run of the manifest, at every moment. When another process has
+ * written, everything is read anew and unfinished work dropped.
  */
-import { randomUUID } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, renameSync, statSync, unlink } from 'node:fs'
-import { join } from 'node:path'
-import { syncDir } from '../../platform/index.ts'
+import { statSync } from 'node:fs'
 import type { Visit } from './claim-words.ts'
-import { runsFolder } from './failures.ts'
-import type { JournalRow, Manifest, RunRow } from './manifest.ts'
+import type { DedupMemory } from './dedup-memory.ts'
+import type { JournalRow, Manifest } from './manifest.ts'
 import { Merge } from './merge.ts'
 import { nextMerge } from './merge-plan.ts'
 import { RecentClaims } from './recent-claims.ts'
-import { type FilterMemory, Run } from './run.ts'
-import { RunWriter } from './run-writer.ts'
-
-export type TierOptions = {
-  windowMs: number
-  filterMemory: FilterMemory
-  /** From so many recent claims on a run is made of them: 2.4 MB in memory. */
-  sealClaims: number
-}
-
-type Sealing = {
-  recent: RecentClaims
-  /** Where its claims are, in order, and how many of them are written. */
-  places: Uint32Array
-  written: number
-  writer: RunWriter
-  seq: number
-  addedSince: number
-}
-type Merging = { merge: Merge; rows: RunRow[]; finished: boolean; addedSince: number }
-type OpenRun = RunRow & { run: Run }
+import type { Run } from './run.ts'
+import { RunBuild, Seal } from './run-build.ts'
+import { type Change, type OpenRun, RunFiles } from './run-files.ts'
 
 /** Per stored claim: a run is written while an eighth of the next comes. */
 const SEALED_PER_CLAIM = 8
 /** Per stored claim and level: four times the rate at which a level grows, so that few merges are cut off by a move. */
 const MERGED_PER_CLAIM = 4
-const GONE = '.gone'
 
 export class Tiers {
-  recent = new RecentClaims()
+  private recent = new RecentClaims()
   /** Rows of the journal that `recent` holds. */
   private journal: { seq: number; count: number; lastMs: number }[] = []
-  private sealing: Sealing | undefined
+  private sealing: { recent: RecentClaims; build: RunBuild } | undefined
   /** From the oldest to the newest. */
   private runs: OpenRun[] = []
-  private mergings: Merging[] = []
+  private merges: RunBuild[] = []
   private lastSeq = 0
   /** Runs have changed since merges were planned. */
   private unplanned = false
-  private readonly folder: string
+  private readonly files: RunFiles
 
   constructor(
     private readonly manifest: Manifest,
-    private readonly options: TierOptions,
+    private readonly windowMs: number,
+    private readonly memory: DedupMemory,
   ) {
-    this.folder = runsFolder(manifest.path)
+    this.files = new RunFiles(manifest, memory)
   }
 
   /** Reads what the manifest says; to be called in one transaction of it. */
@@ -77,7 +55,7 @@ export class Tiers {
     this.runs = []
     try {
       for (const row of this.manifest.runs()) {
-        const run = open.get(row.file) ?? this.openRun(row.file)
+        const run = open.get(row.file) ?? this.files.open(row.file)
         open.delete(row.file)
         this.runs.push({ ...row, run })
         this.lastSeq = Math.max(this.lastSeq, row.seq)
@@ -113,11 +91,11 @@ export class Tiers {
     return runs
   }
 
-  /** Calls `visit` for the claims with the uuid at `at` of `key`, newer ones first; `runs` as `screen` says. */
+  /** Tells `visit` of the claims of the event at `at` of `key`, the newest first; `runs` as `screen` says. */
   find(key: Uint32Array, at: number, runs: readonly Run[] | undefined, visit: Visit): void {
-    let enough = this.recent.find(key, at, visit, false)
-    if (this.sealing) enough = this.sealing.recent.find(key, at, visit, enough)
-    if (runs) for (const run of runs) enough = run.find(key, at, visit, enough)
+    this.recent.find(key, at, visit)
+    this.sealing?.recent.find(key, at, visit)
+    if (runs) for (const run of runs) run.find(key, at, visit)
   }
 
   /** Of claims that were replaced, the older ones count until they are merged away. */
@@ -136,10 +114,13 @@ export class Tiers {
     return bytes
   }
 
-  /**
-   * The work that `claims` more claims bring; what was appended before `before` has expired. False when another
-   * process has written: the caller loads anew.
-   */
+  get memoryBytes(): number {
+    let bytes = this.recent.bytes + (this.sealing?.recent.bytes ?? 0)
+    for (const { run } of this.runs) bytes += run.memoryBytes
+    return bytes
+  }
+
+  /** `claims` more are about to come; what was appended before `before` has expired. False: as `settle`. */
   advance(claims: number, before: number): boolean {
     return this.advanceSeal(claims, before) && this.advanceMerges(claims, before) && this.expire(before)
   }
@@ -150,62 +131,39 @@ export class Tiers {
     this.runs = []
   }
 
-  /** Removes files that the manifest does not name, such as those of a process that was killed. */
+  /** Removes files of the folder that nobody needs. */
   removeStrays(): void {
-    if (!existsSync(this.folder)) return
-    this.manifest.write(() => {
-      const kept = new Set(this.manifest.runs().map(({ file }) => file))
-      for (const writer of this.writers()) kept.add(fileOf(writer))
-      for (const file of readdirSync(this.folder)) {
-        if (kept.has(file)) continue
-        const gone = file.endsWith(GONE) ? file : `${file}${GONE}`
-        // Renamed at once, while nobody can bring it into the manifest; removing a large file takes its time.
-        if (gone !== file) renameSync(join(this.folder, file), join(this.folder, gone))
-        unlink(join(this.folder, gone), () => {})
-      }
-    })
+    this.files.removeStrays(this.builds().map(({ writer }) => writer))
   }
 
   private advanceSeal(claims: number, before: number): boolean {
-    const { sealing, recent, options } = this
+    const { sealing, recent } = this
+    // Before it grows beyond, which would take twice the memory.
+    const isFull = recent.count + claims > this.memory.sealClaims
     if (sealing) {
-      if (!this.writeSealing(sealing, claims * SEALED_PER_CLAIM)) return true
-      sealing.addedSince += claims
-      // A disk that is so slow is waited for, or memory would grow.
-      if (sealing.addedSince > options.sealClaims) sealing.writer.syncNow()
-      else if (!sealing.writer.isDurable) return true
-      const row: RunRow = { seq: sealing.seq, file: fileOf(sealing.writer), level: 0 }
-      if (!this.commit(sealing.writer, row, [], sealing.seq)) return false
+      if (!sealing.build.advance(claims, isFull)) return true
+      if (!this.settle(sealing.build.change)) return false
       this.sealing = undefined
     }
     if (this.expiredInJournal(before) * 2 > recent.count) return this.trimJournal(before)
-    if (recent.count >= options.sealClaims) this.startSeal()
+    if (isFull && recent.count > 0) this.startSeal()
     return true
   }
 
   private startSeal(): void {
     const { recent } = this
-    this.sealing = {
-      recent,
-      places: recent.sorted(),
-      written: 0,
-      writer: this.newWriter(recent.count),
-      seq: this.journal.at(-1)!.seq,
-      addedSince: 0,
-    }
-    this.recent = new RecentClaims(recent)
+    const { seq } = this.journal.at(-1)!
+    const build = new RunBuild(new Seal(recent, this.files.create(recent.count)), {
+      seq,
+      level: 0,
+      removed: [],
+      journalSeq: seq,
+      pace: SEALED_PER_CLAIM,
+      waitAfter: Infinity,
+    })
+    this.sealing = { recent, build }
+    this.recent = new RecentClaims(Math.min(recent.capacity, this.memory.sealClaims))
     this.journal = []
-  }
-
-  /** Writes about `claims` claims; true when the file is whole. */
-  private writeSealing(sealing: Sealing, claims: number): boolean {
-    const { places, recent, writer } = sealing
-    const { length } = places
-    const end = Math.min(sealing.written + claims, length)
-    if (sealing.written === length) return true
-    for (; sealing.written < end; sealing.written++) writer.add(recent.words, places[sealing.written]!)
-    if (end === length) writer.finish()
-    return end === length
   }
 
   private expiredInJournal(before: number): number {
@@ -231,112 +189,63 @@ export class Tiers {
   }
 
   private advanceMerges(claims: number, before: number): boolean {
-    for (const merging of [...this.mergings]) {
-      if (!merging.finished) {
-        if (!merging.merge.step(claims * MERGED_PER_CLAIM)) continue
-        merging.merge.writer.finish()
-        merging.finished = true
-      }
-      merging.addedSince += claims
-      const { writer, runs } = merging.merge
-      const inputs = runs.reduce((sum, run) => sum + run.count, 0)
-      if (merging.addedSince > inputs / 4) writer.syncNow()
-      else if (!writer.isDurable) continue
-      const newest = merging.rows.at(-1)!
-      const row: RunRow = { seq: newest.seq, file: fileOf(writer), level: newest.level + 1 }
-      if (!this.commit(writer, row, merging.rows, undefined)) return false
-      this.mergings = this.mergings.filter((one) => one !== merging)
+    for (const merge of [...this.merges]) {
+      if (!merge.advance(claims)) continue
+      if (!this.settle(merge.change)) return false
+      this.merges = this.merges.filter((one) => one !== merge)
     }
-    this.planMerges(before)
+    while (this.unplanned) this.planMerge(before)
     return true
   }
 
-  private planMerges(before: number): void {
-    while (this.unplanned) {
-      const busy = new Set(this.mergings.flatMap(({ rows }) => rows.map(({ seq }) => seq)))
-      const ages = this.runs.map(({ seq, level, run }) => ({
-        level,
-        busy: busy.has(seq),
-        ...run.layout,
-      }))
-      const plan = nextMerge(ages, this.options.windowMs)
-      if (!plan) {
-        this.unplanned = false
-        return
-      }
-      const chosen = this.runs.slice(plan.from, plan.to)
-      const writer = this.newWriter(chosen.reduce((sum, { run }) => sum + run.count, 0))
-      try {
-        const merge = new Merge(
-          chosen.map(({ run }) => run),
-          writer,
-          before,
-        )
-        this.mergings.push({ merge, rows: chosen, finished: false, addedSince: 0 })
-      } catch (error) {
-        writer.abandon()
-        throw error
-      }
+  private planMerge(before: number): void {
+    const busy = this.merging()
+    const ages = this.runs.map(({ seq, level, run }) => ({ level, busy: busy.has(seq), ...run.layout }))
+    const plan = nextMerge(ages, this.windowMs)
+    if (!plan) {
+      this.unplanned = false
+      return
+    }
+    const chosen = this.runs.slice(plan.from, plan.to)
+    const inputs = chosen.map(({ run }) => run)
+    const claims = inputs.reduce((sum, { count }) => sum + count, 0)
+    const newest = chosen.at(-1)!
+    const writer = this.files.create(claims)
+    try {
+      this.merges.push(
+        new RunBuild(new Merge(inputs, writer, before), {
+          seq: newest.seq,
+          level: newest.level + 1,
+          removed: chosen,
+          pace: MERGED_PER_CLAIM,
+          waitAfter: claims / MERGED_PER_CLAIM,
+        }),
+      )
+    } catch (error) {
+      writer.abandon()
+      throw error
     }
   }
 
   /** At most one run at a time: a clock that leaps must not cost the whole index at once. */
   private expire(before: number): boolean {
-    const busy = new Set(this.mergings.flatMap(({ rows }) => rows.map(({ seq }) => seq)))
+    const busy = this.merging()
     const expired = this.runs.find(({ seq, run }) => run.layout.lastMs < before && !busy.has(seq))
-    return expired === undefined || this.commit(undefined, undefined, [expired], undefined)
+    return expired === undefined || this.settle({ removed: [expired] })
   }
 
-  /**
-   * Brings the file of `writer` into the manifest, in the place of `replaced` and of the journal through `journalSeq`.
-   * False when another process has written.
-   */
-  private commit(
-    writer: RunWriter | undefined,
-    row: RunRow | undefined,
-    replaced: readonly RunRow[],
-    journalSeq: number | undefined,
-  ): boolean {
-    // Opened before it is in the manifest: what cannot be read back must not take the place of what can.
-    const run = writer && this.openWritten(writer)
-    if (writer && !run) return false
-    let committed = false
-    try {
-      if (run) syncDir(this.folder)
-      committed = this.manifest.writeDurably(() => {
-        if (this.manifest.isChanged() || (writer && !existsSync(writer.path))) return false
-        for (const { seq } of replaced) this.manifest.removeRun(seq)
-        if (row && run!.count > 0) this.manifest.addRun(row)
-        if (journalSeq !== undefined) this.manifest.trimJournal(journalSeq)
-        return true
-      })
-    } finally {
-      if (!committed || run?.count === 0) run?.close()
-    }
-    if (!committed) return false
-    writer?.close()
-    const gone = new Set(replaced.map(({ seq }) => seq))
-    for (const one of this.runs) if (gone.has(one.seq)) one.run.close()
+  /** Makes a change of the runs. False when another process has written: the caller loads anew. */
+  private settle(change: Change): boolean {
+    const added = this.files.commit(change)
+    if (added === undefined) return false
+    const gone = new Set(change.removed.map(({ seq }) => seq))
+    for (const { seq, run } of this.runs) if (gone.has(seq)) run.close()
     this.runs = this.runs.filter(({ seq }) => !gone.has(seq))
-    if (row && run!.count > 0) this.runs.push({ ...row, run: run! })
+    if (added) this.runs.push(added)
     this.runs.sort((a, b) => a.seq - b.seq)
     this.runsChanged()
     this.removeStrays()
     return true
-  }
-
-  /** Undefined when another owner has removed the file. */
-  private openWritten(writer: RunWriter): Run | undefined {
-    try {
-      return this.openRun(fileOf(writer))
-    } catch (error) {
-      if (!existsSync(writer.path)) return undefined
-      throw error
-    }
-  }
-
-  private openRun(file: string): Run {
-    return new Run(join(this.folder, file), this.options.filterMemory)
   }
 
   /** Filters of newer runs come into memory before those of older ones, which expire sooner. */
@@ -345,24 +254,18 @@ export class Tiers {
     for (let i = this.runs.length - 1; i >= 0; i--) this.runs[i]!.run.loadFilter()
   }
 
-  private newWriter(countMax: number): RunWriter {
-    mkdirSync(this.folder, { recursive: true })
-    return new RunWriter(join(this.folder, `${randomUUID()}.run`), countMax)
+  private merging(): Set<number> {
+    return new Set(this.merges.flatMap(({ removed }) => removed.map(({ seq }) => seq)))
   }
 
-  private writers(): RunWriter[] {
-    const merging = this.mergings.map(({ merge }) => merge.writer)
-    return this.sealing ? [this.sealing.writer, ...merging] : merging
+  private builds(): RunBuild[] {
+    return this.sealing ? [this.sealing.build, ...this.merges] : this.merges
   }
 
   /** Their files are left to `removeStrays`: a commit that failed may be in the manifest all the same. */
   private dropUnfinished(): void {
-    for (const writer of this.writers()) writer.close()
+    for (const { writer } of this.builds()) writer.close()
     this.sealing = undefined
-    this.mergings = []
+    this.merges = []
   }
-}
-
-function fileOf(writer: RunWriter): string {
-  return writer.path.slice(writer.path.lastIndexOf('/') + 1)
 }

@@ -7,8 +7,11 @@
  *
  * With its persons locked nothing that the batch read can change, but for ids that have no person yet: there is
  * nothing to lock. Their insert may still meet another's, which is found by the same checks and tried again; each
- * such try finds at least one id more that now exists, so the tries end. Locks are always taken in the order that
- * 0007_identity_options.sql states, those of cookieless visitors behind all others.
+ * such try finds at least one id more that now exists, so the tries end. Locks are taken in the order that
+ * 0007_identity_options.sql states, those of cookieless visitors behind all others; but the locked way takes visitors
+ * right behind its persons, since only they say which events it has, and so in front of groups and of all that is new.
+ * There it can wait in a circle with an optimistic batch that has the same visitors and the same groups: Postgres ends
+ * one of the two, which is a conflict as any other and is tried again.
  *
  * A batch with cookieless visitors reads what is stored of them beside its persons, and only then knows its events. Its
  * optimistic read asks for persons by the ids that the visitors have if nothing is stored of them, and by those that

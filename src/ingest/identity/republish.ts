@@ -47,7 +47,7 @@ async function raise(
   const listed = await tx<Listed[]>`
     SELECT kind, team_id, type_index, key, above FROM state_republish
     WHERE NOT EXISTS (SELECT FROM ingest_redo r JOIN ingest_fence f
-      ON f.log_id = r.log_id AND f.partition = r.partition AND f.next_offset < r.to_offset)
+      ON f.log_id = r.log_id AND f.partition = r.partition AND f.next_offset < r.to_offset AND f.closed_at IS NULL)
     ORDER BY kind DESC, team_id, type_index, key LIMIT ${limit} FOR UPDATE SKIP LOCKED`
   if (listed.length === 0) return undefined
   const keys = JSON.stringify(listed)
