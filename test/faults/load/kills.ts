@@ -15,7 +15,7 @@ const PLACES = Object.keys(FAILPOINTS.load) as LoadFailpoint[]
 /** Met only where ClickHouse refuses a row. */
 const RARELY_MET: ReadonlySet<Failpoint> = new Set(['split', 'buried'])
 const LIKELIHOOD = {
-  there: (place: Failpoint) => (RARELY_MET.has(place) ? 0.9 : 0.2),
+  there: (place: Failpoint) => (RARELY_MET.has(place) ? 0.9 : 0.4),
   elsewhere: 0.003,
 }
 const STOP_EVERY = 5
