@@ -15,7 +15,7 @@
 import { HeadraceError, isRejected, TABLE_OF_TOPIC, type Table, TOPICS } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
-import { backoffMs, pause } from '../platform/index.ts'
+import { backoffMs, type LoadFailpoint, pause } from '../platform/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 import { isWarehouseDown } from './ask.ts'
 import { type Batch, halveBatch, intentOf } from './batch.ts'
@@ -26,9 +26,8 @@ import { markDone, markRefused, markRepair, replaceByChildren } from './intent.t
 import { loadMetrics } from './metrics.ts'
 import { BACKOFF } from './wait.ts'
 
-/** Test hook: called when a step is reached; production passes nothing. */
-export type StepHook = (step: LoadStep) => Promise<void> | void
-export type LoadStep = 'intent_written' | 'locked' | 'inserted' | 'done' | 'split' | 'buried'
+/** Called when a step is reached: the failpoints, unless a test wants another end there. */
+export type StepHook = (step: LoadFailpoint) => Promise<void> | void
 
 export type DeliverDeps = {
   log: Log
@@ -111,6 +110,7 @@ async function attemptOnce(
       return repair(deps, hold, batch, 'part of its rows are there, and its token may be forgotten')
   }
   const sentMs = deps.clock()
+  await deps.reached('insert_sent')
   try {
     await deps.warehouse.insertRows({
       table: TABLES.get(batch.table)!,

@@ -11,8 +11,8 @@ import {
 } from 'bun:test'
 import { waitFor } from '../../test/support/wait-for.ts'
 import { STORED, TOPICS } from '../event/index.ts'
+import type { LoadFailpoint } from '../platform/index.ts'
 import { INTENT_AGE_MS_MAX } from './deliver.ts'
-import type { LoadStep } from './index.ts'
 import { LoadBench, PARTITIONS, type Servers, startServers } from './load.fixture.ts'
 
 setDefaultTimeout(60_000)
@@ -35,7 +35,7 @@ async function openIntents(): Promise<{ id: string; rows: number }[]> {
 }
 
 /** Runs a loader that dies at `step` of its first cut. */
-async function dieAt(step: LoadStep): Promise<void> {
+async function dieAt(step: LoadFailpoint): Promise<void> {
   const child = bench.spawn(step, 'SIGKILL')
   await child.exited
   expect(child.signalCode).toBe('SIGKILL')

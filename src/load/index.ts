@@ -6,7 +6,7 @@
 
 export { rawLogsRead } from './behind.ts'
 export { amendReceipt } from './dead-letter.ts'
-export type { LoadStep, StepHook } from './deliver.ts'
+export type { StepHook } from './deliver.ts'
 export { LOAD_ERRORS } from './errors.ts'
 export { neededFrom } from './intent.ts'
 export { type Load, type LoadDeps, startLoad } from './loader.ts'

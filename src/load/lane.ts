@@ -214,6 +214,7 @@ export class Lane {
         await this.deps.reached('locked')
         return deliver(this.sendDeps, hold, batch, 'owner', this.stopping.signal)
       })
+      await this.deps.reached('committed')
       if (result === 'split' || result === 'verdict') for (const reader of readers) reader.restart(0)
     } catch (error) {
       this.failed(readers, error)

@@ -12,8 +12,9 @@ import { waitFor } from '../../test/support/wait-for.ts'
 import { startTestWarehouse, type TestWarehouse } from '../../test/support/warehouse.ts'
 import { openPostgres } from '../catalog/index.ts'
 import { type Log, openEmbeddedLog, type Producer } from '../log/index.ts'
+import type { LoadFailpoint } from '../platform/index.ts'
 import { openWarehouse } from '../warehouse/index.ts'
-import { type Load, type LoadDeps, type LoadStep, startLoad } from './index.ts'
+import { type Load, type LoadDeps, startLoad } from './index.ts'
 
 export const PARTITIONS = 2
 const WITHIN_MS = 20_000
@@ -91,7 +92,7 @@ export class LoadBench {
   }
 
   /** A loader in its own process that does `signal` to itself when it first reaches `step`. */
-  spawn(step: LoadStep, signal: 'SIGKILL' | 'SIGSTOP'): Bun.Subprocess {
+  spawn(step: LoadFailpoint, signal: 'SIGKILL' | 'SIGSTOP'): Bun.Subprocess {
     const options: ChildOptions = {
       dir: this.dir,
       socketDir: this.servers.postgres.url.socketDir,
@@ -154,7 +155,7 @@ type ChildOptions = {
   dir: string
   socketDir: string
   warehouseUrl: string
-  step: LoadStep
+  step: LoadFailpoint
   signal: 'SIGKILL' | 'SIGSTOP'
 }
 

@@ -7,7 +7,7 @@ import type { Settings, Sql } from '../catalog/index.ts'
 import { partitionsOf, ROW_TOPICS, type RowTopic, TABLE_OF_TOPIC } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
-import { Signal } from '../platform/index.ts'
+import { failpoint, Signal } from '../platform/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 import type { StepHook } from './deliver.ts'
 import { loadError } from './errors.ts'
@@ -28,7 +28,7 @@ export type LoadDeps = {
   clock?: () => number
   /** Called with an error that no retry mends. Default: thrown, so that the process ends. */
   fatal?: (error: unknown) => void
-  /** Tests only: called at each step of an insert. */
+  /** Called at each step of an insert. Default: the failpoints. */
   reached?: StepHook
 }
 
@@ -99,7 +99,7 @@ class Loader implements Load {
       clock: this.deps.clock ?? Date.now,
       flushMs: settings.loadFlushMs,
       flushRows: settings.loadFlushRows,
-      reached: this.deps.reached ?? (() => {}),
+      reached: this.deps.reached ?? failpoint,
       fatal: this.deps.fatal ?? throwLater,
     })
   }

@@ -54,6 +54,7 @@ async function settleIntent(deps: SettleDeps, id: string, signal: AbortSignal): 
     return deliver(deps, hold, batch, 'heir', signal)
   })
   if (failure) throw failure
+  if (result) await deps.reached('committed')
   return result ?? 'settled by another'
 }
 

@@ -56,13 +56,36 @@ export const FAILPOINTS = {
     /** That is in the log, and Postgres does not know. */
     replay_before_mark: 0,
   },
+  load: {
+    /** The fences have moved and the intent stands, in one transaction; nobody holds it. */
+    intent_written: 0,
+    /** Its owner holds the lock of the intent; nothing was sent. */
+    locked: 0,
+    /** An insert was handed to ClickHouse; none, a part or all of its bytes are there, or its rows are. */
+    insert_sent: 60,
+    /** ClickHouse has the rows, and nothing else says so. */
+    inserted: 0,
+    /** The intent is marked in a transaction that is not committed. */
+    done: 0,
+    /** The intent is settled, and its owner has heard of it. */
+    committed: 0,
+    /** A refused insert is replaced by two in a transaction that is not committed. */
+    split: 0,
+    /** A refused row is in the dead letters, and Postgres does not know. */
+    buried: 0,
+  },
 } as const
 export type CaptureFailpoint = keyof typeof FAILPOINTS.capture
 export type IngestFailpoint = keyof typeof FAILPOINTS.ingest
-export type Failpoint = CaptureFailpoint | IngestFailpoint
+export type LoadFailpoint = keyof typeof FAILPOINTS.load
+export type Failpoint = CaptureFailpoint | IngestFailpoint | LoadFailpoint
 
 /** The longest delay of each place, ms. */
-const LATE_MS: Readonly<Record<Failpoint, number>> = { ...FAILPOINTS.capture, ...FAILPOINTS.ingest }
+const LATE_MS: Readonly<Record<Failpoint, number>> = {
+  ...FAILPOINTS.capture,
+  ...FAILPOINTS.ingest,
+  ...FAILPOINTS.load,
+}
 
 /** May end the process here, when a test wants it. */
 export const failpoint: (name: Failpoint) => void = armed(

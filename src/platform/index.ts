@@ -11,6 +11,7 @@ export {
   type Failpoint,
   failpoint,
   type IngestFailpoint,
+  type LoadFailpoint,
 } from './failpoint.ts'
 export { FileLock, isLocked, noteOfHolder } from './file-lock.ts'
 export { Signal } from './signal.ts'

@@ -5,6 +5,7 @@
  *   npm run faults -- --runs 200 [--kafka] [--seed N] [--no-pauses]    roles killed and paused at random (crash.ts)
  *   npm run faults -- kafka-down [--runs 1000] [--only name,…] [--captures 4] [--seed N]    see kafka-down/index.ts
  *   npm run faults -- ingest [--runs 2000] [--kafka] [--only name,…] [--seed N]    see ingest/index.ts
+ *   npm run faults -- load [--runs 1000] [--kafka] [--seed N]    loaders and ClickHouse killed, see load/index.ts
  */
 import { parseArgs } from 'node:util'
 import { startCluster } from '../support/cluster.ts'
@@ -12,6 +13,7 @@ import { startProduct } from '../support/product.ts'
 import { crash, seeded, type Victim } from './crash.ts'
 import { INGEST_FAULT_NAMES, runIngestFaults } from './ingest/index.ts'
 import { KAFKA_DOWN_NAMES, runKafkaDown } from './kafka-down/index.ts'
+import { runLoadFaults } from './load/index.ts'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -31,6 +33,7 @@ const PAUSE_MS = 30_000
 const CRASH_RUNS = 200
 const CAPTURE_KILL_RUNS = 1_000
 const INGEST_KILL_RUNS = 2_000
+const LOAD_KILL_RUNS = 1_000
 
 // Children are ended by what `exit` tells; a signal alone tells nobody.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
@@ -51,8 +54,11 @@ switch (positionals.join()) {
     exit(await runIngestFaults({ runs, only, kafka, seed }))
     break
   }
+  case 'load':
+    exit(await runLoadFaults({ runs: runsOr(LOAD_KILL_RUNS), kafka, seed }))
+    break
   default:
-    wrong(`there is no fault test ${positionals.join(' ')}; allowed is kafka-down, ingest, or none`)
+    wrong(`there is no fault test ${positionals.join(' ')}; allowed is kafka-down, ingest, load, or none`)
 }
 
 function runsOr(usual: number): number {

@@ -7,8 +7,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { FAILPOINTS, type Failpoint, type IngestFailpoint } from '../../../src/platform/index.ts'
 import { deathsOf, leastMet, planFor, since, total } from '../failpoint-plan.ts'
 import { LIVES_ON } from '../kept-process.ts'
+import type { WorkerProcess } from '../workers/process.ts'
 import type { Rig } from './rig.ts'
-import type { WorkerProcess } from './worker-process.ts'
 
 const PLACES = Object.keys(FAILPOINTS.ingest) as IngestFailpoint[]
 /** Of each call at the place where a life is to end; what is met rarely ends it at once. */

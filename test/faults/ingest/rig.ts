@@ -17,6 +17,8 @@ import { waitFor } from '../../support/wait-for.ts'
 import { startTestWarehouse, type TestWarehouse } from '../../support/warehouse.ts'
 import { seeded } from '../crash.ts'
 import { LIVES_ON, type Life } from '../kept-process.ts'
+import type { IngestPlan, LoadPlan } from '../workers/plan.ts'
+import { bundleWorkers, type Stopped, WorkerProcess } from '../workers/process.ts'
 import { stopMerges } from './check-warehouse.ts'
 import { Load } from './load.ts'
 import type { RawRecord } from './model.ts'
@@ -24,8 +26,6 @@ import { type Proven, proveAll } from './proof.ts'
 import { readFences, readLane } from './read.ts'
 import { PostgresServer } from './server.ts'
 import { Story, TOKEN } from './story.ts'
-import type { LoaderPlan, WorkerPlan } from './worker-plan.ts'
-import { bundleWorkers, WorkerProcess } from './worker-process.ts'
 
 export const PARTITIONS = 4
 const PROCESSES = 2
@@ -39,6 +39,8 @@ const LOOK_MS = 200
 const WORKED_OFF_MS_MAX = 180_000
 /** Kafka gives the partitions of a silent member away after this long; how long a zombie is silent. */
 const SESSION_MS = 1_500
+/** Seldom: the machine is busy with those that die. */
+const LOAD_FLUSH_MS = 3_000
 const ZOMBIE_MS = { embedded: 400, kafka: 2 * SESSION_MS }
 /** Small batches, many of them. */
 const SETTINGS = { HEADRACE_INGEST_BATCH_EVENTS_MAX: '25', HEADRACE_INGEST_LINGER_MS: '5' }
@@ -104,15 +106,18 @@ export class Rig {
       postgres: postgres.url,
       partitions: PARTITIONS,
     }
-    const loaderPlan: LoaderPlan = { ...common, name: 'load', warehouse: warehouse.url }
-    const loader = new WorkerProcess(bundles.loader, loaderPlan, () => LIVES_ON, 0)
+    const { url } = warehouse
+    const loadPlan: LoadPlan = { ...common, name: 'load', warehouse: url, flushMs: LOAD_FLUSH_MS }
+    const loader = new WorkerProcess(bundles.load, loadPlan, () => LIVES_ON, goesOnAfter(0))
     const rig = new Rig(options, postgres, sql, log, folder, kafka, teamId, warehouse, loader)
     for (let i = 1; i <= PROCESSES; i++) {
       const name = `ingest-${i}`
       // On one machine the processes share the dedup indexes; else each has its own.
       const dataDir = join(folder, kafka ? name : 'data')
-      const plan: WorkerPlan = { ...common, name, dataDir, settings: SETTINGS }
-      rig.processes.push(new WorkerProcess(bundles.worker, plan, () => rig.nextLife(), rig.zombieMs))
+      const plan: IngestPlan = { ...common, name, dataDir, settings: SETTINGS }
+      rig.processes.push(
+        new WorkerProcess(bundles.ingest, plan, () => rig.nextLife(), goesOnAfter(rig.zombieMs)),
+      )
     }
     return rig
   }
@@ -300,4 +305,9 @@ export class Rig {
       await Bun.sleep(LOOK_MS)
     }
   }
+}
+
+/** What a stopped process is given. */
+function goesOnAfter(zombieMs: number): Stopped {
+  return (_place, goOn) => setTimeout(goOn, zombieMs)
 }

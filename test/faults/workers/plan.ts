@@ -1,4 +1,4 @@
-/** What a process of a fault test of ingest is told at its start. */
+/** What a process of a fault test is told at its start. */
 import type { PostgresOptions } from '../../../src/catalog/index.ts'
 
 type Plan = {
@@ -9,13 +9,13 @@ type Plan = {
   partitions: number
 }
 
-export type WorkerPlan = Plan & {
+export type IngestPlan = Plan & {
   dataDir: string
   /** HEADRACE_*. */
   settings: Record<string, string>
 }
 
-export type LoaderPlan = Plan & { warehouse: string }
+export type LoadPlan = Plan & { warehouse: string; flushMs: number }
 
 export const UP_LINE = 'at work'
 /** Before the sentence of a role that halts; alone when it is up, and when it goes on. */

@@ -1,40 +1,38 @@
 /**
- * One process of ingest or load, kept alive. One that stops itself at a failpoint is a zombie from then on: it is let go on after
- * `zombieMs`, by when others may have taken its partitions and done its work.
+ * One process of ingest or load, kept alive. One that stops itself at a failpoint stands still until whoever is told of
+ * it lets it go on: it is a zombie then, if others have taken its partitions and done its work meanwhile.
  */
 import { cpSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import type { IngestFailpoint } from '../../../src/platform/index.ts'
+import type { Failpoint } from '../../../src/platform/index.ts'
 import { cleanEnvironment } from '../../support/product.ts'
 import { KeptProcess, type Life } from '../kept-process.ts'
-import { HALT_LINE, type LoaderPlan, UP_LINE, type WorkerPlan } from './worker-plan.ts'
+import { HALT_LINE, type IngestPlan, type LoadPlan, UP_LINE } from './plan.ts'
 
-const WORKER = fileURLToPath(import.meta.resolve('./worker.ts'))
-const LOADER = fileURLToPath(import.meta.resolve('./loader.ts'))
+const ROOT = join(import.meta.dir, '../../..')
 /** Files that modules look for, and where they do, once they are one file. */
 const READ_BY_MODULES = [
-  [join(import.meta.dir, '../../../src/event/assembly'), 'assembly'],
-  [
-    join(import.meta.dir, '../../../node_modules/@platformatic/wasm-utils/dist/native.wasm'),
-    '../dist/native.wasm',
-  ],
+  [join(ROOT, 'src/event/assembly'), 'assembly'],
+  [join(ROOT, 'node_modules/@platformatic/wasm-utils/dist/native.wasm'), '../dist/native.wasm'],
 ] as const
 const STOPPED = 'stopped at '
 
+/** Told when a process stands still. */
+export type Stopped = (place: Failpoint, goOn: () => void) => void
+
 export class WorkerProcess extends KeptProcess {
   /** Where it was stopped, and how often. */
-  readonly stops = new Map<IngestFailpoint, number>()
+  readonly stops = new Map<Failpoint, number>()
   /** What it says while it cannot go on, in this life. */
   halt = ''
 
   constructor(
     /** As `bundleWorkers` made it. */
     script: string,
-    plan: WorkerPlan | LoaderPlan,
+    plan: IngestPlan | LoadPlan,
     /** Asked at each start. */
     nextLife: () => Life,
-    private readonly zombieMs: number,
+    private readonly stopped: Stopped,
   ) {
     const words = [script, JSON.stringify(plan)]
     super(plan.name, { words, env: cleanEnvironment(), upLine: UP_LINE }, nextLife)
@@ -43,20 +41,21 @@ export class WorkerProcess extends KeptProcess {
   protected override heard(line: string): void {
     if (line.startsWith(HALT_LINE)) this.halt = line.slice(HALT_LINE.length)
     if (!line.startsWith(STOPPED)) return
-    const place = line.slice(STOPPED.length) as IngestFailpoint
+    const place = line.slice(STOPPED.length) as Failpoint
     this.stops.set(place, (this.stops.get(place) ?? 0) + 1)
     const { child } = this
-    setTimeout(() => child?.kill('SIGCONT'), this.zombieMs)
+    this.stopped(place, () => child?.kill('SIGCONT'))
   }
 }
 
-export type Bundles = { worker: string; loader: string }
+export type Bundles = { ingest: string; load: string }
 
 /** Each with all its modules in one compiled file below `folder`: a start takes 0.15 s of CPU, not 1 s. Gives their paths. */
 export async function bundleWorkers(folder: string): Promise<Bundles> {
   const outdir = join(folder, 'worker')
   for (const [from, to] of READ_BY_MODULES) cpSync(from, join(outdir, to), { recursive: true })
   const form = { target: 'bun', format: 'cjs', bytecode: true } as const
-  await Bun.build({ entrypoints: [WORKER, LOADER], outdir, naming: '[name].[ext]', ...form })
-  return { worker: join(outdir, 'worker.js'), loader: join(outdir, 'loader.js') }
+  const entrypoints = [join(import.meta.dir, 'ingest.ts'), join(import.meta.dir, 'load.ts')]
+  await Bun.build({ entrypoints, outdir, naming: '[name].[ext]', ...form })
+  return { ingest: join(outdir, 'ingest.js'), load: join(outdir, 'load.js') }
 }

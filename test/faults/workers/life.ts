@@ -6,7 +6,7 @@
 import { openPostgres, type Sql } from '../../../src/catalog/index.ts'
 import { isRetriable } from '../../../src/event/index.ts'
 import { type Log, openEmbeddedLog, openKafkaLog } from '../../../src/log/index.ts'
-import { HALT_LINE, type LoaderPlan, UP_LINE, type WorkerPlan } from './worker-plan.ts'
+import { HALT_LINE, type IngestPlan, type LoadPlan, UP_LINE } from './plan.ts'
 
 const AGAIN_MS = 50
 const LOOK_MS = 200
@@ -17,7 +17,7 @@ type Role = { stop(): Promise<void>; notReady(): Promise<string | undefined> }
 export type Opened = { log: Log; sql: Sql; fatal(error: unknown): never }
 
 export async function live(
-  plan: WorkerPlan | LoaderPlan,
+  plan: IngestPlan | LoadPlan,
   connectionsMax: number,
   start: (opened: Opened) => Promise<Role>,
   close: () => Promise<void> = async () => {},
@@ -42,7 +42,7 @@ export async function live(
   })
 }
 
-function openLog({ log, name }: WorkerPlan | LoaderPlan): Promise<Log> {
+function openLog({ log, name }: IngestPlan | LoadPlan): Promise<Log> {
   if ('dir' in log) return openEmbeddedLog({ dir: log.dir, memberPollMs: MEMBER_POLL_MS })
   return openKafkaLog({ ...log, clientId: name })
 }
