@@ -12,4 +12,7 @@ export {
 } from './embedded/index.ts'
 export { WAREHOUSE_ERRORS } from './errors.ts'
 export { type MigrationReport, migrateWarehouse, migrationFiles } from './migrate.ts'
+export { addProperty, type FillProgress, fillProperty } from './promote.ts'
+export { PROPERTY_TYPES, type PropertyType } from './promoted.ts'
+export { listProperties, type PropertyColumn } from './property-columns.ts'
 export { type PresentSources, presentPlaces, presentSources, type SourceRange } from './sources.ts'

@@ -62,7 +62,7 @@ describe('the DDL and src/event/tables.ts agree', () => {
 
   test('no table is without a token window and a synced insert', async () => {
     const tables = await live.warehouse.query<{ name: string; ddl: string }>(
-      "SELECT name, create_table_query AS ddl FROM system.tables WHERE database = currentDatabase() AND name != 'headrace_migrations'",
+      "SELECT name, create_table_query AS ddl FROM system.tables WHERE database = currentDatabase() AND name != 'headrace_migrations' AND engine != 'View'",
     )
     expect(tables.map(({ name }) => name).sort()).toEqual(TABLES.map(({ name }) => name).sort())
     for (const { ddl } of tables) {
@@ -189,6 +189,7 @@ describe('the DDL of every variant', () => {
     test(`${variant}: the engine parses every statement and knows every setting`, async () => {
       for (const statement of migrationFiles().flatMap((file) => renderDdl(file, variant))) {
         await live.warehouse.query('SELECT formatQuery({statement:String}) AS text', { statement })
+        if (!statement.startsWith('CREATE TABLE')) continue
         const settings = /\nSETTINGS ([^()]+)$/.exec(statement)?.[1]?.split(', ') ?? []
         const names = settings.map((setting) => setting.split(' = ')[0]!)
         const known = await live.warehouse.query<{ name: string }>(
