@@ -10,6 +10,7 @@ import { addIngest } from './ingest.ts'
 import { addKafka } from './kafka.ts'
 import { addLoad } from './load.ts'
 import { addProject } from './project.ts'
+import { addProperty } from './property.ts'
 import { addRejected } from './rejected.ts'
 import { addRepair } from './repair.ts'
 import { addSql } from './sql.ts'
@@ -29,6 +30,7 @@ const VERBS = [
   addAudit,
   addRepair,
   addProject,
+  addProperty,
   addRejected,
   addDedup,
   addKafka,
