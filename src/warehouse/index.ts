@@ -4,6 +4,7 @@
  */
 export * from './client.ts'
 export { renderDdl, WAREHOUSE_VARIANTS, type WarehouseVariant } from './ddl.ts'
+export { type DescribedTable, type DescribedView, describeSchema } from './describe.ts'
 export {
   type EmbeddedWarehouse,
   type EmbeddedWarehouseOptions,
