@@ -19,6 +19,8 @@ import {
   columnDefinition,
   columnExpression,
   columnOfProperty,
+  OWN_COLUMNS,
+  ownExpression,
   type PromotedProperty,
 } from './promoted.ts'
 import { fillState, promotedColumns, readColumns, systemTable } from './property-columns.ts'
@@ -54,21 +56,28 @@ async function alterOnce(warehouse: Warehouse, wanted: PromotedProperty): Promis
       `${wanted.name} is promoted as ${there.type} and cannot become ${wanted.type}: rows are stored under that type`,
     )
   const all = there ? properties : [...properties, wanted]
-  const shared = await normalised(
+  const columns = [
+    ...OWN_COLUMNS.map((column) => ({ column, property: undefined, expression: ownExpression(column, all) })),
+    ...all.map((property) => ({
+      column: columnOfProperty(property.name),
+      property,
+      expression: columnExpression(property, all),
+    })),
+  ]
+  const wantedText = await normalised(
     warehouse,
-    all.map((property) => columnExpression(property, all)),
+    columns.map(({ expression }) => expression),
   )
   let altered = false
   // Each for itself: a run that was killed may have changed the local table and not yet the one over it.
   for (const target of alterTargets('events', warehouse.variant, true, true)) {
     const { expressions } = await readColumns(warehouse, target.split(' ')[0])
-    const changes = all.flatMap((property, i) => {
-      const column = columnOfProperty(property.name)
+    const changes = columns.flatMap(({ column, property, expression }, i) => {
       const now = expressions.get(column)
-      if (now === shared[i]) return []
-      return now === undefined
+      if (now === wantedText[i]) return []
+      return now === undefined && property
         ? [`ADD COLUMN IF NOT EXISTS ${quoteName(column)} ${columnDefinition(property, all)}`]
-        : [`MODIFY COLUMN ${quoteName(column)} MATERIALIZED ${columnExpression(property, all)}`]
+        : [`MODIFY COLUMN ${quoteName(column)} MATERIALIZED ${expression}`]
     })
     if (changes.length === 0) continue
     await warehouse.command(`ALTER TABLE ${target} ${changes.join(', ')}`)

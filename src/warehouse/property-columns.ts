@@ -43,13 +43,13 @@ export async function readColumns(
 ): Promise<{ properties: PromotedProperty[]; expressions: Map<string, string> }> {
   const columns = await warehouse.query<LiveColumn>(
     `SELECT name, comment, default_expression FROM system.columns
-     WHERE database = currentDatabase() AND table = {table:String} AND startsWith(name, {prefix:String}) ORDER BY name`,
+     WHERE database = currentDatabase() AND table = {table:String} AND (startsWith(name, {prefix:String}) OR default_kind = 'MATERIALIZED') ORDER BY name`,
     { table, prefix: PROMOTED_PREFIX },
   )
   const ours = columns.filter(({ comment }) => propertyOfNote(comment))
   return {
     properties: ours.map(({ comment }) => propertyOfNote(comment)!),
-    expressions: new Map(ours.map(({ name, default_expression }) => [name, default_expression])),
+    expressions: new Map(columns.map(({ name, default_expression }) => [name, default_expression])),
   }
 }
 
