@@ -1,16 +1,15 @@
 /**
  * The DDL of a cluster, run and not only parsed, as far as one engine can: a cluster of two shards that are both this
- * engine, so that Distributed tables, views and joins work as on two nodes, with each row seen twice; and Replicated
- * tables made on the engine's own stand-in for Keeper. `ON CLUSTER` needs a server and is left out.
+ * engine, so that Distributed tables, views and joins work as on two nodes, with each row seen twice. `ON CLUSTER` and
+ * Replicated tables need a server and Keeper; they are left out here.
  */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Warehouse } from './client.ts'
-import { renderDdl } from './ddl.ts'
 import { Engine } from './embedded/engine.ts'
-import { migrateWarehouse, migrationFiles } from './migrate.ts'
+import { migrateWarehouse } from './migrate.ts'
 import { addProperty, fillProperty } from './promote.ts'
 
 setDefaultTimeout(60_000)
@@ -21,8 +20,7 @@ const SHARD = '<shard><replica><host>localhost</host><port>9000</port></replica>
 writeFileSync(
   join(dir, 'engine.xml'),
   `<clickhouse><tcp_port>9000</tcp_port><remote_servers><two>${SHARD}${SHARD}</two></remote_servers>
-   <macros><cluster>two</cluster><shard>0</shard><replica>a</replica></macros>
-   <zookeeper><implementation>testkeeper</implementation></zookeeper></clickhouse>`,
+   <macros><cluster>two</cluster><shard>0</shard><replica>a</replica></macros></clickhouse>`,
 )
 
 let engine: Engine
@@ -34,7 +32,7 @@ beforeAll(async () => {
     connectionArgs: [`--config-file=${join(dir, 'engine.xml')}`],
     baseSettings: new Map([['max_execution_time', '30']]),
   })
-  for (const name of [DATABASE, 'keeper']) await run(`CREATE DATABASE ${name}`, 'default')
+  await run(`CREATE DATABASE ${DATABASE}`, 'default')
   await migrateWarehouse(cluster)
 })
 afterAll(async () => {
@@ -152,25 +150,4 @@ test('a promotion that was killed between the local table and the one over it is
   await cluster.command('ALTER TABLE events DROP COLUMN p_n')
   await addProperty(cluster, { name: 'n', type: 'number' })
   expect(await ask('SELECT sum(p_n) AS sum FROM events')).toEqual([{ sum: 380 }])
-})
-
-test('Keeper: every Replicated table of both variants is made, under paths of its own', async () => {
-  for (const variant of ['replicated', 'sharded'] as const)
-    for (const file of migrationFiles())
-      for (const statement of renderDdl(file, variant)) {
-        if (!/^CREATE TABLE [\s\S]*\nENGINE = Replicated/.test(statement)) continue
-        // The database stands for the variant, as on two clusters.
-        await run(
-          statement
-            .replace(" ON CLUSTER '{cluster}'", '')
-            .replaceAll('{database}', variant)
-            .replace('EXISTS ', `EXISTS ${variant}_`),
-          'keeper',
-        )
-      }
-  const made = JSON.parse(
-    `[${(await run("SELECT name, engine FROM system.tables WHERE database = 'keeper'", 'keeper', {}, 'JSONEachRow')).trim().split('\n').join(',')}]`,
-  ) as { name: string; engine: string }[]
-  expect(made.length).toBe(14)
-  expect(made.every(({ engine }) => engine.startsWith('Replicated'))).toBe(true)
 })
