@@ -1,6 +1,6 @@
 /**
- * Writes docs/reference from the code: settings, errors, outcomes and warnings, metrics, and the OpenAPI document of
- * capture. `--check` writes nothing and fails when a page is not what the code says.
+ * Writes docs/reference from the code: settings, errors, outcomes and warnings, metrics, the tables in ClickHouse, and
+ * the OpenAPI document of capture. `--check` writes nothing and fails when a page is not what the code says.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -17,6 +17,8 @@ import {
   WARNING_TYPES,
 } from '../src/event/index.ts'
 
+import { tablesReference } from './tables-reference.ts'
+
 const ROOT = join(import.meta.dirname, '..')
 const FOLDER = join('docs', 'reference')
 
@@ -30,6 +32,7 @@ const pages: Record<string, string> = {
   'errors.md': await errorsPage(),
   'outcomes.md': outcomesPage(),
   'metrics.md': metricsPage(),
+  'tables.md': page('Tables', tablesReference(table)),
   'capture-openapi.json': openapiPage(),
 }
 

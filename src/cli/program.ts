@@ -11,6 +11,7 @@ import { addIngest } from './ingest.ts'
 import { addKafka } from './kafka.ts'
 import { addLoad } from './load.ts'
 import { addProject } from './project.ts'
+import { addProperty } from './property.ts'
 import { addRejected } from './rejected.ts'
 import { addRepair } from './repair.ts'
 import { addSchema } from './schema.ts'
@@ -31,6 +32,7 @@ const VERBS = [
   addAudit,
   addRepair,
   addProject,
+  addProperty,
   addRejected,
   addDeadLetters,
   addSchema,

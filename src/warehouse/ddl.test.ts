@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test'
 import { HeadraceError } from '../event/index.ts'
 import { SHARDED_TABLES } from './client.ts'
-import { type MigrationFile, renderDdl, WAREHOUSE_VARIANTS } from './ddl.ts'
+import { type MigrationFile, renderDdl, renderViews, WAREHOUSE_VARIANTS } from './ddl.ts'
 import { migrationFiles } from './migrate.ts'
 
 const TABLE = (mark: string, engine = 'ReplacingMergeTree(version)'): MigrationFile => ({
@@ -84,6 +84,56 @@ describe('renderDdl, changes', () => {
     test(rule, () => expect(renderDdl(file, variant)).toEqual([...statements]))
 })
 
+const VIEW: MigrationFile = {
+  name: '0003_v.sql',
+  text: '-- why\n-- @sharded a\nCREATE OR REPLACE VIEW v AS\nSELECT\n    x.a AS a,\n    @properties(x)\n    x.b AS b\nFROM @local(x) AS x;\n\n-- @state\nCREATE OR REPLACE VIEW w AS\nSELECT a FROM y FINAL;\n',
+}
+const view = (name: string, from: string, columns = '') =>
+  `CREATE OR REPLACE VIEW ${name} AS\nSELECT\n    x.a AS a,\n${columns}    x.b AS b\nFROM ${from} AS x`
+const VIEWS = {
+  'single: over the table, with the promoted properties': [
+    'single',
+    ['p_a', 'p_b`'],
+    [
+      view('v', 'x', '    x.`p_a` AS `p_a`,\n    x.`p_b\\`` AS `p_b\\``,\n'),
+      'CREATE OR REPLACE VIEW w AS\nSELECT a FROM y FINAL',
+    ],
+  ],
+  'replicated: on the cluster': [
+    'replicated',
+    [],
+    [
+      view("v ON CLUSTER '{cluster}'", 'x'),
+      "CREATE OR REPLACE VIEW w ON CLUSTER '{cluster}' AS\nSELECT a FROM y FINAL",
+    ],
+  ],
+  'sharded: a local view over the local table, and a Distributed one under the known name': [
+    'sharded',
+    [],
+    [
+      view("v_local ON CLUSTER '{cluster}'", 'x_local'),
+      "CREATE OR REPLACE TABLE v ON CLUSTER '{cluster}' AS v_local\nENGINE = Distributed('{cluster}', currentDatabase(), v_local)",
+      "CREATE OR REPLACE VIEW w ON CLUSTER '{cluster}' AS\nSELECT a FROM y FINAL",
+    ],
+  ],
+} as const
+
+describe('renderDdl, views', () => {
+  for (const [rule, [variant, promoted, statements]] of Object.entries(VIEWS))
+    test(rule, () => expect(renderDdl(VIEW, variant, promoted)).toEqual([...statements]))
+
+  test('renderViews: the newest definition of each, and nothing but views', () => {
+    const again = {
+      name: '0004_again.sql',
+      text: '-- @sharded a\nCREATE OR REPLACE VIEW v AS\nSELECT a FROM @local(x);\n',
+    }
+    expect(renderViews([TABLE('-- @state'), VIEW, again], 'single', [])).toEqual([
+      'CREATE OR REPLACE VIEW w AS\nSELECT a FROM y FINAL',
+      'CREATE OR REPLACE VIEW v AS\nSELECT a FROM x',
+    ])
+  })
+})
+
 const REFUSED = {
   'a table without IF NOT EXISTS':
     '-- @state\nCREATE TABLE x\n(\n a UInt8\n)\nENGINE = MergeTree\nORDER BY a',
@@ -108,17 +158,13 @@ describe('the files of this version', () => {
   for (const variant of WAREHOUSE_VARIANTS)
     test(`render for ${variant} with a window of tokens and a synced insert on every table`, () => {
       for (const file of migrationFiles())
-        for (const statement of renderDdl(file, variant)) {
+        for (const statement of renderDdl(file, variant, ['p_x'])) {
           expect(statement).not.toContain('@')
-          if (statement.startsWith('ALTER TABLE ')) {
-            if (variant !== 'single') expect(statement).toContain("ON CLUSTER '{cluster}'")
-            continue
-          }
-          if (statement.includes('ENGINE = Distributed(')) continue
+          expect(statement.includes("ON CLUSTER '{cluster}'")).toBe(variant !== 'single')
+          if (statement.includes('ENGINE = Distributed(') || !statement.startsWith('CREATE TABLE')) continue
           expect(statement).toContain('deduplication_window = 10000')
           expect(statement).toContain('fsync_after_insert = 1')
           if (variant !== 'single') {
-            expect(statement).toContain("ON CLUSTER '{cluster}'")
             expect(statement).toMatch(/ENGINE = Replicated\w+MergeTree\('\/clickhouse/)
             expect(statement).toContain('replicated_deduplication_window_seconds = 604800')
           }

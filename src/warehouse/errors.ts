@@ -42,6 +42,11 @@ export const WAREHOUSE_ERRORS = {
     meaning:
       'ClickHouse answered an insert with an error that is neither about the world nor about the rows.',
   },
+  HR_WAREHOUSE_PROPERTY: {
+    class: 'rejected',
+    status: 400,
+    meaning: 'A property cannot have a column under this name or type, or its column cannot be filled.',
+  },
   HR_WAREHOUSE_BAD_MIGRATION: {
     class: 'fatal',
     meaning: 'A migration file was changed after it was applied, or cannot be rendered for the variant.',

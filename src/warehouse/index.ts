@@ -4,6 +4,7 @@
  */
 export * from './client.ts'
 export { renderDdl, WAREHOUSE_VARIANTS, type WarehouseVariant } from './ddl.ts'
+export { type DescribedTable, type DescribedView, describeSchema } from './describe.ts'
 export {
   type EmbeddedWarehouse,
   type EmbeddedWarehouseOptions,
@@ -12,4 +13,7 @@ export {
 } from './embedded/index.ts'
 export { WAREHOUSE_ERRORS } from './errors.ts'
 export { type MigrationReport, migrateWarehouse, migrationFiles } from './migrate.ts'
+export { addProperty, type FillProgress, fillProperty } from './promote.ts'
+export { PROPERTY_TYPES, type PropertyType } from './promoted.ts'
+export { listProperties, type PropertyColumn } from './property-columns.ts'
 export { type PresentSources, presentPlaces, presentSources, type SourceRange } from './sources.ts'

@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import type { Warehouse } from './client.ts'
 import { type MigrationFile, renderDdl, type WarehouseVariant } from './ddl.ts'
 import { warehouseError } from './errors.ts'
+import { promotedColumns } from './property-columns.ts'
 
 const SQL_FOLDER = join(import.meta.dir, 'sql')
 
@@ -84,7 +85,8 @@ export async function migrateWarehouse(
 }
 
 async function run(warehouse: Warehouse, file: MigrationFile, variant: WarehouseVariant): Promise<void> {
-  for (const statement of renderDdl(file, variant)) await warehouse.command(statement)
+  const promoted = file.text.includes('@properties(') ? await promotedColumns(warehouse) : []
+  for (const statement of renderDdl(file, variant, promoted)) await warehouse.command(statement)
 }
 
 function checkUnchanged(
