@@ -30,6 +30,7 @@ const REFUSED: [string, string, string][] = [
   ['HEADRACE_KAFKA_TLS', 'true', 'one of off, on'],
   ['HEADRACE_KAFKA_SASL_MECHANISM', 'plain', 'one of none, PLAIN, SCRAM-SHA-256, SCRAM-SHA-512'],
   ['HEADRACE_INGEST_COOKIELESS', 'stateful', 'one of on, off'],
+  ['HEADRACE_CANARY', 'yes', '`off`, `on`, or http(s)://…'],
   ['HEADRACE_TRUSTED_PROXIES', '10.0.0.0/33', 'IP addresses and networks such as 10.0.0.0/8'],
   ['HEADRACE_TRUSTED_PROXIES', 'private,proxy.example', 'IP addresses and networks such as 10.0.0.0/8'],
   ['HEADRACE_LOAD_FLUSH_ROWS', ' 5', 'a whole number from 1 to 500000'],
