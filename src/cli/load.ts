@@ -66,8 +66,11 @@ async function choresOf(
   return async () => {
     if (await lease.take()) {
       await Promise.all([watch.check(), canary?.fly()])
-      await rollUp(deps.sql, settings.receiptDetailHours)
-      await mergeReceipts(deps.sql, Math.max(settings.receiptDetailHours, settings.logRetentionHours))
+      try {
+        await rollUp(deps.sql, settings.receiptDetailHours)
+      } finally {
+        await mergeReceipts(deps.sql, Math.max(settings.receiptDetailHours, settings.logRetentionHours))
+      }
     }
     await showAudit(deps)
     return false

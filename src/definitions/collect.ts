@@ -173,6 +173,9 @@ const ROWS = (columns: string, once: string) => `
   WHERE _log_id = {log:UUID} AND _partition = {partition:UInt16} AND _offset >= {from:UInt64} AND _offset < {to:UInt64}
     AND inserted_at >= fromUnixTimestamp64Milli({since:Int64}) ${once}`
 
+/** Postgres keeps no NUL in a text; ingest replaces it in properties in the same way, and event names come as they are. */
+const KEEPABLE = (text: string) => `replaceAll(${text}, char(0), '\uFFFD')`
+
 const SEEN = 'toUnixTimestamp64Milli(min(first)) AS first_ms, toUnixTimestamp64Milli(max(last)) AS last_ms'
 
 const EVENTS = `
@@ -180,7 +183,7 @@ const EVENTS = `
     toUnixTimestamp64Milli(max(created_at)) AS last_ms, sum(count()) OVER () AS total, max(copies > 1) AS copied,
     [${[0, 1, 2, 3, 4].map((i) => `max(g${i})`).join(', ')}] AS grouped
   FROM (
-    SELECT team_id, any(event) AS event, min(created_at) AS created_at, count() AS copies,
+    SELECT team_id, any(${KEEPABLE('event')}) AS event, min(created_at) AS created_at, count() AS copies,
       ${[0, 1, 2, 3, 4].map((i) => `any(group${i}_properties NOT IN ('', '{}')) AS g${i}`).join(', ')}
     FROM (${ROWS(`_offset, _sub, event, ${[0, 1, 2, 3, 4].map((i) => `group${i}_properties`).join(', ')}`, '')})
     GROUP BY team_id, _offset, _sub
@@ -193,14 +196,14 @@ const TYPE = `if(${IS_DATE}, 'datetime', transform(substring(kv.2, 1, 1), ['"', 
 const SHAPE = (column: string) => `arrayMap(kv -> (kv.1, ${TYPE}), JSONExtractKeysAndValuesRaw(${column}))`
 
 const named = (inner: string, where = '') => `
-  SELECT team_id, owner, pair.1 AS name, pair.2 AS type, sum(n) AS volume, ${SEEN}, sum(sum(n)) OVER () AS total
+  SELECT team_id, owner, ${KEEPABLE('pair.1')} AS name, pair.2 AS type, sum(n) AS volume, ${SEEN}, sum(sum(n)) OVER () AS total
   FROM (${inner}) ARRAY JOIN shape AS pair ${where}
   GROUP BY team_id, owner, name, type ORDER BY volume DESC, team_id, owner, name, type LIMIT {limit:UInt32}`
 
 /** One line per shape. */
 function shapes(owner: string, column: string, condition: string, once: string): string {
   return named(
-    `SELECT team_id, ${owner} AS owner, ${SHAPE(column)} AS shape, count() AS n, min(created_at) AS first, max(created_at) AS last
+    `SELECT team_id, ${KEEPABLE(owner)} AS owner, ${SHAPE(column)} AS shape, count() AS n, min(created_at) AS first, max(created_at) AS last
      FROM (${ROWS(`event, ${column}`, once)}) GROUP BY team_id, owner, shape`,
     `WHERE ${condition}`,
   )

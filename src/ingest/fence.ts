@@ -192,6 +192,10 @@ export async function readReceipts(
     () => sql`
     SELECT from_offset, to_offset, checksum, outcomes, prev_offset, prev_sub, outbox FROM receipt
     WHERE log_id = ${lane.logId} AND partition = ${lane.partition} AND from_offset < ${to} AND to_offset > ${from}
+      -- Receipts lie side by side: without a begin the index is read from the partition's very first one.
+      AND from_offset >= coalesce((
+        SELECT max(from_offset) FROM receipt
+        WHERE log_id = ${lane.logId} AND partition = ${lane.partition} AND from_offset <= ${from}), 0)
     ORDER BY from_offset`,
   )
   return rows.map((row) => ({

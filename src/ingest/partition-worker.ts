@@ -25,11 +25,12 @@ import { rangeChecksum } from './checksum.ts'
 import { type FactsOf, judge } from './cookieless/index.ts'
 import { catchUp } from './dedup/catch-up.ts'
 import type { Claims } from './dedup/claims.ts'
-import { LaneTimes } from './dedup/lane-times.ts'
+import { LaneTimes, nextAppended } from './dedup/lane-times.ts'
 import { LostOffsets } from './dedup/lost-offsets.ts'
 import { lackingClaims } from './dedup/window.ts'
 import {
   type LaneId,
+  type LanePosition,
   markProduced,
   name,
   openFence,
@@ -77,6 +78,7 @@ const BACKOFF: Backoff = { firstMs: 100, maxMs: 5_000 }
 const HALTED_MS = 10_000
 /** After this long without a batch Postgres is told what was produced. */
 const IDLE_MARK_MS = 500
+const LOSSES_EVERY_MS = 60_000
 
 export class PartitionWorker {
   private readonly stopping = new AbortController()
@@ -86,6 +88,8 @@ export class PartitionWorker {
   private claims: Claims | undefined
   /** While open. */
   private times: LaneTimes | undefined
+  /** ms, monotonic. */
+  private lossesReadMs = 0
   /** Changes with each opening; the fences take no batch of a former one. */
   private owner = ''
   /** While open. */
@@ -169,14 +173,20 @@ export class PartitionWorker {
       deps.stands({ topic, partition, offset: producedThrough })
     this.marks = await OutputMarks.open(deps.log, partition)
     await refuseStateBehind(deps, deps.lanes, partition, (logId) => claims.completeTo(logId))
+    const opened: { id: LaneId; position: LanePosition }[] = []
     for (const id of lanes) {
       const position = await openFence(deps.sql, deps.log, id, this.owner)
       if (this.stopped) return
       if (!standing.some(({ topic }) => topic === id.topic))
         deps.stands({ topic: id.topic, partition, offset: position.producedThrough })
       await refuseOtherRecords(deps.sql, deps.log, id, position)
-      // After the fence: what a repair gave up is there before the fence that it moved.
-      claims.lost = await LostOffsets.read(deps.sql, partition)
+      opened.push({ id, position })
+    }
+    // After the fences: what a repair gave up is there before the fence that it moved.
+    await this.readLosses()
+    // An index that is made anew from the log must not keep what the first batch would let go.
+    claims.reached(await nextAppended(deps.log, opened))
+    for (const { id, position } of opened) {
       await this.catchUp(claims, id, position.nextOffset)
       if (this.stopped) return
       await this.replay(id, position)
@@ -194,6 +204,12 @@ export class PartitionWorker {
       )
     }
     this.times = new LaneTimes(deps.log, this.inputs)
+  }
+
+  /** An operator may give up rows while we work. */
+  private async readLosses(): Promise<void> {
+    this.claims!.lost = await LostOffsets.read(this.deps.sql, this.partition)
+    this.lossesReadMs = performance.now()
   }
 
   private async catchUp(claims: Claims, id: LaneId, fence: number): Promise<void> {
@@ -239,6 +255,7 @@ export class PartitionWorker {
         const started = performance.now()
         const records = input.take()
         failpoint('batch_read')
+        if (performance.now() > this.lossesReadMs + LOSSES_EVERY_MS) await this.readLosses()
         this.claims!.reached(await this.times!.after(input.id.logId, records))
         for (const part of this.redo.get(input.id.logId)?.split(records) ?? [records])
           await this.deps.gate.pass(() => this.process(input, part, new Map()))

@@ -111,7 +111,8 @@ export async function audit(deps: AuditDeps, options: AuditOptions = {}): Promis
   const spools = await auditSpools(deps.sql)
   const losses = await readLosses(deps.sql)
   const spoolFindings = spools.filter(({ finding }) => finding !== undefined).length
-  return { partitions, losses, spools, spoolFindings, unaccounted, exact: unaccounted === 0 }
+  const compared = partitions.every(({ outcomesCompared }) => outcomesCompared)
+  return { partitions, losses, spools, spoolFindings, unaccounted, exact: unaccounted === 0 && compared }
 }
 
 function laneKey({ logId, partition }: { logId: string; partition: number }): string {

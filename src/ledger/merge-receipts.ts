@@ -16,7 +16,17 @@ const OUTCOME_BYTES_MAX = 65_536
 const PAGE_RECEIPTS = 1_000
 const PAGES_MAX = 20
 
-type Old = { from: number; to: number; day: string; bytes: number; config_version: number }
+type Old = {
+  from: number
+  to: number
+  day: string
+  bytes: number
+  config_version: number
+  /** Its day ended long enough ago. */
+  old: boolean
+  /** It is not known to be in the log yet, or something in it does not add up: it stays as it is. */
+  stays: boolean
+}
 
 type Member = {
   from_offset: number
@@ -46,7 +56,9 @@ export async function mergeReceipts(sql: Sql, detailHours: number): Promise<numb
   for (const { log_id, partition, merged_through, known } of lanes) {
     let next = merged_through
     for (let page = 0; page < PAGES_MAX; page++) {
-      const old = await readOld(sql, log_id, partition, next, known, detailHours)
+      const read = await readNext(sql, log_id, partition, next, known, detailHours)
+      const young = read.findIndex((receipt) => !receipt.old)
+      const old = young < 0 ? read : read.slice(0, young)
       for (const group of groupsOf(old)) {
         await guardState('merge receipts', () =>
           transaction(sql, async (tx) => {
@@ -58,14 +70,17 @@ export async function mergeReceipts(sql: Sql, detailHours: number): Promise<numb
         )
         next = group.at(-1)!.to
       }
-      if (old.length < PAGE_RECEIPTS) break
+      if (young >= 0 || read.length < PAGE_RECEIPTS) break
     }
   }
   return gone
 }
 
-/** The next that are old enough, audited, and known to be in the log; in none of them something does not add up. */
-async function readOld(
+/**
+ * The next that were audited. They are in order of time, so the first young one ends what there is to do: asked for by
+ * their age, all young ones would be looked at each time.
+ */
+async function readNext(
   sql: Sql,
   logId: string,
   partition: number,
@@ -76,15 +91,17 @@ async function readOld(
   return guardState(
     'read old receipts',
     () => sql<Old[]>`
-    SELECT from_offset AS from, to_offset AS to, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day,
-      length(outcomes) AS bytes, config_version
-    FROM receipt r
-    WHERE log_id = ${logId} AND partition = ${partition} AND from_offset >= ${from} AND to_offset <= ${to}
-      AND created_at < date_trunc('day', (now() - ${detailHours} * interval '1 hour') AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
-      AND outbox IS NULL AND NOT EXISTS (
-        SELECT FROM audit_gap g WHERE g.log_id = r.log_id AND g.partition = r.partition
-          AND g.from_offset < r.to_offset AND g.to_offset > r.from_offset)
-    ORDER BY from_offset LIMIT ${PAGE_RECEIPTS}`,
+    SELECT r.*, outbox IS NOT NULL OR EXISTS (
+        SELECT FROM audit_gap g WHERE g.log_id = ${logId} AND g.partition = ${partition}
+          AND g.from_offset < r.to AND g.to_offset > r.from) AS stays
+    FROM (
+      SELECT from_offset AS from, to_offset AS to, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day,
+        length(outcomes) AS bytes, config_version, outbox,
+        created_at < date_trunc('day', (now() - ${detailHours} * interval '1 hour') AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' AS old
+      FROM receipt
+      WHERE log_id = ${logId} AND partition = ${partition} AND from_offset >= ${from} AND from_offset < ${to} AND to_offset <= ${to}
+      ORDER BY from_offset LIMIT ${PAGE_RECEIPTS}
+    ) r ORDER BY r.from`,
   )
 }
 
@@ -97,6 +114,8 @@ function groupsOf(receipts: readonly Old[]): Old[][] {
     const before = group?.at(-1)
     const fits =
       before?.to === receipt.from &&
+      !before.stays &&
+      !receipt.stays &&
       before.day === receipt.day &&
       before.config_version === receipt.config_version &&
       receipt.to - group![0]!.from <= OFFSETS_MAX &&

@@ -34,16 +34,23 @@ export async function rollUp(sql: Sql, detailHours: number): Promise<number> {
     SELECT log_id, partition FROM audit_progress WHERE rolled_through < audited_through`,
   )
   let receipts = 0
+  const failures: unknown[] = []
   for (const { log_id, partition } of lanes) {
-    for (;;) {
-      const done = await guardState('roll receipts up', () =>
-        transaction(sql, (tx) => rollUpPage(tx, log_id, partition)),
-      )
-      receipts += done
-      if (done < PAGE_RECEIPTS) break
+    try {
+      for (;;) {
+        const done = await guardState('roll receipts up', () =>
+          transaction(sql, (tx) => rollUpPage(tx, log_id, partition)),
+        )
+        receipts += done
+        if (done < PAGE_RECEIPTS) break
+      }
+    } catch (error) {
+      // A receipt that cannot be read (the audit names it) must not keep the other partitions waiting.
+      failures.push(error)
     }
   }
   await guardState('roll old hours up', () => transaction(sql, (tx) => toDays(tx, detailHours)))
+  if (failures.length > 0) throw failures[0]
   return receipts
 }
 
@@ -57,7 +64,8 @@ async function rollUpPage(tx: Transaction, logId: string, partition: number): Pr
     SELECT from_offset, to_offset, outcomes, counts,
       floor(extract(epoch FROM created_at) / ${HOUR_S}::int)::int AS hour
     FROM receipt WHERE log_id = ${logId} AND partition = ${partition}
-      AND from_offset >= ${progress.rolled_through} AND to_offset <= ${progress.audited_through}
+      AND from_offset >= ${progress.rolled_through} AND from_offset < ${progress.audited_through}
+      AND to_offset <= ${progress.audited_through}
     ORDER BY from_offset LIMIT ${PAGE_RECEIPTS}`
   if (rows.length === 0) return 0
   const sums = new Map<string, ReceiptCount>()

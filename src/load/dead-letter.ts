@@ -146,11 +146,13 @@ async function readRaw(log: Log, source: Source): Promise<StoredRecord | undefin
 
 /** Moves one row of an event from stored to dead-lettered in the receipt of its batch. Without one the audit says so. */
 export async function amendReceipt(tx: Transaction, source: Source): Promise<void> {
-  const [receipt] = await tx<{ from_offset: number; outcomes: Uint8Array }[]>`
-    SELECT from_offset, outcomes FROM receipt
-    WHERE log_id = ${source.logId} AND partition = ${source.partition}
-      AND from_offset <= ${source.offset} AND to_offset > ${source.offset} FOR UPDATE`
-  if (!receipt) return
+  // The last that begins at or below it, in this order: one that the ledger merges away while we wait for its lock is
+  // then passed over for the one that took it in.
+  const [receipt] = await tx<{ from_offset: number; to_offset: number; outcomes: Uint8Array }[]>`
+    SELECT from_offset, to_offset, outcomes FROM receipt
+    WHERE log_id = ${source.logId} AND partition = ${source.partition} AND from_offset <= ${source.offset}
+    ORDER BY from_offset DESC LIMIT 1 FOR UPDATE`
+  if (!receipt || receipt.to_offset <= source.offset) return
   const outcomes = decodeOutcomes(receipt.outcomes)
   const at = source.offset - receipt.from_offset
   const before = outcomes[at]

@@ -71,9 +71,9 @@ export class InputReader implements LaneReader {
 
   /** Reads no further and forgets what waits. */
   async close(): Promise<void> {
+    this.blocked(undefined)
     this.closing.abort()
     this.input = undefined
-    this.blocked(undefined)
     this.lane.remove(this)
     await ended(this.running, ABANDON_WAIT_MS)
   }
@@ -100,6 +100,8 @@ export class InputReader implements LaneReader {
         if (this.halting.signal.aborted) await new Signal().wait(both)
       } catch (error) {
         if (signal.aborted) return
+        // It waits for something else now.
+        if (!isWarehouseDown(error)) this.blocked(undefined)
         if (!isRetriable(error)) {
           this.stop(error)
           await new Signal().wait(both)
@@ -149,11 +151,8 @@ export class InputReader implements LaneReader {
   }
 
   private blocked(sentence: string | undefined): void {
-    // One that is closed waits for nothing.
-    this.lane.blocked.set(
-      `${this.topic}/${this.partition}`,
-      this.closing.signal.aborted ? undefined : sentence,
-    )
+    // One that is closed says no more: another may speak for its partition by now.
+    if (!this.closing.signal.aborted) this.lane.blocked.set(`${this.topic}/${this.partition}`, sentence)
   }
 
   /** The topic may have been made anew since the last look: offsets then mean other records. */

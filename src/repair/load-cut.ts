@@ -70,6 +70,14 @@ async function refuseAbsent(
   const range = { logId: source.logId, partition: source.partition, from: offset, to: offset + 1 }
   const present = await presentPlaces(warehouse, range, Number.MAX_SAFE_INTEGER)
   if (present.some(({ sub }) => sub === source.sub)) return
+  // Load had it, and ClickHouse refused it.
+  const [refused] = await warehouse.query<{ n: number }>(
+    `SELECT count() AS n FROM outcomes
+     WHERE _log_id = {logId:UUID} AND _partition = {partition:UInt16} AND _offset = {offset:UInt64}
+       AND state = 'dead_lettered' AND reason = 'refused_by_warehouse'`,
+    { logId: source.logId, partition: source.partition, offset },
+  )
+  if (refused!.n > 0) return
   throw repairError(
     'HR_REPAIR_OUTPUT_GONE',
     `events/${source.partition} begins at offset ${first}, and ClickHouse does not have the row in front of it (${formatSource(source)}): nobody can tell what else is missing`,

@@ -49,8 +49,9 @@ function readPage(
 ): Promise<ListedState[]> {
   return warehouse.query<ListedState>(
     `SELECT '${kind}' AS kind, team_id AS team, toInt32(${index}) AS index, ${key} AS key, max(${version}) AS above
-     FROM ${table} WHERE team_id >= {team:Int64}
-     GROUP BY kind, team, index, key HAVING (team, index, key) > ({team:Int64}, {index:Int32}, {key:String})
+     FROM ${table}
+     WHERE team_id >= {team:Int64} AND (team_id, toInt32(${index}), ${key}) > ({team:Int64}, {index:Int32}, {key:String})
+     GROUP BY kind, team, index, key
      ORDER BY team, index, key LIMIT ${PAGE_ROWS}`,
     { team: after.team, index: after.index, key: after.key },
   )

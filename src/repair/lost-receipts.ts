@@ -85,7 +85,11 @@ export async function amendUnproduced(
   const receipts = await tx<Receipt[]>`
     SELECT from_offset, to_offset, checksum, outcomes, prev_offset, prev_sub, config_version, outbox, created_at
     FROM receipt WHERE log_id = ${lane.logId} AND partition = ${lane.partition}
-      AND to_offset > ${fence.producedThrough} AND from_offset < ${fence.nextOffset} ORDER BY from_offset`
+      AND to_offset > ${fence.producedThrough} AND from_offset < ${fence.nextOffset}
+      AND from_offset >= coalesce((
+        SELECT max(from_offset) FROM receipt
+        WHERE log_id = ${lane.logId} AND partition = ${lane.partition} AND from_offset <= ${fence.producedThrough}), 0)
+    ORDER BY from_offset`
   const [stands] = await tx<{ last_offset: number | null; last_sub: number | null }[]>`
     SELECT last_offset, last_sub FROM ingest_fence WHERE log_id = ${lane.logId} AND partition = ${lane.partition}`
   let last = placeOf(stands?.last_offset ?? null, stands?.last_sub ?? null)

@@ -4,7 +4,7 @@
  * without the ids that only the record had.
  */
 import type { Sql } from '../catalog/index.ts'
-import { guardState, transaction } from '../catalog/index.ts'
+import { guardState, stateError, transaction } from '../catalog/index.ts'
 import {
   DEAD_LETTERS,
   decodeOutcomes,
@@ -32,9 +32,23 @@ export async function giveUpRows(sql: Sql, lane: LaneOf, places: readonly Place[
     transaction(sql, async (tx) => {
       const gone = Map.groupBy(places, ({ offset }) => offset)
       const offsets = [...gone.keys()].sort((a, b) => a - b)
+      const ended: number[] = []
       const receipts = await tx<ReceiptRow[]>`
         SELECT from_offset, to_offset, outcomes FROM receipt WHERE log_id = ${logId} AND partition = ${partition}
-          AND from_offset <= ${offsets.at(-1)!} AND to_offset > ${offsets[0]!} ORDER BY from_offset FOR UPDATE`
+          AND from_offset <= ${offsets.at(-1)!} AND to_offset > ${offsets[0]!}
+          AND from_offset >= coalesce((
+            SELECT max(from_offset) FROM receipt
+            WHERE log_id = ${logId} AND partition = ${partition} AND from_offset <= ${offsets[0]!}), 0)
+        ORDER BY from_offset FOR UPDATE`
+      const covers = ({ from_offset, to_offset }: ReceiptRow, offset: number) =>
+        from_offset <= offset && offset < to_offset
+      const missed = offsets.find((offset) => !receipts.some((receipt) => covers(receipt, offset)))
+      // The ledger merged receipts between the look and the lock: the one that took them in was not seen.
+      if (missed !== undefined)
+        throw stateError(
+          'HR_STATE_CONFLICT',
+          `no receipt covers offset ${missed} of ${topic}/${partition} now`,
+        )
       for (const receipt of receipts) {
         const outcomes = decodeOutcomes(receipt.outcomes)
         let events = 0
@@ -48,14 +62,17 @@ export async function giveUpRows(sql: Sql, lane: LaneOf, places: readonly Place[
           rows += places.length
           const left = before.rows - places.length
           outcomes[at] = left > 0 ? { code: STORED, rows: left } : { code: LOST, rows: 0 }
-          if (left <= 0) events++
+          if (left > 0) continue
+          events++
+          ended.push(offset)
         }
         await tx`
           UPDATE receipt SET outcomes = ${encodeOutcomes(outcomes)}, stored = stored - ${events},
             stored_rows = stored_rows - ${rows}, hash_sum = hash_sum - ${String(hashSum)}::numeric
           WHERE log_id = ${logId} AND partition = ${partition} AND from_offset = ${receipt.from_offset}`
       }
-      for (const [from, to] of rangesOf(offsets))
+      // An event of which a row is left is not lost: a copy of it stays a duplicate.
+      for (const [from, to] of rangesOf(ended.sort((a, b) => a - b)))
         await tx`
           INSERT INTO ingest_loss (log_id, partition, from_offset, topic, to_offset, cause)
           VALUES (${logId}, ${partition}, ${from}, ${topic}, ${to}, 'warehouse')
@@ -87,7 +104,10 @@ export async function namelessRows(
     () => sql<ReceiptRow[]>`
       SELECT from_offset, to_offset, outcomes, (extract(epoch FROM created_at) * 1000)::float8 AS created_ms
       FROM receipt WHERE log_id = ${logId} AND partition = ${partition}
-        AND from_offset <= ${Math.max(...offsets)} AND to_offset > ${Math.min(...offsets)}`,
+        AND from_offset <= ${Math.max(...offsets)} AND to_offset > ${Math.min(...offsets)}
+        AND from_offset >= coalesce((
+          SELECT max(from_offset) FROM receipt
+          WHERE log_id = ${logId} AND partition = ${partition} AND from_offset <= ${Math.min(...offsets)}), 0)`,
   )
   return receipts.flatMap(({ from_offset, to_offset, outcomes, created_ms }) => {
     const decoded = decodeOutcomes(outcomes)

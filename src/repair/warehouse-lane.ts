@@ -124,7 +124,10 @@ export class LaneRun {
         () => this.deps.sql<Receipt[]>`
           SELECT from_offset AS from, to_offset AS to, outcomes FROM receipt
           WHERE log_id = ${logId} AND partition = ${partition} AND from_offset > ${after}
-            AND to_offset > ${from} AND from_offset < ${to} ORDER BY from_offset LIMIT ${PAGE_RECEIPTS}`,
+            AND to_offset > ${from} AND from_offset < ${to} AND from_offset >= coalesce((
+              SELECT max(from_offset) FROM receipt
+              WHERE log_id = ${logId} AND partition = ${partition} AND from_offset <= ${from}), 0)
+          ORDER BY from_offset LIMIT ${PAGE_RECEIPTS}`,
       )
       yield* page
       if (page.length < PAGE_RECEIPTS) return

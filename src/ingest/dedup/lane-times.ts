@@ -10,8 +10,29 @@ import type { Log, StoredRecord } from '../../log/index.ts'
 import type { LaneId } from '../fence.ts'
 
 const ASK_MS = 60_000
+/** Records behind a fence, of which the oldest tells: one with a clock that leaps ahead must not. */
+const LOOKED_AT = 100
 
 type Lane = { id: LaneId; nextOffset: number; ms: number }
+
+/**
+ * When all that will be taken from the fences on was appended, at the earliest, epoch ms. Before the first batch, when
+ * the records behind the fences alone can tell; of lanes that are read to their ends it is now.
+ */
+export async function nextAppended(
+  log: Pick<Log, 'bounds' | 'read'>,
+  fences: readonly { id: LaneId; position: { nextOffset: number } }[],
+  now: () => number = Date.now,
+): Promise<number> {
+  let least = now()
+  for (const { id, position } of fences) {
+    const { end } = await log.bounds(id.topic, id.partition)
+    const to = Math.min(end, position.nextOffset + LOOKED_AT)
+    for await (const records of log.read(id.topic, id.partition, position.nextOffset, to))
+      for (const { appendedMs } of records) least = Math.min(least, appendedMs)
+  }
+  return least
+}
 
 export class LaneTimes {
   private readonly lanes: Lane[]

@@ -28,6 +28,17 @@ const TABLES = [
   'CREATE TABLE seed (value INTEGER NOT NULL)',
 ]
 
+/** Whether the file is of the format of this version, which opening it as a manifest would otherwise make anew. */
+export function isCurrent(path: string): boolean {
+  const db = new Database(path, { readwrite: true, create: false })
+  try {
+    db.run(`PRAGMA busy_timeout = ${BUSY_MS}`)
+    return db.query<{ user_version: number }, []>('PRAGMA user_version').get()!.user_version === VERSION
+  } finally {
+    db.close()
+  }
+}
+
 export class Manifest {
   /** Of the mixing of uuids. */
   readonly seed: number

@@ -66,12 +66,14 @@ export class Run {
   loadFilter(): void {
     const { layout } = this
     if (this.filter || !this.memory.takeFilter(layout.filterBlocks * FILTER_BYTES)) return
-    this.filter = new Uint32Array(layout.filterBlocks * FILTER_WORDS)
-    this.read(this.filter, filterPosition(layout))
+    // Ours only when it is whole: one of zeros would say of every claim that it is not here.
+    const filter = new Uint32Array(layout.filterBlocks * FILTER_WORDS)
+    this.read(filter, filterPosition(layout))
     for (let block = 0; block < layout.filterBlocks; block++) {
-      if (!isFilterBlockWhole(this.filter, block * FILTER_WORDS, block, layout.id))
+      if (!isFilterBlockWhole(filter, block * FILTER_WORDS, block, layout.id))
         throw this.damaged(`block ${block} of its filter`)
     }
+    this.filter = filter
   }
 
   get count(): number {

@@ -22,7 +22,7 @@ import {
 import { dirname, join } from 'node:path'
 import { FileLock, makeDir, syncDir } from '../../platform/index.ts'
 import { classifyDedup, dedupError, runsFolder } from './failures.ts'
-import { Manifest } from './manifest.ts'
+import { isCurrent, Manifest } from './manifest.ts'
 
 export type CopiedIndex = { partition: number; bytes: number }
 
@@ -68,6 +68,7 @@ export function restoreDedup(source: string, dataDir: string): CopiedIndex[] {
       `${join(folder, there)} is there already; stop ingest on this machine and remove ${folder} first`,
     )
   }
+  for (const name of names) refuseOtherFormat(join(source, name))
   try {
     makeDir(folder)
     return names.map((name) => {
@@ -97,6 +98,7 @@ function indexesIn(folder: string): string[] {
 }
 
 function stage(path: string, to: string): void {
+  refuseOtherFormat(path)
   const manifest = new Manifest(path)
   const reader = new Manifest(path)
   try {
@@ -111,6 +113,15 @@ function stage(path: string, to: string): void {
     reader.close()
     manifest.close()
   }
+}
+
+/** Opened as ours, an index of another version would be made anew: its claims would be gone. */
+function refuseOtherFormat(path: string): void {
+  if (isCurrent(path)) return
+  throw dedupError(
+    'HR_DEDUP_SNAPSHOT',
+    `${path} was made by another version of Headrace; snapshot and restore with the version that made it`,
+  )
 }
 
 /** Renamed when it is on the same disk, and copied otherwise. */
