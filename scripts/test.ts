@@ -1,10 +1,10 @@
 /**
- * Everything of `npm test`, one suite after the other: the unit tests of each folder of src with coverage, then hostile
- * input (test/hostile), then the product from outside (test/e2e), then the short form of the fault tests (test/faults).
- * Suites never run side by side: they measure time and take the machine's ports, memory and disk.
+ * Everything of `npm test`: the unit tests of each folder of src with coverage, two folders at a time, the longest first;
+ * then, one after the other and alone since they measure time and take the machine's ports, memory and disk: hostile input
+ * (test/hostile), the product from outside (test/e2e), the short form of the fault tests (test/faults).
  * `npm test -- <text>…` runs the test files whose path has one of the texts, without the coverage gate.
  *
- * Prints each suite's own output, its time, and as the last line `N passed, N failed` (`, N skipped` when there are).
+ * Prints each suite's own output (of those side by side at its end), its time, and as the last line `N passed, N failed` (`, N skipped` when there are).
  * Must hold: a suite that crashes, hangs past the budget or says nothing counts as failed.
  */
 import { existsSync, readdirSync, rmSync } from 'node:fs'
@@ -17,7 +17,12 @@ const TEST_TIMEOUT_MS = 60_000
 /** Of the lines of src that the unit tests load; processes that tests start are not measured. */
 const COVERAGE_MIN_PERCENT = 85
 
+/** Unit tests wait more than they compute: two folders at a time take two thirds of the time of one. */
+const SIDE_BY_SIDE = 2
+
 type Suite = { name: string; files: string[]; coverage: boolean }
+/** Where what a suite prints goes. */
+type Out = (text: string | Uint8Array) => void
 type Tally = { passed: number; failed: number; skipped: number }
 
 const filters = process.argv.slice(2).filter((argument) => argument !== '--')
@@ -32,10 +37,25 @@ const times: string[] = []
 const covered: FileCoverage[] = []
 const endsAt = performance.now() + BUDGET_MS
 
-for (const suite of suites) {
-  console.log(`\n── ${suite.name}`)
+const units = suites.filter(({ coverage }) => coverage).sort((a, b) => weightOf(b) - weightOf(a))
+await Promise.all(
+  Array.from({ length: SIDE_BY_SIDE }, async () => {
+    for (let suite = units.shift(); suite; suite = units.shift()) {
+      const said: (string | Uint8Array)[] = []
+      await run(suite, (text) => said.push(text))
+      for (const text of said) process.stdout.write(text)
+    }
+  }),
+)
+for (const suite of suites)
+  if (!suite.coverage) {
+    await run(suite, (text) => process.stdout.write(text))
+  }
+
+async function run(suite: Suite, out: Out): Promise<void> {
+  out(`\n── ${suite.name}\n`)
   const began = performance.now()
-  const tally = await runSuite(suite, endsAt - began)
+  const tally = await runSuite(suite, endsAt - began, out)
   total.passed += tally.passed
   total.failed += tally.failed
   total.skipped += tally.skipped
@@ -76,13 +96,18 @@ function findSuites(texts: string[]): Suite[] {
     .filter((suite) => suite.files.length > 0)
 }
 
+/** Which takes longest is not known before; the number of test files tells well enough. */
+function weightOf(suite: Suite): number {
+  return suite.files.length
+}
+
 function coverageDir(suite: Suite): string {
   return join(ROOT, 'coverage', suite.name.replaceAll('/', '-'))
 }
 
-async function runSuite(suite: Suite, budgetMs: number): Promise<Tally> {
+async function runSuite(suite: Suite, budgetMs: number, out: Out): Promise<Tally> {
   if (budgetMs <= 0) {
-    console.log(`not run: the ${BUDGET_MS / 60_000} minutes are over`)
+    out(`not run: the ${BUDGET_MS / 60_000} minutes are over\n`)
     return { passed: 0, failed: 1, skipped: 0 }
   }
   const options = ['--no-orphans', `--timeout=${TEST_TIMEOUT_MS}`]
@@ -106,27 +131,27 @@ async function runSuite(suite: Suite, budgetMs: number): Promise<Tally> {
     setTimeout(() => child.kill('SIGKILL'), budgetMs + 10_000),
   ]
   const [, summary, code] = await Promise.all([
-    show(child.stdout, process.stdout),
-    show(child.stderr, process.stderr),
+    show(child.stdout, out),
+    show(child.stderr, out),
     child.exited,
   ])
   for (const timer of timers) clearTimeout(timer)
   const tally = readSummary(summary)
-  if (late) console.log(`stopped: the ${BUDGET_MS / 60_000} minutes are over`)
+  if (late) out(`stopped: the ${BUDGET_MS / 60_000} minutes are over\n`)
   const incomplete = late || code !== 0 || tally.passed + tally.failed + tally.skipped === 0
   if (incomplete && tally.failed === 0) {
-    if (!late) console.log(`the suite ended with exit code ${code} without a failed test`)
+    if (!late) out(`the suite ended with exit code ${code} without a failed test\n`)
     tally.failed = 1
   }
   return tally
 }
 
 /** Passes a stream on as it comes, and returns its end, where bun's summary is. */
-async function show(from: ReadableStream<Uint8Array>, to: NodeJS.WriteStream): Promise<string> {
+async function show(from: ReadableStream<Uint8Array>, out: Out): Promise<string> {
   const decoder = new TextDecoder()
   let end = ''
   for await (const chunk of from) {
-    to.write(chunk)
+    out(chunk)
     end = (end + decoder.decode(chunk, { stream: true })).slice(-4_000)
   }
   return end
