@@ -15,11 +15,12 @@
  * again; whatever else goes wrong ends the job at most, with a sentence, and never the capture process.
  */
 import { guardState, type Sql } from '../catalog/index.ts'
-import { HeadraceError, isRejected, isRetriable, RAW_TOPICS, TOPICS } from '../event/index.ts'
-import type { Log, Producer, SendRecord, TopicState } from '../log/index.ts'
+import { HeadraceError, isRetriable, RAW_TOPICS } from '../event/index.ts'
+import type { Log, Producer, TopicState } from '../log/index.ts'
 import { counter, type Logger } from '../observe/index.ts'
 import { type Backoff, backoffMs, pause } from '../platform/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
+import { type Sendable, send, sentenceOf, sizeTrouble, topicFor, within } from './chunk.ts'
 import {
   type Change,
   type Doubtful,
@@ -36,7 +37,7 @@ import {
   takeJob,
 } from './jobs.ts'
 import { bytesKey, readBytes } from './letters.ts'
-import { type RawAgain, rawAgain, replayedBy } from './raw-again.ts'
+import { rawAgain, replayedBy } from './raw-again.ts'
 
 export type ReplayerDeps = {
   sql: Sql
@@ -62,7 +63,6 @@ const SEND_DEADLINE_MS = 20_000
 const BACKOFF: Backoff = { firstMs: 250, maxMs: 5_000 }
 /** A chunk shares the log's commit with live requests. */
 const CHUNK_LETTERS = 100
-const CHUNK_BYTES_MAX = 1 << 20
 const BYTES_PER_SECOND = 4 << 20
 /** Raw records that ingest has not read yet, beyond which a replay waits: a second or less of ingest's work. */
 const BEHIND_RECORDS_MAX = 10_000
@@ -254,7 +254,7 @@ export class Replayer {
     const { sql, log, onStep } = this.deps
     const bytes = await readBytes(await this.deps.warehouse(), letters)
     const refused: [JobLetter, Change][] = []
-    const sendable: { letter: JobLetter; record: SendRecord }[] = []
+    const sendable: Sendable[] = []
     for (const letter of letters) {
       const own = bytes.get(bytesKey(letter))
       const again = own ? rawAgain(letter, own) : 'ClickHouse no longer has its bytes'
@@ -282,43 +282,6 @@ export class Replayer {
   }
 }
 
-/** The lane that it came through, or the main one when that topic was made anew since. */
-function topicFor({ logId }: JobLetter, topics: readonly TopicState[]): TopicState {
-  return topics.find((topic) => topic.logId === logId) ?? topics.find(({ name }) => name === TOPICS.raw)!
-}
-
-/** The first of them that fit into a chunk and into a second of the job's rate, at least one. */
-function within(letters: readonly JobLetter[], { eventsPerSecond }: Job): JobLetter[] {
-  let bytes = 0
-  const fitting = letters.findIndex((letter, i) => {
-    bytes += letter.bytes
-    return i > 0 && (bytes > CHUNK_BYTES_MAX || i >= eventsPerSecond)
-  })
-  return fitting < 0 ? [...letters] : letters.slice(0, fitting)
-}
-
-function sizeTrouble({ header, value }: RawAgain, bytesMax: number): string | undefined {
-  const bytes = header.length + value.length
-  return bytes <= bytesMax ? undefined : `its raw record would have ${bytes} bytes; the log takes ${bytesMax}`
-}
-
-type Sendable = { letter: JobLetter; record: SendRecord }
-
-/** All at once; one by one when the log refuses one of them, so that its neighbours go on. */
-async function send(producer: Producer, letters: readonly Sendable[]): Promise<[JobLetter, Change][]> {
-  if (letters.length === 0) return []
-  try {
-    const positions = await producer.send(letters.map(({ record }) => record))
-    return letters.map(({ letter }, i) => [letter, { state: 'replayed', place: positions[i]! }])
-  } catch (error) {
-    if (!isRejected(error)) throw error
-    if (letters.length === 1) return [[letters[0]!.letter, { state: 'failed', detail: sentenceOf(error) }]]
-  }
-  const changes: [JobLetter, Change][] = []
-  for (const letter of letters) changes.push(...(await send(producer, [letter])))
-  return changes
-}
-
 function placeOf({ logId, offset, sub }: Pick<JobLetter, 'logId' | 'offset' | 'sub'>): string {
   return `${logId}/${offset}/${sub}`
 }
@@ -332,8 +295,4 @@ function count(changes: readonly (readonly [JobLetter, Change])[]): void {
     if (state === 'replayed') replayed.inc()
     if (state === 'failed') failed.inc()
   }
-}
-
-function sentenceOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }
