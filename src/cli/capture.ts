@@ -60,9 +60,11 @@ const start: RoleStart = async ({ context, settings, logger, fatal }) => {
     notReady: () => capture.notReady(),
     async stop(withinMs) {
       stopping.abort()
-      // A chunk that waits for a server is found again by whoever goes on.
-      await Promise.race([replayer.stop(), pause(withinMs / 4)])
-      const left = await capture.stop(withinMs)
+      // A chunk that waits for a server is found again by whoever goes on: live requests do not wait for it.
+      const [left] = await Promise.all([
+        capture.stop(withinMs),
+        Promise.race([replayer.stop(), pause(withinMs)]),
+      ])
       await closeCatalog()
       return sentenceOf(left)
     },

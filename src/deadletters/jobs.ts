@@ -78,7 +78,7 @@ export async function planJob(
 
 const PLAN_LETTERS = 5_000
 
-/** Takes the oldest open job that nobody works on; undefined when there is none. */
+/** Takes the open job that waits longest and that nobody works on; undefined when there is none. */
 export async function takeJob(sql: Sql, runner: string, leaseMs: number): Promise<Job | undefined> {
   return guardState('look for dead letters to send again', async () => {
     const [row] = await sql<{ id: string; events_per_second: number }[]>`
@@ -86,14 +86,19 @@ export async function takeJob(sql: Sql, runner: string, leaseMs: number): Promis
       WHERE id = (
         SELECT id FROM dead_letter_job
         WHERE state = 'open' AND (runner IS NULL OR runner = ${runner} OR heard_at < now() - ${leaseMs} * interval '1 ms')
-        ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+        ORDER BY coalesce(heard_at, created_at), created_at LIMIT 1 FOR UPDATE SKIP LOCKED)
       RETURNING id, events_per_second`
     return row && { id: row.id, eventsPerSecond: row.events_per_second }
   })
 }
 
 /** Says that the runner is at work and what it waits for; throws LeaseLost. */
-export async function renew(tx: Sql | Transaction, job: Job, runner: string, says = ''): Promise<void> {
+export async function renew(sql: Sql, job: Job, runner: string, says = ''): Promise<void> {
+  await guardState('hold a replay', () => hold(sql, job, runner, says))
+}
+
+/** Unguarded: a transaction has to see what the driver says of its connection. */
+async function hold(tx: Sql | Transaction, job: Job, runner: string, says: string): Promise<void> {
   const done = await tx`
     UPDATE dead_letter_job SET heard_at = now(), says = ${says}
     WHERE id = ${job.id} AND runner = ${runner} AND state = 'open'`
@@ -103,9 +108,14 @@ export async function renew(tx: Sql | Transaction, job: Job, runner: string, say
 /** Another runner has the job. */
 export class LeaseLost extends Error {}
 
-/** Lets go of a job that is not finished, so that another can have it at once. */
-export async function releaseJob(sql: Sql, job: Job, runner: string): Promise<void> {
-  await sql`UPDATE dead_letter_job SET runner = NULL WHERE id = ${job.id} AND runner = ${runner}`
+/** Lets go of a job that is not finished, so that another runner can have it at once, and other jobs go first. */
+export async function releaseJob(sql: Sql, job: Job, runner: string, says = ''): Promise<void> {
+  await guardState(
+    'let go of a replay',
+    () => sql`
+      UPDATE dead_letter_job SET runner = NULL, heard_at = now(), says = ${says}
+      WHERE id = ${job.id} AND runner = ${runner} AND state = 'open'`,
+  )
 }
 
 export async function endJob(sql: Sql, job: Job, runner: string, stoppedBy?: string): Promise<void> {
@@ -154,13 +164,24 @@ type JobLetterRow = {
   bytes: number
 }
 
-/** The next planned letters of one raw partition, in the order in which they were captured. */
-export async function nextLetters(sql: Sql, job: Job, limit: number): Promise<JobLetter[]> {
+/** A raw partition that letters come from. */
+export type LetterPart = { logId: string; partition: number }
+
+/** The next planned letters of one raw partition, none of `except`, in the order in which they were captured. */
+export async function nextLetters(
+  sql: Sql,
+  job: Job,
+  limit: number,
+  except: readonly LetterPart[],
+): Promise<JobLetter[]> {
   const rows = await guardState(
     'read the letters of a replay',
     () => sql<JobLetterRow[]>`
       SELECT log_id, partition, raw_offset, sub, step, team_id, letter_ms, bytes FROM dead_letter_decision
-      WHERE job_id = ${job.id} AND state = 'planned' ORDER BY log_id, partition, raw_offset, sub, step LIMIT ${limit}`,
+      WHERE job_id = ${job.id} AND state = 'planned' AND NOT EXISTS (
+        SELECT FROM jsonb_to_recordset(${JSON.stringify(except)}::text::jsonb) AS x("logId" uuid, partition integer)
+        WHERE x."logId" = log_id AND x.partition = dead_letter_decision.partition)
+      ORDER BY log_id, partition, raw_offset, sub, step LIMIT ${limit}`,
   )
   const [first] = rows
   return rows
@@ -221,7 +242,7 @@ export async function moveLetters(
   }))
   await guardState('note what became of dead letters', () =>
     transaction(sql, async (tx) => {
-      await renew(tx, job, runner)
+      await hold(tx, job, runner, '')
       await tx`
         UPDATE dead_letter_decision d
         SET state = c.s, detail = c.d, sent_offset = c.a, changed_at = now(),

@@ -82,7 +82,11 @@ async function select(states: LetterState[] = ['open'], filter: LetterFilter = {
   return letters
 }
 
-function replayer(at?: ReplayStep, leaseMs = 60_000): { replayer: Replayer; reached: Promise<void> } {
+function replayer(
+  at?: ReplayStep,
+  leaseMs = 60_000,
+  stillMs = 5_000,
+): { replayer: Replayer; reached: Promise<void> } {
   const reached = Promise.withResolvers<void>()
   const started = new Replayer({
     sql: pipeline.sql,
@@ -91,6 +95,7 @@ function replayer(at?: ReplayStep, leaseMs = 60_000): { replayer: Replayer; reac
     logger: pino({ level: 'silent' }),
     lookEveryMs: 20,
     leaseMs,
+    stillMs,
     onStep: (step) => {
       if (step !== at) return
       reached.resolve()
@@ -222,6 +227,48 @@ describe('replay', () => {
     await waitFor('the replay to go on', () => isDone(job!.id), WITHIN_MS)
     await next.stop()
     expect(await pipeline.records(TOPICS.raw)).toHaveLength(10_003)
+  })
+
+  test('an order that waits for ingest lets the next one have its turn', async () => {
+    await bury([RESTRICTED, RESTRICTED])
+    const producer = pipeline.log.producer({ name: 'live', deadlineMs: 10_000 })
+    const record = { topic: TOPICS.raw, partition: 0, header: Buffer.alloc(1), value: Buffer.alloc(1) }
+    await producer.send(Array.from({ length: 10_000 }, () => record))
+    await producer.close()
+    const first = await plan(['open'], { uuid: uuidAt(0) })
+    const second = await plan(['open'], { uuid: uuidAt(1) })
+    const { replayer: worker } = replayer(undefined, 60_000, 50)
+    for (const job of [first, second, first]) {
+      await pipeline.sql`UPDATE dead_letter_job SET says = '' WHERE id = ${job!.id}`
+      await waitFor(
+        'the order to have its turn',
+        async () => /ingest is 10002 records behind/.test((await jobStatus(pipeline.sql, job!.id))[0]!.says),
+        WITHIN_MS,
+      )
+    }
+    await worker.stop()
+    expect(await pipeline.records(TOPICS.raw)).toHaveLength(10_002)
+  })
+
+  test('a query that ClickHouse refuses stops no order', async () => {
+    await bury([RESTRICTED])
+    const job = await plan()
+    const rename = (from: string, to: string) =>
+      servers.warehouse.command(`ALTER TABLE dead_letters RENAME COLUMN ${from} TO ${to}`)
+    await rename('raw_value', 'raw_other')
+    const { replayer: worker } = replayer()
+    try {
+      await waitFor(
+        'the order to say why it waits',
+        async () => /UNKNOWN_IDENTIFIER/.test((await jobStatus(pipeline.sql, job!.id))[0]!.says),
+        WITHIN_MS,
+      )
+    } finally {
+      await rename('raw_other', 'raw_value')
+    }
+    await waitFor('the replay to end', () => isDone(job!.id), WITHIN_MS)
+    await worker.stop()
+    expect(await pipeline.records(TOPICS.raw)).toHaveLength(2)
   })
 })
 

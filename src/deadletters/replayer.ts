@@ -9,15 +9,18 @@
  * what is there is noted, what is not is planned again. An append of the dead runner that lands behind that look is a copy:
  * the first one that ingest reads has taken over the claim of the dead letter, so the second is a duplicate.
  *
- * Never in the way of live traffic: small chunks at the rate of the job, none while ingest is behind on the partition.
- * Whatever goes wrong here ends the job at most, with a sentence, and never the capture process.
+ * Never in the way of live traffic: small chunks at the rate of the job, none while ingest is behind on the partition. A
+ * partition on which it stands still keeps its own letters waiting only; when all that are left wait so, the next job has its
+ * turn. What the world does (a server is away, another process writes the partition) lets go of the job, which is tried
+ * again; whatever else goes wrong ends the job at most, with a sentence, and never the capture process.
  */
 import { guardState, type Sql } from '../catalog/index.ts'
-import { isRejected, isRetriable, RAW_TOPICS, TOPICS } from '../event/index.ts'
-import type { Log, Producer, SendRecord, TopicState } from '../log/index.ts'
+import { HeadraceError, isRetriable, RAW_TOPICS } from '../event/index.ts'
+import type { Log, Producer, TopicState } from '../log/index.ts'
 import { counter, type Logger } from '../observe/index.ts'
 import { type Backoff, backoffMs, pause } from '../platform/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
+import { type Sendable, send, sentenceOf, sizeTrouble, topicFor, within } from './chunk.ts'
 import {
   type Change,
   type Doubtful,
@@ -26,6 +29,7 @@ import {
   type Job,
   type JobLetter,
   LeaseLost,
+  type LetterPart,
   moveLetters,
   nextLetters,
   releaseJob,
@@ -33,7 +37,7 @@ import {
   takeJob,
 } from './jobs.ts'
 import { bytesKey, readBytes } from './letters.ts'
-import { type RawAgain, rawAgain, replayedBy } from './raw-again.ts'
+import { rawAgain, replayedBy } from './raw-again.ts'
 
 export type ReplayerDeps = {
   sql: Sql
@@ -44,6 +48,8 @@ export type ReplayerDeps = {
   /** How often an idle runner looks for a job. */
   lookEveryMs?: number
   leaseMs?: number
+  /** How long ingest may stand still on a partition before its letters let others go first. */
+  stillMs?: number
   /** For tests: called between what must survive a death there. */
   onStep?(step: ReplayStep): Promise<void> | void
 }
@@ -57,11 +63,13 @@ const SEND_DEADLINE_MS = 20_000
 const BACKOFF: Backoff = { firstMs: 250, maxMs: 5_000 }
 /** A chunk shares the log's commit with live requests. */
 const CHUNK_LETTERS = 100
-const CHUNK_BYTES_MAX = 1 << 20
 const BYTES_PER_SECOND = 4 << 20
 /** Raw records that ingest has not read yet, beyond which a replay waits: a second or less of ingest's work. */
 const BEHIND_RECORDS_MAX = 10_000
 const BEHIND_LOOK_MS = 500
+const STILL_MS = 5_000
+/** Beside what can be tried again anywhere: a job is never at fault for these, and another process may be right. */
+const OF_THE_WORLD: ReadonlySet<string> = new Set(['HR_LOG_NOT_WRITER', 'HR_WAREHOUSE_QUERY_REFUSED'])
 
 const replayed = counter('headrace_dead_letters_replayed_total', 'Dead letters that were sent again.')
 const failed = counter(
@@ -102,7 +110,7 @@ export class Replayer {
       } catch (error) {
         failures++
         // A server that is away is told of by those who cannot do without it.
-        logger[isRetriable(error) ? 'debug' : 'error'](
+        logger[isRetriable(error) ? 'debug' : isOfTheWorld(error) ? 'warn' : 'error'](
           { err: error },
           'dead letters cannot be sent again now',
         )
@@ -117,16 +125,17 @@ export class Replayer {
     const producer = log.producer({ name: 'replay', deadlineMs: SEND_DEADLINE_MS })
     try {
       await this.settle(job)
-      await this.sendAll(job, producer)
-      if (this.stopping.signal.aborted) await releaseJob(sql, job, this.runner)
+      const waitsFor = await this.sendAll(job, producer)
+      if (waitsFor !== undefined || this.stopping.signal.aborted)
+        await releaseJob(sql, job, this.runner, waitsFor)
       else {
         await endJob(sql, job, this.runner)
         logger.info({ job: job.id }, 'dead letters were sent again')
       }
     } catch (error) {
       if (error instanceof LeaseLost) return
-      if (isRetriable(error)) {
-        await renew(sql, job, this.runner, sentenceOf(error)).catch(() => {})
+      if (isOfTheWorld(error)) {
+        await releaseJob(sql, job, this.runner, sentenceOf(error)).catch(() => {})
         throw error
       }
       stopped.inc()
@@ -145,61 +154,78 @@ export class Replayer {
   private async settle(job: Job): Promise<void> {
     const { sql } = this.deps
     for (const doubtful of await doubtfulLetters(sql, job)) {
-      const changes = await this.lookFor(doubtful)
+      const changes = await this.lookFor(job, doubtful)
+      if (!changes) return
       await moveLetters(sql, job, this.runner, changes)
       count(changes)
     }
   }
 
-  private async lookFor({
-    logId,
-    partition,
-    from,
-    letters,
-  }: Doubtful): Promise<(readonly [JobLetter, Change])[]> {
+  /** Undefined when we stop before it is known. */
+  private async lookFor(
+    job: Job,
+    { logId, partition, from, letters }: Doubtful,
+  ): Promise<(readonly [JobLetter, Change])[] | undefined> {
     const topic = (await this.topics()).find((one) => one.logId === logId)
     const bounds = topic && (await this.deps.log.bounds(topic.name, partition))
     if (!topic || !bounds || from < bounds.start) {
       const detail = `whether it was sent is not known: the raw log no longer holds offset ${from} of partition ${partition} of log ${logId}; \`headrace trace\` tells what there is of its uuid`
       return letters.map((letter) => [letter, { state: 'failed', detail }])
     }
+    const wanted = new Set(letters.map(placeOf))
     const found = new Map<string, number>()
     for await (const records of this.deps.log.read(topic.name, partition, from, bounds.end)) {
       for (const { header, offset } of records) {
         const source = replayedBy(header)
-        if (!source) continue
-        const key = `${source.logId}/${source.offset}/${source.sub}`
-        if (!found.has(key)) found.set(key, offset)
+        if (source && wanted.delete(placeOf(source))) found.set(placeOf(source), offset)
       }
+      if (wanted.size === 0) break
+      if (this.stopping.signal.aborted) return undefined
+      await renew(this.deps.sql, job, this.runner, 'looks for what was sent before')
     }
     return letters.map((letter) => {
-      const offset = found.get(`${letter.logId}/${letter.offset}/${letter.sub}`)
+      const offset = found.get(placeOf(letter))
       return [letter, offset === undefined ? { state: 'planned' } : { state: 'replayed', place: { offset } }]
     })
   }
 
-  private async sendAll(job: Job, producer: Producer): Promise<void> {
+  /** Until all are sent or we stop; a sentence when what is left waits for ingest. */
+  private async sendAll(job: Job, producer: Producer): Promise<string | undefined> {
     const { sql } = this.deps
     const { signal } = this.stopping
+    const still: LetterPart[] = []
+    let waitsFor: string | undefined
     let freeAt = performance.now()
     while (!signal.aborted) {
-      const letters = within(await nextLetters(sql, job, CHUNK_LETTERS), job)
+      const letters = within(await nextLetters(sql, job, CHUNK_LETTERS, still), job)
       const [first] = letters
-      if (!first) return
+      if (!first) return waitsFor
       await pause(freeAt - performance.now(), signal)
       const topic = topicFor(first, await this.topics())
-      await this.letIngestCatchUp(job, topic, first.partition)
-      if (signal.aborted) return
+      const behind = await this.letIngestCatchUp(job, topic, first.partition)
+      if (signal.aborted) return undefined
+      if (behind !== undefined) {
+        waitsFor = behind
+        still.push({ logId: first.logId, partition: first.partition })
+        continue
+      }
       const began = performance.now()
       await this.sendChunk(job, producer, topic, letters)
       const bytes = letters.reduce((sum, letter) => sum + letter.bytes, 0)
       freeAt =
         began + Math.max((letters.length / job.eventsPerSecond) * 1_000, (bytes / BYTES_PER_SECOND) * 1_000)
     }
+    return undefined
   }
 
-  private async letIngestCatchUp(job: Job, topic: TopicState, partition: number): Promise<void> {
-    const { sql, log } = this.deps
+  /** A sentence when ingest stands still. */
+  private async letIngestCatchUp(
+    job: Job,
+    topic: TopicState,
+    partition: number,
+  ): Promise<string | undefined> {
+    const { sql, log, stillMs = STILL_MS } = this.deps
+    let last: { at: number; sinceMs: number } | undefined
     while (!this.stopping.signal.aborted) {
       const { end } = await log.bounds(topic.name, partition)
       const [fence] = await guardState(
@@ -207,11 +233,16 @@ export class Replayer {
         () => sql<{ next_offset: number }[]>`
           SELECT next_offset FROM ingest_fence WHERE log_id = ${topic.logId} AND partition = ${partition}`,
       )
-      const behind = end - (fence?.next_offset ?? 0)
-      if (behind <= BEHIND_RECORDS_MAX) return
-      await renew(sql, job, this.runner, `ingest is ${behind} records behind on partition ${partition}`)
-      await pause(BEHIND_LOOK_MS, this.stopping.signal)
+      const at = fence?.next_offset ?? 0
+      const behind = end - at
+      if (behind <= BEHIND_RECORDS_MAX) return undefined
+      const says = `ingest is ${behind} records behind on partition ${partition}`
+      await renew(sql, job, this.runner, says)
+      if (last?.at !== at) last = { at, sinceMs: performance.now() }
+      if (performance.now() - last.sinceMs >= stillMs) return says
+      await pause(Math.min(BEHIND_LOOK_MS, stillMs), this.stopping.signal)
     }
+    return undefined
   }
 
   private async sendChunk(
@@ -223,7 +254,7 @@ export class Replayer {
     const { sql, log, onStep } = this.deps
     const bytes = await readBytes(await this.deps.warehouse(), letters)
     const refused: [JobLetter, Change][] = []
-    const sendable: { letter: JobLetter; record: SendRecord }[] = []
+    const sendable: Sendable[] = []
     for (const letter of letters) {
       const own = bytes.get(bytesKey(letter))
       const again = own ? rawAgain(letter, own) : 'ClickHouse no longer has its bytes'
@@ -251,41 +282,12 @@ export class Replayer {
   }
 }
 
-/** The lane that it came through, or the main one when that topic was made anew since. */
-function topicFor({ logId }: JobLetter, topics: readonly TopicState[]): TopicState {
-  return topics.find((topic) => topic.logId === logId) ?? topics.find(({ name }) => name === TOPICS.raw)!
+function placeOf({ logId, offset, sub }: Pick<JobLetter, 'logId' | 'offset' | 'sub'>): string {
+  return `${logId}/${offset}/${sub}`
 }
 
-/** The first of them that fit into a chunk and into a second of the job's rate, at least one. */
-function within(letters: readonly JobLetter[], { eventsPerSecond }: Job): JobLetter[] {
-  let bytes = 0
-  const fitting = letters.findIndex((letter, i) => {
-    bytes += letter.bytes
-    return i > 0 && (bytes > CHUNK_BYTES_MAX || i >= eventsPerSecond)
-  })
-  return fitting < 0 ? [...letters] : letters.slice(0, fitting)
-}
-
-function sizeTrouble({ header, value }: RawAgain, bytesMax: number): string | undefined {
-  const bytes = header.length + value.length
-  return bytes <= bytesMax ? undefined : `its raw record would have ${bytes} bytes; the log takes ${bytesMax}`
-}
-
-type Sendable = { letter: JobLetter; record: SendRecord }
-
-/** All at once; one by one when the log refuses one of them, so that its neighbours go on. */
-async function send(producer: Producer, letters: readonly Sendable[]): Promise<[JobLetter, Change][]> {
-  if (letters.length === 0) return []
-  try {
-    const positions = await producer.send(letters.map(({ record }) => record))
-    return letters.map(({ letter }, i) => [letter, { state: 'replayed', place: positions[i]! }])
-  } catch (error) {
-    if (!isRejected(error)) throw error
-    if (letters.length === 1) return [[letters[0]!.letter, { state: 'failed', detail: sentenceOf(error) }]]
-  }
-  const changes: [JobLetter, Change][] = []
-  for (const letter of letters) changes.push(...(await send(producer, [letter])))
-  return changes
+function isOfTheWorld(error: unknown): boolean {
+  return isRetriable(error) || (error instanceof HeadraceError && OF_THE_WORLD.has(error.code))
 }
 
 function count(changes: readonly (readonly [JobLetter, Change])[]): void {
@@ -293,8 +295,4 @@ function count(changes: readonly (readonly [JobLetter, Change])[]): void {
     if (state === 'replayed') replayed.inc()
     if (state === 'failed') failed.inc()
   }
-}
-
-function sentenceOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

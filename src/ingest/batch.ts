@@ -30,7 +30,8 @@ import { takeReport } from './steps/take-report.ts'
 /** Why an event is not stored. */
 export type Decision =
   | { kind: 'drop'; reason: DropReason }
-  | { kind: 'deadLetter'; reason: DeadLetterReason; detail: string; step: StepName }
+  /** `load`: made again of what load had decided. */
+  | { kind: 'deadLetter'; reason: DeadLetterReason; detail: string; step: StepName | 'load' }
   | { kind: 'duplicate'; holder: { logId: string; offset: number } }
 
 /** One raw record of the batch and what is known of it. Filled step by step: here, and in batch-requests.ts. */

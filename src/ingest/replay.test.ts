@@ -4,6 +4,7 @@ import {
   ByteReader,
   Chain,
   DEAD_LETTERS,
+  deadLetterCode,
   decodeRowHeader,
   EVENTS,
   INGESTION_WARNINGS,
@@ -17,6 +18,7 @@ import { openFence } from './fence.ts'
 import { INGEST_GROUP } from './index.ts'
 import { ingestMetrics } from './metrics.ts'
 import { Pipeline, WITHIN_MS } from './pipeline.fixture.ts'
+import { decisionOf } from './replay.ts'
 
 setDefaultTimeout(WITHIN_MS * 2)
 
@@ -253,3 +255,13 @@ test('I2: an index that is gone is built anew from the raw log: a second send is
   const outcomes = await rows(TOPICS.outcomes, OUTCOMES.decode)
   expect(outcomes.at(-1)).toMatchObject({ _offset: DECIDED, state: 'duplicate' })
 })
+
+test.each([
+  ['refused_by_warehouse', 'load'],
+  ['event_too_large', 'stamp'],
+] as const)(
+  'a dead letter %s that is made again has the step %s, which is part of its key',
+  (reason, step) => {
+    expect(decisionOf(deadLetterCode(reason))).toMatchObject({ kind: 'deadLetter', reason, step })
+  },
+)

@@ -135,6 +135,12 @@ function sameOutcome(decision: Decision, state: string, reason: string): boolean
   return decision.reason === reason
 }
 
+/** Of reasons that another step than `identity` gives after the event has taken effect. */
+const STEP_OF: Readonly<Record<string, 'stamp' | 'load'>> = {
+  event_too_large: 'stamp',
+  refused_by_warehouse: 'load',
+}
+
 /**
  * As it was decided then, of what is known of it: code and reason. The step is part of a dead letter's key: under
  * another one a row that is sent again would be a second one.
@@ -152,7 +158,7 @@ export function decisionOf(code: OutcomeCode): Decision {
         kind: 'deadLetter',
         reason: reason as never,
         detail: 'decided before a restart; see the logs of that time',
-        step: reason === 'event_too_large' ? 'stamp' : 'identity',
+        step: STEP_OF[reason] ?? 'identity',
       }
   }
 }

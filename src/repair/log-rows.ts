@@ -4,7 +4,15 @@
  * since rows of a raw partition lie in its order but for copies of a replay; `thorough` reads all of it instead, for what
  * must not be declared gone. Memory: one page of records.
  */
-import { decodeRowHeader, type Place, type RowTopic, type Source } from '../event/index.ts'
+import {
+  ByteReader,
+  DEAD_LETTERS,
+  decodeRowHeader,
+  type Place,
+  type RowTopic,
+  type Source,
+  TOPICS,
+} from '../event/index.ts'
 import type { Log, StoredRecord } from '../log/index.ts'
 import type { Lane } from './lost-receipts.ts'
 
@@ -38,11 +46,16 @@ export async function* rowsInLog(
     for (const { header, value } of records) {
       const { source, timestampMs } = decodeRowHeader(header)
       if (!isOf(source, lane)) continue
-      if (wanted.delete(keyOf(source)))
+      if (wanted.has(keyOf(source)) && !isOfState(part, value) && wanted.delete(keyOf(source)))
         yield { offset: source.offset, sub: source.sub, row: value, timestampMs }
       if (wanted.size === 0 || (!thorough && source.offset > last)) return
     }
   }
+}
+
+/** Load's letter of a person or a group: it has a place of which its row says nothing (warehouse-places.ts). */
+function isOfState({ topic }: RowTopicPart, value: Uint8Array): boolean {
+  return topic === TOPICS.deadLetters && DEAD_LETTERS.decode(new ByteReader(value)).step.startsWith('load:')
 }
 
 /** A position in front of the first row with an offset of at least `offset`, unless copies are in the way. */

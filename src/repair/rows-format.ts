@@ -1,5 +1,5 @@
 /** A repair of rows as text for a terminal. Pure. */
-import type { LaneRepair, TableRepair } from './warehouse-lane.ts'
+import { type LaneRepair, type TableRepair, UNMAKEABLE } from './warehouse-lane.ts'
 import type { RowsRepair } from './warehouse-rows.ts'
 
 /** Ranges that are printed; JSON has them all. */
@@ -70,12 +70,12 @@ function leftLines(lanes: readonly LaneRepair[]): string[] {
   const left = lanes.flatMap((lane) =>
     lane.leftOver.map(
       ({ table, from, to, why }) =>
-        `${lane.topic}/${lane.partition} ${to - from === 1 ? `offset ${from}` : `${from}..${to - 1}`}  ${table}: ${why}`,
+        `${lane.topic}/${lane.partition} ${to - from === 1 ? `offset ${from}` : `${from}..${to - 1}`}  ${table === 'receipt' ? 'not compared' : table}: ${why}`,
     ),
   )
   const lines = left.slice(0, LEFT_SHOWN)
   if (left.length > LEFT_SHOWN) lines.push(`… and ${left.length - LEFT_SHOWN} more (--json)`)
-  if (lanes.some(({ tables }) => tables.some(({ gone }) => gone > 0)) && left.length > 0)
+  if (lanes.some(({ leftOver }) => leftOver.some(({ why }) => why === UNMAKEABLE.not_in_the_log)))
     lines.push('what no log holds can be given up with --accept-loss; the ledger names it for ever')
   const unexpected = lanes.some(({ tables }) => tables.some((table) => table.unexpected > 0))
   if (unexpected) lines.push('rows that no receipt knows of go with --delete-unexpected only')

@@ -8,7 +8,7 @@ import { EVENTS, HeadraceError, type Place, type Table } from '../event/index.ts
 import type { Warehouse } from '../warehouse/index.ts'
 import type { Lane } from './lost-receipts.ts'
 import type { InsertDeps } from './warehouse-insert.ts'
-import { conditionsOf, presentCopies } from './warehouse-places.ts'
+import { conditionsOf, countedRows, doubledPlaces, type Window } from './warehouse-places.ts'
 
 const OTHER_KEY = 'tuple(team_id, toDate(timestamp), event, distinct_id, uuid)'
 /** Everything in the sort key but the source, of the copy that stays: what ingest stamped at first, else the oldest. */
@@ -17,30 +17,33 @@ const FIRST_KEY = `argMin(${OTHER_KEY}, (_restamped, inserted_at))`
 const MERGES_MAX = 10
 const MERGE_AGAIN_MS = 500
 
-export type Doubled = { lane: Lane; places: Place[] }
+/** Windows of one raw partition in which rows are there more than once. */
+export type Doubled = { lane: Lane; windows: Window[] }
 
-/** Months of `events` in which these places have rows, as ClickHouse names its partition directories. */
-export async function monthsOf(warehouse: Warehouse, { lane, places }: Doubled): Promise<Set<string>> {
+/** Months of `events` in which doubled rows lie, as ClickHouse names its partition directories. */
+export async function monthsOf(warehouse: Warehouse, { lane, windows }: Doubled): Promise<Set<string>> {
   const months = new Set<string>()
-  for (const { where } of conditionsOf(lane, places)) {
-    const rows = await warehouse.query<{ month: string }>(
-      `SELECT DISTINCT toString(toYYYYMM(timestamp)) AS month FROM ${EVENTS.name} WHERE ${where}`,
-    )
-    for (const { month } of rows) months.add(month)
+  for await (const places of doubledPlaces(warehouse, lane, windows)) {
+    for (const where of conditionsOf(lane, places)) {
+      const rows = await warehouse.query<{ month: string }>(
+        `SELECT DISTINCT toString(toYYYYMM(timestamp)) AS month FROM ${EVENTS.name} WHERE ${where}`,
+      )
+      for (const { month } of rows) months.add(month)
+    }
   }
   return months
 }
 
 /**
- * Merges the months and deletes what a merge leaves; gives how many rows are there more than once still. A merge that
- * the server has under way keeps another one of the same parts from beginning, without an error: it is asked for again.
+ * Merges the months and deletes what a merge leaves; gives what is there more than once still. A merge that the server
+ * has under way keeps another one of the same parts from beginning, without an error: it is asked for again.
  */
 export async function removeCopies(
   { warehouse, hold, reached }: Pick<InsertDeps, 'warehouse' | 'hold' | 'reached'>,
   months: readonly string[],
   doubled: readonly Doubled[],
-): Promise<number> {
-  let left: Doubled[] = [...doubled]
+): Promise<(Doubled & { rows: number })[]> {
+  let left = await leftOf(warehouse, doubled)
   for (let round = 0; round < MERGES_MAX && left.length > 0; round++) {
     if (round > 0) await Bun.sleep(MERGE_AGAIN_MS)
     for (const month of months) {
@@ -48,21 +51,31 @@ export async function removeCopies(
       await mergeMonth(warehouse, month)
       await reached('merged')
     }
-    left = await leftOf(warehouse, left)
-    for (const one of left) {
-      await hold()
-      await deleteOtherKeys(warehouse, one)
+    for (const { lane, windows } of left) {
+      for await (const places of doubledPlaces(warehouse, lane, windows)) {
+        await hold()
+        await deleteOtherKeys(warehouse, lane, places)
+      }
     }
     left = await leftOf(warehouse, left)
   }
-  return left.reduce((sum, { places }) => sum + places.length, 0)
+  return left
 }
 
-async function leftOf(warehouse: Warehouse, doubled: readonly Doubled[]): Promise<Doubled[]> {
-  const left: Doubled[] = []
-  for (const one of doubled) {
-    const places = await stillDoubled(warehouse, one)
-    if (places.length > 0) left.push({ ...one, places })
+async function leftOf(
+  warehouse: Warehouse,
+  doubled: readonly Doubled[],
+): Promise<(Doubled & { rows: number })[]> {
+  const left: (Doubled & { rows: number })[] = []
+  for (const { lane, windows } of doubled) {
+    const some = { lane, windows: [] as Window[], rows: 0 }
+    for (const window of windows) {
+      let rows = 0
+      for await (const places of doubledPlaces(warehouse, lane, [window])) rows += places.length
+      if (rows > 0) some.windows.push(window)
+      some.rows += rows
+    }
+    if (some.rows > 0) left.push(some)
   }
   return left
 }
@@ -102,21 +115,9 @@ function saysOf(error: unknown, name: string): boolean {
   return error instanceof HeadraceError && error.message.includes(name)
 }
 
-/** Those of the places that are there more than once still. */
-async function stillDoubled(warehouse: Warehouse, { lane, places }: Doubled): Promise<Place[]> {
-  if (places.length === 0) return []
-  const from = places.reduce((least, { offset }) => Math.min(least, offset), places[0]!.offset)
-  const to = places.reduce((most, { offset }) => Math.max(most, offset), 0) + 1
-  const present = await presentCopies(warehouse, EVENTS, lane, from, to)
-  const doubled = new Set(
-    present.filter(({ copies }) => copies > 1).map(({ offset, sub }) => `${offset}/${sub}`),
-  )
-  return places.filter(({ offset, sub }) => doubled.has(`${offset}/${sub}`))
-}
-
 /** Deletes copies that differ in their sort key from the one that stays. */
-async function deleteOtherKeys(warehouse: Warehouse, { lane, places }: Doubled): Promise<void> {
-  for (const { where } of conditionsOf(lane, places)) {
+async function deleteOtherKeys(warehouse: Warehouse, lane: Lane, places: readonly Place[]): Promise<void> {
+  for (const where of conditionsOf(lane, places)) {
     await warehouse.command(
       `ALTER TABLE ${target(warehouse, EVENTS)} DELETE WHERE ${where} AND (_offset, _sub, ${OTHER_KEY}) NOT IN (
          SELECT _offset, _sub, ${FIRST_KEY} FROM ${EVENTS.name} WHERE ${where} GROUP BY _offset, _sub)
@@ -131,9 +132,9 @@ export async function deletePlaces(
   lane: Lane,
   places: readonly Place[],
 ): Promise<void> {
-  for (const { where } of conditionsOf(lane, places))
+  for (const where of conditionsOf(lane, places))
     await warehouse.command(
-      `ALTER TABLE ${target(warehouse, table)} DELETE WHERE ${where} SETTINGS mutations_sync = 2`,
+      `ALTER TABLE ${target(warehouse, table)} DELETE WHERE ${where} AND ${countedRows(table)} SETTINGS mutations_sync = 2`,
     )
 }
 

@@ -69,7 +69,10 @@ async function isCovered(
   return true
 }
 
-/** Whether anything behind `to` had been decided when the intent was written. */
+/**
+ * Whether anything behind `to` had been decided when the intent was written. A receipt that was merged of several of one
+ * day has the time of the last.
+ */
 async function hasOlder(
   sql: Sql,
   logId: string,
@@ -80,7 +83,7 @@ async function hasOlder(
   return guardState('read receipts', async () => {
     const older = await sql`
       SELECT FROM receipt WHERE log_id = ${logId} AND partition = ${partition} AND to_offset > ${to}
-        AND created_at <= (SELECT created_at FROM load_intent WHERE id = ${intentId}) LIMIT 1`
+        AND CASE checksum WHEN 0 THEN date_trunc('day', created_at, 'UTC') ELSE created_at END <= (SELECT created_at FROM load_intent WHERE id = ${intentId}) LIMIT 1`
     return older.length > 0
   })
 }

@@ -2,7 +2,8 @@
  * One raw partition against ClickHouse, table by table and stretch by stretch: sums first, places where they differ.
  * Missing rows are made and inserted, rows that nobody knows are deleted when that is wanted, copies are noted for a
  * merge of their months. A dry run does everything but the writes, so that it shows exactly what would be done.
- * Memory: a page of receipts, the places of one window, one group of rows.
+ * Offsets that it could not compare are left over, as rows are that it could not bring in.
+ * Memory: a page of receipts, the places of one window, one group of rows, two numbers for each window with copies.
  */
 import { guardState } from '../catalog/index.ts'
 import {
@@ -20,7 +21,7 @@ import { deletePlaces } from './warehouse-copies.ts'
 import { type InsertDeps, insertMade } from './warehouse-insert.ts'
 import type { Keeps } from './warehouse-kept.ts'
 import { type MadeRow, makeRows } from './warehouse-make.ts'
-import { presentCopies } from './warehouse-places.ts'
+import { countedRows, presentCopies, type Window } from './warehouse-places.ts'
 import { differenceOf, ROW_KINDS, type RowKind } from './warehouse-plan.ts'
 import type { LaneRange } from './warehouse-warnings.ts'
 
@@ -38,7 +39,7 @@ export type TableRepair = {
   unexpected: number
 }
 
-/** Rows that cannot be brought in: offsets [from, to). */
+/** Rows that cannot be brought in, or, of table `receipt`, offsets that were not compared: [from, to). */
 export type LeftOver = { table: string; from: number; to: number; why: string }
 
 export type LaneRepair = LaneRange & {
@@ -57,20 +58,26 @@ export type LaneOptions = {
   othersThrough: number
   keeps: ReadonlyMap<string, Keeps>
   progress(offsets: number): void
+  /** Tests only. Default 500. */
+  pageReceipts?: number
 }
 
 const PAGE_RECEIPTS = 500
 /** One sum each. */
 const STRETCH_OFFSETS = 500_000
 const WINDOW_OFFSETS = 10_000
+/** Instead of a table: what was not compared. */
+const RECEIPT = 'receipt'
+const TWO_RECEIPTS = 'two receipts speak of it'
 
 type Receipt = { from: number; to: number; outcomes: Uint8Array }
+type Decided = { from: number; to: number; outcomes: OffsetOutcome[] }
 type Stretch = { from: number; outcomes: OffsetOutcome[] }
 
 export class LaneRun {
   readonly result: LaneRepair
-  /** Places of `events` that are there more than once. */
-  readonly doubled: Place[] = []
+  /** Where rows of `events` are there more than once. */
+  readonly doubled: Window[] = []
 
   constructor(
     private readonly deps: InsertDeps,
@@ -94,44 +101,62 @@ export class LaneRun {
     return { from, outcomes: outcomes.slice(0, Math.max(0, this.options.othersThrough - from)) }
   }
 
-  /** Neighbouring offsets with their outcomes. What no receipt, or two, speak of is for the audit to name. */
+  /** Neighbouring offsets with their outcomes. */
   private async *stretches(): AsyncGenerator<Stretch> {
-    const { from, to } = this.range
-    let stretch: Stretch = { from, outcomes: [] }
-    for await (const receipt of this.receipts()) {
-      const outcomes = readable(receipt)
-      const end = stretch.from + stretch.outcomes.length
-      const begin = Math.max(receipt.from, from)
-      const fits = outcomes !== undefined && begin === end
+    let stretch: Stretch = { from: this.range.from, outcomes: [] }
+    for await (const { from, to, outcomes } of this.decided()) {
+      const fits = from === stretch.from + stretch.outcomes.length
       if (!fits || stretch.outcomes.length >= STRETCH_OFFSETS) {
         if (stretch.outcomes.length > 0) yield stretch
-        stretch = { from: outcomes ? Math.max(begin, end) : receipt.to, outcomes: [] }
+        stretch = { from, outcomes: [] }
       }
-      if (outcomes === undefined) continue
-      const next = stretch.from + stretch.outcomes.length
-      const until = Math.min(receipt.to, to)
-      for (let offset = next; offset < until; offset++)
-        stretch.outcomes.push(outcomes[offset - receipt.from]!)
+      for (let i = 0; i < to - from; i++) stretch.outcomes.push(outcomes[i]!)
     }
     if (stretch.outcomes.length > 0) yield stretch
   }
 
-  private async *receipts(): AsyncGenerator<Receipt> {
+  /** What receipts say of the range, each offset once. What none says, or two, is left over: the audit names it, too. */
+  private async *decided(): AsyncGenerator<Decided> {
+    let next = this.range.from
+    for await (const page of this.receipts()) {
+      // Of one moment, so that two that overlap are no merged one and what it was merged of.
+      let end = 0
+      for (const receipt of page) {
+        if (receipt.from < end) this.leave(RECEIPT, receipt.from, Math.min(receipt.to, end), TWO_RECEIPTS)
+        end = Math.max(end, receipt.to)
+        const from = Math.max(receipt.from, next)
+        const to = Math.min(receipt.to, this.range.to)
+        if (from > next) this.leave(RECEIPT, next, from, UNMAKEABLE.no_receipt)
+        next = Math.max(next, to)
+        if (from >= to) continue
+        const outcomes = readable(receipt)?.slice(from - receipt.from, to - receipt.from)
+        if (outcomes) yield { from, to, outcomes }
+        else this.leave(RECEIPT, from, to, 'its receipt cannot be read')
+      }
+    }
+    if (next < this.range.to) this.leave(RECEIPT, next, this.range.to, UNMAKEABLE.no_receipt)
+  }
+
+  /**
+   * In order of offset. Old ones are merged meanwhile, into one that begins in front of what was read: a page begins with
+   * the one that covers the end of the page before.
+   */
+  private async *receipts(): AsyncGenerator<Receipt[]> {
     const { logId, partition, from, to } = this.range
-    for (let after = -1; ; ) {
+    for (let next = from; next < to; ) {
       const page = await guardState(
         'read receipts',
         () => this.deps.sql<Receipt[]>`
           SELECT from_offset AS from, to_offset AS to, outcomes FROM receipt
-          WHERE log_id = ${logId} AND partition = ${partition} AND from_offset > ${after}
-            AND to_offset > ${from} AND from_offset < ${to} AND from_offset >= coalesce((
+          WHERE log_id = ${logId} AND partition = ${partition} AND to_offset > ${next} AND from_offset < ${to}
+            AND from_offset >= coalesce((
               SELECT max(from_offset) FROM receipt
-              WHERE log_id = ${logId} AND partition = ${partition} AND from_offset <= ${from}), 0)
-          ORDER BY from_offset LIMIT ${PAGE_RECEIPTS}`,
+              WHERE log_id = ${logId} AND partition = ${partition} AND from_offset <= ${next}), 0)
+          ORDER BY from_offset LIMIT ${this.options.pageReceipts ?? PAGE_RECEIPTS}`,
       )
-      yield* page
-      if (page.length < PAGE_RECEIPTS) return
-      after = page.at(-1)!.from
+      if (page.length === 0) return
+      yield page
+      next = page.reduce((end, receipt) => Math.max(end, receipt.to), next)
     }
   }
 
@@ -139,7 +164,14 @@ export class LaneRun {
     if (outcomes.length === 0) return
     const { logId, partition } = this.range
     const to = from + outcomes.length
-    const [present] = await presentSources(this.deps.warehouse, [{ logId, partition, from, to }], kind.table)
+    const { table } = kind
+    const counted = countedRows(table)
+    const [present] = await presentSources(
+      this.deps.warehouse,
+      [{ logId, partition, from, to }],
+      table,
+      counted,
+    )
     const expected = sumsOf(kind, from, outcomes)
     const rows = kind.copiesCount ? present!.rows : present!.sources
     if (rows === expected.rows && present!.sources === expected.rows && present!.hashSum === expected.hashSum)
@@ -156,7 +188,7 @@ export class LaneRun {
     counts.missing += missing.length
     counts.doubled += doubled.length
     counts.unexpected += unexpected.length
-    this.doubled.push(...doubled)
+    if (doubled.length > 0) this.doubled.push({ from, to: from + outcomes.length })
     if (this.options.apply && this.options.deleteUnexpected && unexpected.length > 0) {
       await this.deps.hold()
       await deletePlaces(warehouse, kind.table, this.range, unexpected)
@@ -179,7 +211,7 @@ export class LaneRun {
       if (!this.options.apply) continue
       for (const { offset, why } of await insertMade(this.deps, table, this.range, kept)) {
         counts.refused++
-        this.leave(table.name, offset, `ClickHouse refuses it: ${why}`)
+        this.leave(table.name, offset, offset + 1, refusedBy(why))
       }
     }
   }
@@ -194,25 +226,30 @@ export class LaneRun {
   private async giveUp(kind: RowKind, gone: ReadonlyMap<Place, Unmakeable>): Promise<void> {
     if (gone.size === 0) return
     this.tableOf(kind).gone += gone.size
-    const places = [...gone.keys()]
     const { apply, acceptLoss } = this.options
-    if (!apply || !acceptLoss) {
-      for (const [why, some] of Map.groupBy(places, (place) => gone.get(place)!))
-        for (const [from, to] of rangesOf([...new Set(some.map(({ offset }) => offset))]))
-          this.result.leftOver.push({ table: kind.table.name, from, to, why: UNMAKEABLE[why] })
-      return
+    for (const [why, places] of Map.groupBy(gone.keys(), (place) => gone.get(place)!)) {
+      // Of any other one the raw record may be there: somebody can bring it back.
+      if (apply && acceptLoss && why === 'not_in_the_log') await this.giveUpPlaces(kind, places)
+      else
+        for (const [from, to] of rangesOf([...new Set(places.map(({ offset }) => offset))]))
+          this.leave(kind.table.name, from, to, UNMAKEABLE[why])
     }
+  }
+
+  private async giveUpPlaces(kind: RowKind, places: readonly Place[]): Promise<void> {
+    const { table } = kind
     await this.deps.hold()
-    if (kind.table === EVENTS) await giveUpRows(this.deps.sql, this.range, places)
+    if (table === EVENTS) await giveUpRows(this.deps.sql, this.range, places)
     else {
       const rows = await namelessRows(this.deps.sql, this.range, kind, places)
-      await insertMade(this.deps, kind.table, this.range, rows)
+      for (const { offset, why } of await insertMade(this.deps, table, this.range, rows))
+        this.leave(table.name, offset, offset + 1, refusedBy(why))
     }
     await this.deps.reached('given_up')
   }
 
-  private leave(table: string, offset: number, why: string): void {
-    this.result.leftOver.push({ table, from: offset, to: offset + 1, why })
+  private leave(table: string, from: number, to: number, why: string): void {
+    this.result.leftOver.push({ table, from, to, why })
   }
 
   private tableOf({ table }: RowKind): TableRepair {
@@ -225,6 +262,10 @@ export const UNMAKEABLE: Readonly<Record<Unmakeable, string>> = {
   not_in_the_log: 'no log holds it any more',
   other_bytes: 'the raw log holds other bytes than when it was processed',
   unreadable_today: 'its event cannot be read today: is its project gone?',
+}
+
+export function refusedBy(why: string): string {
+  return `ClickHouse refuses it: ${why}`
 }
 
 function emptyRepair(table: string): TableRepair {

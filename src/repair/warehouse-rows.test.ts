@@ -11,10 +11,18 @@ import {
 } from 'bun:test'
 import pino from 'pino'
 import { ProjectCatalog } from '../catalog/index.ts'
-import { EVENTS, TOPICS } from '../event/index.ts'
+import {
+  DEAD_LETTERS,
+  EVENTS,
+  encodeOutcomes,
+  encodeRowHeader,
+  STORED,
+  TOPICS,
+  writerPartition,
+} from '../event/index.ts'
 import { formatAudit } from '../ledger/index.ts'
 import { formatRows, type RowsOptions, type RowsRepair, repairRows } from './index.ts'
-import { Bench, type Captured, Servers } from './repair.fixture.ts'
+import { Bench, type Captured, Servers, TOKEN } from './repair.fixture.ts'
 import type { RepairStep } from './warehouse-insert.ts'
 
 setDefaultTimeout(60_000)
@@ -104,6 +112,28 @@ async function emptyAll(): Promise<void> {
 async function forgetRowTopics(): Promise<void> {
   for (const topic of [TOPICS.events, TOPICS.outcomes, TOPICS.deadLetters, TOPICS.ingestionWarnings])
     await bench.forgetOutput(topic)
+}
+
+/** As load does with a person that ClickHouse refuses: a letter at the place of its batch's first offset. */
+async function buryPerson(offset: number): Promise<void> {
+  const row = {
+    ...{ team_id: 1, uuid: UUID, event: '', distinct_id: '', reason: 'refused_by_warehouse', detail: 'x' },
+    ...{ step: `load:${TOPICS.persons}`, timestamp: Date.UTC(2026, 0, 1), raw_header: new Uint8Array() },
+    ...{ raw_value: Buffer.from('row'), _log_id: bench.rawId, _partition: 0, _offset: offset, _sub: 0 },
+  }
+  const source = { logId: bench.rawId, partition: 0, offset, sub: 0 }
+  const header = { source, prev: undefined, teamId: 1, timestampMs: row.timestamp, restamped: false }
+  const producer = bench.log.producer({ name: 'load', deadlineMs: 10_000 })
+  const partition = writerPartition(TOPICS.deadLetters, 'load', 0, 1)
+  await producer.send([
+    {
+      topic: TOPICS.deadLetters,
+      partition,
+      header: encodeRowHeader(header),
+      value: DEAD_LETTERS.encode(row),
+    },
+  ])
+  await producer.close()
 }
 
 class Cut extends Error {}
@@ -232,6 +262,39 @@ describe('rows that are missing', () => {
     expect(await repair()).toMatchObject({ found: false })
   })
 
+  test('nothing is given up while its raw record is there', async () => {
+    await sendAndLoad()
+    await forgetRowTopics()
+    await deleteRows('events', '_offset IN (0, 2)')
+    await bench.sql`UPDATE project SET token = 'another'`
+    const said = await repair({ acceptLoss: true })
+    await bench.sql`UPDATE project SET token = ${TOKEN}`
+    expect(said.left).toBe(true)
+    expect(tableOf(said, 'events')).toMatchObject({ missing: 2, gone: 2 })
+    expect(formatRows(said)).toContain('raw_events/0 offset 0  events: its event cannot be read today')
+    expect(formatRows(said)).not.toContain('--accept-loss')
+    expect((await bench.audit()).losses).toEqual([])
+    expect(tableOf(await repair(), 'events')).toMatchObject({ missing: 2, fromRaw: 2 })
+    await exact()
+  })
+
+  test('the letter of a refused person stands for no event: it is neither too many nor in its place', async () => {
+    await buryPerson(0)
+    await buryPerson(3)
+    await sendAndLoad()
+    expect(await rowsOf('dead_letters')).toEqual(['0/0', '3/0', '3/0'])
+    expect(await repair({ deleteUnexpected: true })).toMatchObject({ found: false, left: false })
+    await deleteRows('dead_letters', `_offset = 3 AND NOT startsWith(step, 'load')`)
+    expect(tableOf(await repair(), 'dead_letters')).toMatchObject({ missing: 1, fromLog: 1, unexpected: 0 })
+    expect(await rowsOf('dead_letters')).toEqual(['0/0', '3/0', '3/0'])
+    await deleteRows('outcomes', '_offset = 3')
+    await command(`INSERT INTO dead_letters SELECT * REPLACE (toUInt64(1) AS _offset)
+      FROM (SELECT * FROM dead_letters WHERE _log_id = {id:UUID} AND _offset = 3)`)
+    expect(tableOf(await repair({ deleteUnexpected: true }), 'dead_letters')).toMatchObject({ unexpected: 1 })
+    expect(await rowsOf('dead_letters')).toEqual(['0/0', '1/0', '3/0', '3/0'])
+    await exact()
+  })
+
   test('what the retention of the table has taken stays away', async () => {
     await sendAndLoad([{ json: '{}' }, { json: '{}', timestampMs: Date.now() }])
     await deleteRows('events', '_offset < 2')
@@ -308,6 +371,93 @@ describe('inserts that load handed over', () => {
     expect(left).toBe(true)
     expect(intents.left).toBeGreaterThan(0)
     expect((await repair({ acceptLoss: true })).intents.left).toBe(0)
+  })
+})
+
+describe('offsets that are not compared', () => {
+  const handOver = () =>
+    bench.sql`UPDATE load_intent SET state = 'repair', error = 'test' WHERE state = 'done' AND table_name NOT LIKE '%person%'`
+
+  /** One receipt for each event. */
+  async function sendOneByOne(count: number): Promise<void> {
+    for (let i = 0; i < count; i++) {
+      await bench.capture([{ json: '{}' }])
+      await bench.ingested(i + 1)
+    }
+    await bench.loaded()
+  }
+
+  test('a receipt that is not there or cannot be read is said, and settles nothing', async () => {
+    await sendOneByOne(3)
+    await handOver()
+    const [receipt] = await bench.sql`SELECT * FROM receipt WHERE from_offset = 1`
+    const whole = receipt!.outcomes as Uint8Array
+    const bad: [string, () => Promise<unknown>][] = [
+      [
+        'its receipt cannot be read',
+        () => bench.sql`UPDATE receipt SET outcomes = '\\xff' WHERE from_offset = 1`,
+      ],
+      [
+        'two receipts speak of it',
+        () => bench.sql`UPDATE receipt SET outcomes = ${whole}, to_offset = 3 WHERE from_offset = 1`,
+      ],
+      [
+        'no receipt says what became of it',
+        () => bench.sql`UPDATE receipt SET partition = 7 WHERE from_offset = 1`,
+      ],
+    ]
+    for (const [why, change] of bad) {
+      await change()
+      const said = await repair()
+      expect(said).toMatchObject({ left: true, intents: { left: 1 } })
+      expect(formatRows(said)).toContain(`not compared: ${why}`)
+    }
+    await bench.sql`UPDATE receipt SET to_offset = 2, partition = 0 WHERE from_offset = 1`
+    expect(await repair()).toMatchObject({ left: false, intents: { settled: 1, left: 0 } })
+  })
+
+  test('receipts that are merged meanwhile are read to their end', async () => {
+    await sendOneByOne(5)
+    const [second] = await bench.sql`SELECT outcomes FROM receipt WHERE from_offset = 1`
+    await bench.sql`UPDATE receipt SET outcomes = '\\xff' WHERE from_offset = 1`
+    await deleteRows('events', '_offset IN (0, 4)')
+    let merged = false
+    const said = await repair({
+      pageReceipts: 2,
+      reached: async () => {
+        if (merged) return
+        merged = true
+        const both = encodeOutcomes(Array.from({ length: 2 }, () => ({ code: STORED, rows: 1 })))
+        await bench.sql`DELETE FROM receipt WHERE from_offset = 4`
+        await bench.sql`
+          UPDATE receipt SET to_offset = 5, outcomes = ${both}, stored = 2, stored_rows = 2 WHERE from_offset = 3`
+      },
+    })
+    expect(tableOf(said, 'events')).toMatchObject({ missing: 2 })
+    expect(said.lanes[0]!.leftOver).toMatchObject([{ table: 'receipt', from: 1, to: 2 }])
+    await bench.sql`UPDATE receipt SET outcomes = ${second!.outcomes} WHERE from_offset = 1`
+    expect(await rowsOf('events')).toEqual(['0/0', '1/0', '2/0', '3/0', '4/0'])
+    // From the middle of a receipt.
+    await deleteRows('events', '_offset IN (3, 4)')
+    expect(tableOf(await repair({ from: 4, pageReceipts: 1 }), 'events')).toMatchObject({ missing: 1 })
+    expect(tableOf(await repair(), 'events')).toMatchObject({ missing: 1 })
+  })
+
+  test('a warning that ClickHouse refuses is left, and settles nothing', async () => {
+    await sendAndLoad()
+    await handOver()
+    await deleteRows('ingestion_warnings', '_offset = 8')
+    await command('ALTER TABLE ingestion_warnings ADD CONSTRAINT refused CHECK _offset != 8')
+    try {
+      const said = await repair()
+      expect(said).toMatchObject({ left: true, warnings: 1 })
+      // Those of persons and groups are settled.
+      expect(said.intents.left).toBeGreaterThan(0)
+      expect(said.lanes[0]!.leftOver).toMatchObject([{ table: 'ingestion_warnings', from: 8, to: 9 }])
+    } finally {
+      await command('ALTER TABLE ingestion_warnings DROP CONSTRAINT refused')
+    }
+    expect(await repair()).toMatchObject({ left: false, intents: { left: 0 } })
   })
 })
 

@@ -13,12 +13,13 @@ import { INGESTION_WARNINGS, TOPICS } from '../event/index.ts'
 import type { RemakeDeps } from '../ingest/index.ts'
 import { type LaneProgress, readProgress } from '../ledger/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
+import type { Lane } from './lost-receipts.ts'
 import { withRepairLock } from './warehouse-attempts.ts'
 import { type Doubled, monthsOf, removeCopies } from './warehouse-copies.ts'
 import { type InsertDeps, type RepairStep, settleOpenAttempts } from './warehouse-insert.ts'
 import { type Compared, type IntentRepair, settleIntents } from './warehouse-intents.ts'
 import { type Keeps, keepsOf } from './warehouse-kept.ts'
-import { type LaneRepair, LaneRun } from './warehouse-lane.ts'
+import { type LaneRepair, LaneRun, refusedBy } from './warehouse-lane.ts'
 import { lateParts, topicParts } from './warehouse-late.ts'
 import { ROW_KINDS } from './warehouse-plan.ts'
 import { repairState, type StateRepair } from './warehouse-state.ts'
@@ -42,6 +43,8 @@ export type RowsOptions = {
   waitMs?: number
   /** Told while it works. */
   progress?: (progress: { offsets: number; of: number }) => void
+  /** Tests only: receipts of one page. */
+  pageReceipts?: number
   /** Tests only: called at each step of a write. */
   reached?: (step: RepairStep) => Promise<void> | void
 }
@@ -98,18 +101,20 @@ class RowsRun {
     const parts = topicParts(OTHER_TOPICS, this.deps.partitions, this.options.partition)
     const lateNow = await lateParts(this.deps, parts, waitMs)
     const lanes: LaneRepair[] = []
-    const compared: Compared[] = asked
-      .filter(({ from, to }) => to === from)
-      .map((lane) => ({ ...lane, clean: true }))
-    for (const { producedThrough, ...range } of ranges) {
-      const lane = await this.repairLane(range, producedThrough, lateNow)
-      lanes.push(lane)
-      const clean = !this.isLeft(lane) && lane.othersCompared
-      compared.push({ ...range, to: Math.min(range.to, producedThrough), clean })
-    }
-    const warnings = await this.repairWarnings(ranges)
+    for (const { producedThrough, ...range } of ranges)
+      lanes.push(await this.repairLane(range, producedThrough, lateNow))
+    const warnings = await this.repairWarnings(lanes)
     const months = await this.months()
-    const doubledLeft = apply ? await removeCopies(this.deps, months, this.doubled) : 0
+    const copiesLeft = apply ? await removeCopies(this.deps, months, this.doubled) : []
+    const doubledLeft = copiesLeft.reduce((sum, { rows }) => sum + rows, 0)
+    const compared = asked.map((range): Compared => {
+      const one = lanes.find((lane) => isSame(lane, range))
+      // An empty range has nothing that could be wrong.
+      if (!one) return { ...range, clean: true }
+      const clean =
+        !this.isLeft(one) && one.othersCompared && !copiesLeft.some(({ lane }) => isSame(lane, range))
+      return { ...range, to: Math.min(range.to, range.producedThrough), clean }
+    })
     const state = this.isWhole ? await repairState(this.deps, { apply, waitMs }) : undefined
     const intents = await settleIntents(this.deps.sql, compared, state !== undefined, {
       partitions: this.deps.partitions,
@@ -122,7 +127,7 @@ class RowsRun {
       ) || warnings + behind + intents.settled + intents.left > 0
     const late = lanes.some(({ othersCompared }) => !othersCompared)
     const left =
-      late || (apply ? lanes.some((lane) => this.isLeft(lane)) || doubledLeft + intents.left > 0 : found)
+      late || lanes.some((lane) => this.isLeft(lane)) || (apply ? doubledLeft + intents.left > 0 : found)
     return { applied: apply, attempts, lanes, warnings, months, doubledLeft, state, intents, found, left }
   }
 
@@ -147,7 +152,7 @@ class RowsRun {
     producedThrough: number,
     late: ReadonlySet<string>,
   ): Promise<LaneRepair> {
-    const { apply, deleteUnexpected = false, acceptLoss = false } = this.options
+    const { apply, deleteUnexpected = false, acceptLoss = false, pageReceipts } = this.options
     const parts = topicParts(OTHER_TOPICS, this.deps.partitions, range.partition)
     const onTheWay = parts.some(({ topic, partition }) => late.has(`${topic}/${partition}`))
     const run = new LaneRun(this.deps, range, {
@@ -158,21 +163,28 @@ class RowsRun {
       // The newest batch may be on its way to the log still.
       othersThrough: onTheWay ? 0 : producedThrough,
       keeps: this.keeps,
+      ...(pageReceipts === undefined ? {} : { pageReceipts }),
       progress: (offsets) => {
         this.done += offsets
         this.options.progress?.({ offsets: this.done, of: this.total })
       },
     })
     const repaired = await run.run()
-    if (run.doubled.length > 0) this.doubled.push({ lane: range, places: run.doubled })
+    if (run.doubled.length > 0) this.doubled.push({ lane: range, windows: run.doubled })
     return repaired
   }
 
-  private async repairWarnings(ranges: readonly LaneRange[]): Promise<number> {
+  private async repairWarnings(lanes: readonly LaneRepair[]): Promise<number> {
     let missing = 0
     const keeps = this.keeps.get(INGESTION_WARNINGS.name)!
-    for (const some of Map.groupBy(ranges, ({ partition }) => partition).values())
-      missing += await repairWarnings(this.deps, some, keeps, this.options.apply)
+    for (const some of Map.groupBy(lanes, ({ partition }) => partition).values()) {
+      const repaired = await repairWarnings(this.deps, some, keeps, this.options.apply)
+      missing += repaired.missing
+      for (const { offset, why, lane } of repaired.refused) {
+        const { leftOver } = some.find((one) => isSame(one, lane))!
+        leftOver.push({ table: INGESTION_WARNINGS.name, from: offset, to: offset + 1, why: refusedBy(why) })
+      }
+    }
     return missing
   }
 
@@ -187,4 +199,8 @@ class RowsRun {
     const unexpected = tables.some((table) => table.unexpected > 0)
     return leftOver.length > 0 || (unexpected && !this.options.deleteUnexpected)
   }
+}
+
+function isSame(a: Lane, b: Lane): boolean {
+  return a.logId === b.logId && a.partition === b.partition
 }

@@ -4,7 +4,7 @@
  * from its raw record. Cost: a read of the topic, which is small, and one query for each 5,000 warnings.
  */
 import { ByteReader, decodeRowHeader, INGESTION_WARNINGS, type Place, TOPICS } from '../event/index.ts'
-import { type InsertDeps, insertMade } from './warehouse-insert.ts'
+import { type InsertDeps, insertMade, type RefusedRow } from './warehouse-insert.ts'
 import type { Keeps } from './warehouse-kept.ts'
 import { loadedTo } from './warehouse-late.ts'
 import type { LaneOf, MadeRow } from './warehouse-make.ts'
@@ -16,24 +16,28 @@ type Warning = MadeRow & { lane: LaneRange; type: string }
 
 const CHUNK_WARNINGS = 5_000
 
-/** How many were missing, of all raw ranges of one partition number. */
+export type WarningsRepair = { missing: number; refused: (RefusedRow & { lane: LaneRange })[] }
+
+/** What was missing, and what of it ClickHouse refuses, of all raw ranges of one partition number. */
 export async function repairWarnings(
   deps: InsertDeps,
   ranges: readonly LaneRange[],
   keeps: Keeps,
   apply: boolean,
-): Promise<number> {
+): Promise<WarningsRepair> {
   const topic = TOPICS.ingestionWarnings
   const { partition } = ranges[0]!
   const { start, end } = await deps.log.bounds(topic, partition)
   const loaded = (await loadedTo(deps, [topic])).get(`${topic}/${partition}`) ?? 0
   let waiting: Warning[] = []
-  let missing = 0
+  const result: WarningsRepair = { missing: 0, refused: [] }
   const compare = async () => {
     for (const [lane, some] of Map.groupBy(waiting, (warning) => warning.lane)) {
       const lacking = await lackingOf(deps, lane, some, keeps)
-      missing += lacking.length
-      if (apply) await insertMade(deps, INGESTION_WARNINGS, lane, lacking)
+      result.missing += lacking.length
+      if (!apply) continue
+      for (const refused of await insertMade(deps, INGESTION_WARNINGS, lane, lacking))
+        result.refused.push({ ...refused, lane })
     }
     waiting = []
   }
@@ -53,7 +57,7 @@ export async function repairWarnings(
     if (waiting.length >= CHUNK_WARNINGS) await compare()
   }
   await compare()
-  return missing
+  return result
 }
 
 async function lackingOf(

@@ -28,11 +28,12 @@ export type PresentSources = {
 const WHERE =
   '_log_id = {logId:UUID} AND _partition = {partition:UInt16} AND _offset >= {from:UInt64} AND _offset < {to:UInt64}'
 
-/** What `table` holds of each range, in the order of `ranges`. */
+/** What `table` holds of each range, in the order of `ranges`; `only`: a condition of the rows that count. */
 export async function presentSources(
   warehouse: Warehouse,
   ranges: readonly SourceRange[],
   table: Table = EVENTS,
+  only = '1',
 ): Promise<PresentSources[]> {
   type Row = { rows: number; sources: number; hash_sum: string }
   const found: PresentSources[] = []
@@ -40,7 +41,7 @@ export async function presentSources(
     const [row] = await warehouse.query<Row>(
       `SELECT sum(copies) AS rows, count() AS sources,
          toString(sum(xxHash32(concat(toString(_offset), ':', toString(_sub))))) AS hash_sum
-       FROM (SELECT _offset, _sub, count() AS copies FROM ${table.name} WHERE ${WHERE} GROUP BY _offset, _sub)`,
+       FROM (SELECT _offset, _sub, count() AS copies FROM ${table.name} WHERE ${WHERE} AND ${only} GROUP BY _offset, _sub)`,
       range,
     )
     found.push({ rows: row!.rows, sources: row!.sources, hashSum: BigInt(row!.hash_sum) })
