@@ -54,6 +54,7 @@ export {
   type RejectedRequest,
   RejectedRequests,
 } from './rejected-requests.ts'
+export { withRowsLock } from './rows-lock.ts'
 export {
   parseAddress,
   readSettings,
