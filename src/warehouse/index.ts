@@ -18,4 +18,10 @@ export { type ChangeProgress, changeRows, type RowChange } from './mutate.ts'
 export { addProperty, type FillProgress, fillProperty } from './promote.ts'
 export { PROPERTY_TYPES, type PropertyType } from './promoted.ts'
 export { listProperties, type PropertyColumn } from './property-columns.ts'
-export { type PresentSources, presentPlaces, presentSources, type SourceRange } from './sources.ts'
+export {
+  belowOffsets,
+  type PresentSources,
+  presentPlaces,
+  presentSources,
+  type SourceRange,
+} from './sources.ts'
