@@ -18,6 +18,7 @@ import { ABANDON_WAIT_MS, type Lane, type LaneReader } from './lane.ts'
 import { loadMetrics } from './metrics.ts'
 import { type InputPlace, PartitionInput } from './partition-input.ts'
 import { BACKOFF, ended } from './wait.ts'
+import { type Why, whyOf } from './why.ts'
 
 /** One `next`: small, since every partition may overshoot the lane's bound by one. */
 const READ_RECORDS_MAX = 2_000
@@ -139,21 +140,14 @@ export class InputReader implements LaneReader {
       await ask()
       this.blocked(undefined)
     } catch (error) {
-      this.blocked(
-        isWarehouseDown(error)
-          ? `ClickHouse does not take rows: ${(error as HeadraceError).message}`
-          : undefined,
-      )
+      this.blocked(isWarehouseDown(error) ? whyOf(error as HeadraceError) : undefined)
       throw error
     }
   }
 
-  private blocked(sentence: string | undefined): void {
+  private blocked(why: Why | undefined): void {
     // One that is closed waits for nothing.
-    this.lane.blocked.set(
-      `${this.topic}/${this.partition}`,
-      this.closing.signal.aborted ? undefined : sentence,
-    )
+    this.lane.blocked.set(`${this.topic}/${this.partition}`, this.closing.signal.aborted ? undefined : why)
   }
 
   /** The topic may have been made anew since the last look: offsets then mean other records. */
