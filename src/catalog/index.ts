@@ -47,6 +47,7 @@ export {
   readProject,
   secretKeyKind,
 } from './projects.ts'
+export { fromCovering } from './receipts.ts'
 export {
   listRejectedRequests,
   NO_PROJECT,

@@ -1,7 +1,7 @@
 /**
  * Reads definitions in the background, step by step: of each raw partition what was loaded since. Beside the load, off the way
  * of events. In: receipts and the load progress. Out: definitions. A step reads at most `RECEIPTS_MAX` batches of a
- * partition; one process does it, whoever has the lease. Cost: see docs/decisions/0021.
+ * partition; one process does it, whoever has the lease. Cost: see docs/decisions/0024.
  *
  * Rows that the receipts promise and ClickHouse does not have are a matter of the audit, which tells of them until they are
  * mended; here they are counted and passed over.

@@ -4,6 +4,9 @@
  */
 import { createHash, randomFillSync } from 'node:crypto'
 
+/** RFC 9562's nil: where a uuid has to stand and there is none. */
+export const NIL_UUID = '00000000-0000-0000-0000-000000000000'
+
 /** Value of a hex digit by its character code; 255 for all else. */
 const DIGIT = new Uint8Array(128).fill(255)
 for (const [value, digit] of [...'0123456789abcdef'].entries()) DIGIT[digit.charCodeAt(0)] = value

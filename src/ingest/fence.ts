@@ -2,7 +2,7 @@
  * Where a lane stands, in Postgres: the fence, and the receipts that a replay needs. The fence itself is advanced
  * by the identity step, in the statement that applies the batch.
  */
-import { guardState, type Sql, type Transaction } from '../catalog/index.ts'
+import { fromCovering, guardState, type Sql, type Transaction } from '../catalog/index.ts'
 import type { Place } from '../event/index.ts'
 import type { Log, StoredRecord } from '../log/index.ts'
 import { rangeChecksum } from './checksum.ts'
@@ -192,10 +192,7 @@ export async function readReceipts(
     () => sql`
     SELECT from_offset, to_offset, checksum, outcomes, prev_offset, prev_sub, outbox FROM receipt
     WHERE log_id = ${lane.logId} AND partition = ${lane.partition} AND from_offset < ${to} AND to_offset > ${from}
-      -- Receipts lie side by side: without a begin the index is read from the partition's very first one.
-      AND from_offset >= coalesce((
-        SELECT max(from_offset) FROM receipt
-        WHERE log_id = ${lane.logId} AND partition = ${lane.partition} AND from_offset <= ${from}), 0)
+      AND ${fromCovering(sql, lane.logId, lane.partition, from)}
     ORDER BY from_offset`,
   )
   return rows.map((row) => ({

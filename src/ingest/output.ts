@@ -10,6 +10,7 @@ import {
   encodeRowHeader,
   GROUPS,
   INGESTION_WARNINGS,
+  NIL_UUID,
   type OffsetOutcome,
   OUTCOMES,
   PERSON,
@@ -33,7 +34,6 @@ import { encodeEventRow } from './row.ts'
 
 /** Version of the processing rules; on every row and receipt. */
 export const CONFIG_VERSION = 1
-const NO_UUID = '00000000-0000-0000-0000-000000000000'
 
 export type OutputLane = {
   logId: string
@@ -244,7 +244,7 @@ function identification(slot: Slot, lane: OutputLane) {
   const { header } = slot
   return {
     team_id: slot.teamId,
-    uuid: header?.uuid ?? NO_UUID,
+    uuid: header?.uuid ?? NIL_UUID,
     event: header?.event ?? '',
     distinct_id: header?.distinctId ?? '',
     timestamp: header?.nowMs ?? slot.record.appendedMs,

@@ -8,7 +8,15 @@
  * of the span that is asked for, and the rows of CHUNK events.
  */
 import type { ProjectCatalog, Sql } from '../catalog/index.ts'
-import { DUPLICATE, decodeOutcomes, LOST, type OffsetOutcome, STORED, TOPICS } from '../event/index.ts'
+import {
+  DUPLICATE,
+  decodeOutcomes,
+  LOST,
+  NIL_UUID,
+  type OffsetOutcome,
+  STORED,
+  TOPICS,
+} from '../event/index.ts'
 import type { Log, LogRecord, StoredRecord } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { openBatch, prepareBatch } from './batch.ts'
@@ -41,11 +49,10 @@ export type Remade = {
   unmakeable: Map<number, Unmakeable>
 }
 
-const NO_LOG = '00000000-0000-0000-0000-000000000000'
 const CHUNK = 500
 /** Instead of the dedup index, which belongs to the role: what it said then is in the receipt. */
 const FIRST: ClaimVerdict = { kind: 'first', holder: undefined, uuidReused: false }
-const COPY: ClaimVerdict = { kind: 'duplicate', holder: { logId: NO_LOG, offset: 0 }, uuidReused: false }
+const COPY: ClaimVerdict = { kind: 'duplicate', holder: { logId: NIL_UUID, offset: 0 }, uuidReused: false }
 const NO_STATE: StateRows = { persons: [], personDistinctIds: [], groups: [] }
 
 /** `offsets` in ascending order. One answer per chunk; each offset is in the answer of exactly one. */

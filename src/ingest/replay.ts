@@ -14,6 +14,7 @@ import {
   DUPLICATE,
   decodeOutcomes,
   describeOutcome,
+  NIL_UUID,
   type OffsetOutcome,
   type OutcomeCode,
   STORED,
@@ -150,7 +151,7 @@ export function decisionOf(code: OutcomeCode): Decision {
   switch (state) {
     case 'duplicate':
       // The index was rebuilt since and the holder is known to it no more; the trace finds it by the uuid.
-      return { kind: 'duplicate', holder: { logId: '00000000-0000-0000-0000-000000000000', offset: 0 } }
+      return { kind: 'duplicate', holder: { logId: NIL_UUID, offset: 0 } }
     case 'dropped':
       return { kind: 'drop', reason: reason as never }
     default:

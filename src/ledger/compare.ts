@@ -5,11 +5,11 @@
  * Cost: one query that agrees; else two more for each halving, and one for each 5,000 offsets at fault.
  */
 import { EVENTS, type OffsetOutcome, OUTCOMES, type Table } from '../event/index.ts'
-import type { PresentSources, Warehouse } from '../warehouse/index.ts'
+import { type PresentPlace, type PresentSources, presentCopies, type Warehouse } from '../warehouse/index.ts'
 import { type CheckedReceipt, outcomesIn } from './check-receipt.ts'
 import type { ErasedGroup, Erasures } from './erasures.ts'
 import { compareOutcomes, compareRows, type Expected, type Finding } from './findings.ts'
-import { type PresentPlace, presentCopies, presentSums } from './present.ts'
+import { presentSums } from './present.ts'
 import type { Lane, Sums } from './receipts.ts'
 
 /** One of the two comparisons: rows of `events`, or the rest in `outcomes`. */

@@ -3,8 +3,8 @@
  * holds of a short range, names every offset on which they differ.
  */
 import { LOST, type OffsetOutcome, type Place, STORED, sourceHash } from '../event/index.ts'
+import type { PresentPlace } from '../warehouse/index.ts'
 import type { ErasedGroup } from './erasures.ts'
-import type { PresentPlace } from './present.ts'
 
 export const FINDING_KINDS = {
   receipt_missing: 'No receipt says what became of these offsets.',

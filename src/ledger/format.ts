@@ -1,5 +1,5 @@
 /** The audit and the trace as text for a terminal and as data for scripts. Pure. */
-import { printable } from '../event/index.ts'
+import { columns, printable } from '../event/index.ts'
 import type { AuditReport, PartitionAudit } from './audit.ts'
 import { FINDING_KINDS } from './findings.ts'
 import type { AcceptedLoss } from './losses.ts'
@@ -33,7 +33,7 @@ export function formatAudit(report: AuditReport): string {
     'on the way',
     'verdict',
   ]
-  const lines = table([head, ...shown.map(auditLine), totalLine(shown)])
+  const lines = columns([head, ...shown.map(auditLine), totalLine(shown)])
   const findings = report.partitions.flatMap(({ topic, partition, findings }) =>
     findings.map(
       ({ kind, from, to, detail }) =>
@@ -71,7 +71,7 @@ export function formatOutcomeCounts(counts: readonly OutcomeCount[]): string {
   const rows = [...sums.values()].map(({ cells, events }) => [...cells, String(events)])
   const total = [...sums.values()].reduce((sum, { events }) => sum + events, 0)
   const head = ['project', 'SDK', 'end state', 'reason', 'events']
-  return table([head, ...rows, ['all', '', '', '', String(total)]]).join('\n')
+  return columns([head, ...rows, ['all', '', '', '', String(total)]]).join('\n')
 }
 
 /** What was given up: no finding, since it is accounted for, but never to be forgotten. */
@@ -104,7 +104,7 @@ function spoolLines(spools: readonly SpoolAudit[]): string[] {
     spool.folder,
   ])
   const sentences = found.map(({ id, finding }) => `spool ${id}  ${finding}: ${SPOOL_FINDINGS[finding!]}`)
-  return ['', ...table([head, ...rows]), '', ...sentences]
+  return ['', ...columns([head, ...rows]), '', ...sentences]
 }
 
 function auditLine(audit: PartitionAudit): string[] {
@@ -190,15 +190,4 @@ export function recentTable(
       one.uuid,
     ]),
   }
-}
-
-/** Columns as wide as their widest cell. */
-function table(rows: readonly (readonly string[])[]): string[] {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
-  return rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join('  ')
-      .trimEnd(),
-  )
 }

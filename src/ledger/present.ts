@@ -27,21 +27,3 @@ export async function presentSums(
   const [distinct] = await presentSources(warehouse, [range], table)
   return distinct!
 }
-
-/** One place as ClickHouse holds it. */
-export type PresentPlace = { offset: number; sub: number; copies: number }
-
-/** Every place of a short range. */
-export async function presentCopies(
-  warehouse: Warehouse,
-  range: SourceRange,
-  table: Table,
-): Promise<PresentPlace[]> {
-  return await warehouse.query<PresentPlace>(
-    `SELECT _offset AS offset, _sub AS sub, count() AS copies FROM ${table.name}
-     WHERE _log_id = {logId:UUID} AND _partition = {partition:UInt16}
-       AND _offset >= {from:UInt64} AND _offset < {to:UInt64}
-     GROUP BY _offset, _sub ORDER BY _offset, _sub`,
-    range,
-  )
-}

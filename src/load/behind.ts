@@ -39,13 +39,7 @@ async function findAhead(
   partition: number,
   last: LastPlaces,
 ): Promise<string | undefined> {
-  const raw = await log.describe([...RAW_TOPICS])
-  const logs = [
-    ...raw.map(({ logId }) => logId),
-    ...Object.keys(last),
-    ...(await rawLogsRead(sql, partition)),
-  ]
-  for (const logId of new Set(logs)) {
+  for (const logId of await rawLogsKnown({ sql, log }, partition, last)) {
     const [offset, sub] = last[logId] ?? [0, -1]
     const [found] = await ask<{ offset: number; sub: number }>(
       warehouse,
@@ -59,11 +53,19 @@ async function findAhead(
   return undefined
 }
 
-/** Raw logs that ingest has read of a partition number, those of topics that were recreated since included. */
-export async function rawLogsRead(sql: Sql, partition: number): Promise<string[]> {
-  const rows = await guardState(
+/**
+ * Raw logs that rows of a partition number can be of: those that there are, those that the load fence knows, and those
+ * that ingest has read, of topics that were recreated since, too.
+ */
+export async function rawLogsKnown(
+  { sql, log }: { sql: Sql; log: Log },
+  partition: number,
+  last: LastPlaces,
+): Promise<Set<string>> {
+  const raw = await log.describe([...RAW_TOPICS])
+  const read = await guardState(
     'read raw logs',
     () => sql<{ log_id: string }[]>`SELECT log_id FROM ingest_fence WHERE partition = ${partition}`,
   )
-  return rows.map((row) => row.log_id)
+  return new Set([...raw.map(({ logId }) => logId), ...Object.keys(last), ...read.map((row) => row.log_id)])
 }

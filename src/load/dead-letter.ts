@@ -14,6 +14,7 @@ import {
   type EventRow,
   encodeOutcomes,
   encodeRowHeader,
+  NIL_UUID,
   OUTCOMES,
   RAW_TOPICS,
   type Source,
@@ -28,7 +29,6 @@ import type { BufferedRow } from './partition-input.ts'
 type Deps = { log: Log; partitions: number; clock: () => number }
 
 const SEND_DEADLINE_MS = 30_000
-const NO_UUID = '00000000-0000-0000-0000-000000000000'
 const REASON = 'refused_by_warehouse'
 
 /**
@@ -90,7 +90,7 @@ async function eventLetter(log: Log, row: BufferedRow, why: string): Promise<Dea
   const event = readRow(row.row)
   return {
     team_id: event?.team_id ?? row.teamId,
-    uuid: event?.uuid ?? NO_UUID,
+    uuid: event?.uuid ?? NIL_UUID,
     event: event?.event ?? '',
     distinct_id: event?.distinct_id ?? '',
     reason: REASON,
@@ -115,7 +115,7 @@ function readRow(bytes: Uint8Array): EventRow | undefined {
 function stateLetter(deps: Deps, table: string, row: BufferedRow, why: string): DeadLetterRow {
   return {
     team_id: row.teamId,
-    uuid: NO_UUID,
+    uuid: NIL_UUID,
     event: '',
     distinct_id: '',
     reason: REASON,

@@ -4,7 +4,7 @@
  * `intent.ts` is what Postgres knows, `deliver.ts` and `settle.ts` bring an intent to its end whatever happened.
  */
 
-export { rawLogsRead } from './behind.ts'
+export { rawLogsKnown } from './behind.ts'
 export { amendReceipt } from './dead-letter.ts'
 export type { StepHook } from './deliver.ts'
 export { LOAD_ERRORS } from './errors.ts'

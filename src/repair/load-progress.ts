@@ -16,11 +16,10 @@ import {
   formatSource,
   type HeadraceError,
   isRejected,
-  RAW_TOPICS,
   type Source,
   TOPICS,
 } from '../event/index.ts'
-import { amendReceipt, rawLogsRead } from '../load/index.ts'
+import { amendReceipt, rawLogsKnown } from '../load/index.ts'
 import type { Log, StoredRecord } from '../log/index.ts'
 import { presentPlaces, type Warehouse } from '../warehouse/index.ts'
 import { repairError } from './errors.ts'
@@ -77,13 +76,7 @@ async function furthestPlaces(
   { last }: Fence,
 ): Promise<Map<string, [number, number]>> {
   const furthest = new Map<string, [number, number]>()
-  const raw = await log.describe([...RAW_TOPICS])
-  const logs = [
-    ...raw.map(({ logId }) => logId),
-    ...Object.keys(last),
-    ...(await rawLogsRead(sql, partition)),
-  ]
-  for (const logId of new Set(logs)) {
+  for (const logId of await rawLogsKnown({ sql, log }, partition, last)) {
     const [found] = await warehouse.query<{ offset: number; sub: number }>(
       `SELECT _offset AS offset, _sub AS sub FROM events WHERE _log_id = {logId:UUID} AND _partition = {partition:UInt16}
        ORDER BY _offset DESC, _sub DESC LIMIT 1`,

@@ -3,7 +3,7 @@
  * Out: receipts that say the same of these, and `lost` for exactly the rest, so that the audit still sums up; and, for
  * batches that were applied but not wholly produced, receipts amended to what rows say. No row is made up.
  */
-import type { Transaction } from '../catalog/index.ts'
+import { fromCovering, type Transaction } from '../catalog/index.ts'
 import {
   decodeOutcomes,
   describeOutcome,
@@ -86,9 +86,7 @@ export async function amendUnproduced(
     SELECT from_offset, to_offset, checksum, outcomes, prev_offset, prev_sub, config_version, outbox, created_at
     FROM receipt WHERE log_id = ${lane.logId} AND partition = ${lane.partition}
       AND to_offset > ${fence.producedThrough} AND from_offset < ${fence.nextOffset}
-      AND from_offset >= coalesce((
-        SELECT max(from_offset) FROM receipt
-        WHERE log_id = ${lane.logId} AND partition = ${lane.partition} AND from_offset <= ${fence.producedThrough}), 0)
+      AND ${fromCovering(tx, lane.logId, lane.partition, fence.producedThrough)}
     ORDER BY from_offset`
   const [stands] = await tx<{ last_offset: number | null; last_sub: number | null }[]>`
     SELECT last_offset, last_sub FROM ingest_fence WHERE log_id = ${lane.logId} AND partition = ${lane.partition}`
@@ -222,7 +220,7 @@ function placeOf(offset: number | null, sub: number | null): Place | undefined {
   return offset === null || sub === null ? undefined : { offset, sub }
 }
 
-function addOffset(ranges: Range[], offset: number): void {
+export function addOffset(ranges: Range[], offset: number): void {
   const last = ranges.at(-1)
   if (last?.to === offset) last.to++
   else ranges.push({ from: offset, to: offset + 1 })

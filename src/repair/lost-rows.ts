@@ -3,24 +3,24 @@
  * in its receipt and an accepted loss. The end state of any other one is in its receipt still: its row says so again,
  * without the ids that only the record had.
  */
-import type { Sql } from '../catalog/index.ts'
-import { guardState, stateError, transaction } from '../catalog/index.ts'
+import { fromCovering, guardState, type Sql, stateError, transaction } from '../catalog/index.ts'
 import {
   DEAD_LETTERS,
   decodeOutcomes,
   describeOutcome,
   encodeOutcomes,
   LOST,
+  NIL_UUID,
   OUTCOMES,
   type OutcomeRow,
   type Place,
   STORED,
   sourceHash,
 } from '../event/index.ts'
+import { addOffset, type Range } from './lost-receipts.ts'
 import type { LaneOf, MadeRow } from './warehouse-make.ts'
 import type { RowKind } from './warehouse-plan.ts'
 
-const NO_UUID = '00000000-0000-0000-0000-000000000000'
 const DETAIL = 'the record is lost; this is what its receipt says'
 
 type ReceiptRow = { from_offset: number; to_offset: number; outcomes: Uint8Array; created_ms: number }
@@ -36,9 +36,7 @@ export async function giveUpRows(sql: Sql, lane: LaneOf, places: readonly Place[
       const receipts = await tx<ReceiptRow[]>`
         SELECT from_offset, to_offset, outcomes FROM receipt WHERE log_id = ${logId} AND partition = ${partition}
           AND from_offset <= ${offsets.at(-1)!} AND to_offset > ${offsets[0]!}
-          AND from_offset >= coalesce((
-            SELECT max(from_offset) FROM receipt
-            WHERE log_id = ${logId} AND partition = ${partition} AND from_offset <= ${offsets[0]!}), 0)
+          AND ${fromCovering(tx, logId, partition, offsets[0]!)}
         ORDER BY from_offset FOR UPDATE`
       const covers = ({ from_offset, to_offset }: ReceiptRow, offset: number) =>
         from_offset <= offset && offset < to_offset
@@ -72,7 +70,7 @@ export async function giveUpRows(sql: Sql, lane: LaneOf, places: readonly Place[
           WHERE log_id = ${logId} AND partition = ${partition} AND from_offset = ${receipt.from_offset}`
       }
       // An event of which a row is left is not lost: a copy of it stays a duplicate.
-      for (const [from, to] of rangesOf(ended.sort((a, b) => a - b)))
+      for (const { from, to } of rangesOf(ended.sort((a, b) => a - b)))
         await tx`
           INSERT INTO ingest_loss (log_id, partition, from_offset, topic, to_offset, cause)
           VALUES (${logId}, ${partition}, ${from}, ${topic}, ${to}, 'warehouse')
@@ -81,13 +79,10 @@ export async function giveUpRows(sql: Sql, lane: LaneOf, places: readonly Place[
   )
 }
 
-export function rangesOf(offsets: readonly number[]): [number, number][] {
-  const ranges: [number, number][] = []
-  for (const offset of offsets) {
-    const last = ranges.at(-1)
-    if (last?.[1] === offset) last[1] = offset + 1
-    else ranges.push([offset, offset + 1])
-  }
+/** `offsets` in ascending order. */
+export function rangesOf(offsets: readonly number[]): Range[] {
+  const ranges: Range[] = []
+  for (const offset of offsets) addOffset(ranges, offset)
   return ranges
 }
 
@@ -105,9 +100,7 @@ export async function namelessRows(
       SELECT from_offset, to_offset, outcomes, (extract(epoch FROM created_at) * 1000)::float8 AS created_ms
       FROM receipt WHERE log_id = ${logId} AND partition = ${partition}
         AND from_offset <= ${Math.max(...offsets)} AND to_offset > ${Math.min(...offsets)}
-        AND from_offset >= coalesce((
-          SELECT max(from_offset) FROM receipt
-          WHERE log_id = ${logId} AND partition = ${partition} AND from_offset <= ${Math.min(...offsets)}), 0)`,
+        AND ${fromCovering(sql, logId, partition, Math.min(...offsets))}`,
   )
   return receipts.flatMap(({ from_offset, to_offset, outcomes, created_ms }) => {
     const decoded = decodeOutcomes(outcomes)
@@ -118,7 +111,7 @@ export async function namelessRows(
         const { state, reason } = describeOutcome(decoded[place.offset - from_offset]!.code)
         const known = {
           team_id: 0,
-          uuid: NO_UUID,
+          uuid: NIL_UUID,
           event: '',
           distinct_id: '',
           reason,

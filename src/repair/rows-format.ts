@@ -1,4 +1,5 @@
 /** A repair of rows as text for a terminal. Pure. */
+import { columns } from '../event/index.ts'
 import { type LaneRepair, type TableRepair, UNMAKEABLE } from './warehouse-lane.ts'
 import type { RowsRepair } from './warehouse-rows.ts'
 
@@ -89,15 +90,4 @@ function verdict({ applied, found, left }: RowsRepair): string {
   return left
     ? 'some of it is left; see above'
     : 'done: ClickHouse agrees with the receipts below the load progress (headrace audit)'
-}
-
-/** As wide as their widest cell. */
-function columns(rows: readonly (readonly string[])[]): string[] {
-  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)))
-  return rows.map((row) =>
-    row
-      .map((cell, i) => cell.padEnd(widths[i]!))
-      .join('  ')
-      .trimEnd(),
-  )
 }

@@ -5,7 +5,7 @@
  * Offsets that it could not compare are left over, as rows are that it could not bring in.
  * Memory: a page of receipts, the places of one window, one group of rows, two numbers for each window with copies.
  */
-import { guardState } from '../catalog/index.ts'
+import { fromCovering, guardState } from '../catalog/index.ts'
 import {
   decodeOutcomes,
   describeOutcome,
@@ -15,13 +15,13 @@ import {
   sourceHash,
 } from '../event/index.ts'
 import type { Unmakeable } from '../ingest/index.ts'
-import { presentSources } from '../warehouse/index.ts'
+import { presentCopies, presentSources } from '../warehouse/index.ts'
 import { giveUpRows, namelessRows, rangesOf } from './lost-rows.ts'
 import { deletePlaces } from './warehouse-copies.ts'
 import { type InsertDeps, insertMade } from './warehouse-insert.ts'
 import type { Keeps } from './warehouse-kept.ts'
 import { type MadeRow, makeRows } from './warehouse-make.ts'
-import { countedRows, presentCopies, type Window } from './warehouse-places.ts'
+import { countedRows, type Window } from './warehouse-places.ts'
 import { differenceOf, ROW_KINDS, type RowKind } from './warehouse-plan.ts'
 import type { LaneRange } from './warehouse-warnings.ts'
 
@@ -149,9 +149,7 @@ export class LaneRun {
         () => this.deps.sql<Receipt[]>`
           SELECT from_offset AS from, to_offset AS to, outcomes FROM receipt
           WHERE log_id = ${logId} AND partition = ${partition} AND to_offset > ${next} AND from_offset < ${to}
-            AND from_offset >= coalesce((
-              SELECT max(from_offset) FROM receipt
-              WHERE log_id = ${logId} AND partition = ${partition} AND from_offset <= ${next}), 0)
+            AND ${fromCovering(this.deps.sql, logId, partition, next)}
           ORDER BY from_offset LIMIT ${this.options.pageReceipts ?? PAGE_RECEIPTS}`,
       )
       if (page.length === 0) return
@@ -182,13 +180,20 @@ export class LaneRun {
 
   private async mend(kind: RowKind, from: number, outcomes: readonly OffsetOutcome[]): Promise<void> {
     const { warehouse } = this.deps
-    const present = await presentCopies(warehouse, kind.table, this.range, from, from + outcomes.length)
+    const { logId, partition } = this.range
+    const to = from + outcomes.length
+    const present = await presentCopies(
+      warehouse,
+      { logId, partition, from, to },
+      kind.table,
+      countedRows(kind.table),
+    )
     const { missing, doubled, unexpected } = differenceOf(kind, from, outcomes, present)
     const counts = this.tableOf(kind)
     counts.missing += missing.length
     counts.doubled += doubled.length
     counts.unexpected += unexpected.length
-    if (doubled.length > 0) this.doubled.push({ from, to: from + outcomes.length })
+    if (doubled.length > 0) this.doubled.push({ from, to })
     if (this.options.apply && this.options.deleteUnexpected && unexpected.length > 0) {
       await this.deps.hold()
       await deletePlaces(warehouse, kind.table, this.range, unexpected)
@@ -231,7 +236,7 @@ export class LaneRun {
       // Of any other one the raw record may be there: somebody can bring it back.
       if (apply && acceptLoss && why === 'not_in_the_log') await this.giveUpPlaces(kind, places)
       else
-        for (const [from, to] of rangesOf([...new Set(places.map(({ offset }) => offset))]))
+        for (const { from, to } of rangesOf([...new Set(places.map(({ offset }) => offset))]))
           this.leave(kind.table.name, from, to, UNMAKEABLE[why])
     }
   }

@@ -1,8 +1,7 @@
 /** What ClickHouse has of a stretch of raw offsets, and which partition directories it lies in. Reads only. */
 import { DEAD_LETTERS, EVENTS, type Place, type Table } from '../event/index.ts'
-import type { Warehouse } from '../warehouse/index.ts'
+import { presentCopies, type Warehouse } from '../warehouse/index.ts'
 import type { Lane } from './lost-receipts.ts'
-import type { PresentPlace } from './warehouse-plan.ts'
 
 /** Places of one query: the text of a query is limited. */
 const PLACES_MAX = 2_000
@@ -16,23 +15,6 @@ export type Window = { from: number; to: number }
  */
 export function countedRows(table: Table): string {
   return table === DEAD_LETTERS ? "NOT startsWith(step, 'load:')" : '1'
-}
-
-/** Distinct places within offsets [from, to), and how many copies there are of each. */
-export function presentCopies(
-  warehouse: Warehouse,
-  table: Table,
-  { logId, partition }: Lane,
-  from: number,
-  to: number,
-): Promise<PresentPlace[]> {
-  return warehouse.query<PresentPlace>(
-    `SELECT _offset AS offset, _sub AS sub, count() AS copies FROM ${table.name}
-     WHERE _log_id = {logId:UUID} AND _partition = {partition:UInt16} AND _offset >= {from:UInt64} AND _offset < {to:UInt64}
-       AND ${countedRows(table)}
-     GROUP BY _offset, _sub ORDER BY _offset, _sub`,
-    { logId, partition, from, to },
-  )
 }
 
 /**
@@ -69,7 +51,8 @@ export async function stillMissing<P extends Place>(
   const offsets = places.map(({ offset }) => offset)
   const from = offsets.reduce((a, b) => Math.min(a, b))
   const to = offsets.reduce((a, b) => Math.max(a, b)) + 1
-  const present = await presentCopies(warehouse, table, lane, from, to)
+  const { logId, partition } = lane
+  const present = await presentCopies(warehouse, { logId, partition, from, to }, table, countedRows(table))
   const there = new Set(present.map(({ offset, sub }) => `${offset}/${sub}`))
   return places.filter(({ offset, sub }) => !there.has(`${offset}/${sub}`))
 }

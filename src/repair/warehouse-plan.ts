@@ -18,6 +18,7 @@ import {
   type Table,
   TOPICS,
 } from '../event/index.ts'
+import type { PresentPlace } from '../warehouse/index.ts'
 
 export type RowKind = {
   readonly table: Table
@@ -54,9 +55,6 @@ export const ROW_KINDS: readonly RowKind[] = [EVENT_ROWS, OUTCOME_ROWS, LETTER_R
 export function isDeadLetter(code: OutcomeCode): boolean {
   return code !== STORED && describeOutcome(code).state === 'dead_lettered'
 }
-
-/** One place as ClickHouse has it. */
-export type PresentPlace = Place & { copies: number }
 
 export type Difference = { missing: Place[]; doubled: Place[]; unexpected: Place[] }
 

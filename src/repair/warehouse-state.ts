@@ -8,6 +8,7 @@ import type { Sql } from '../catalog/index.ts'
 import { guardState } from '../catalog/index.ts'
 import {
   GROUPS,
+  NIL_UUID,
   PERSON,
   PERSON_DISTINCT_ID_OVERRIDES,
   type RowTopic,
@@ -51,7 +52,7 @@ const KINDS: readonly Kind[] = [
     table: PERSON,
     page: (sql, { team, key }, limit) => sql<Key[]>`
       SELECT team_id AS team, 0 AS index, uuid::text AS key, version FROM person
-      WHERE (team_id, uuid) > (${team}, ${key === '' ? '00000000-0000-0000-0000-000000000000' : key}::uuid)
+      WHERE (team_id, uuid) > (${team}, ${key === '' ? NIL_UUID : key}::uuid)
       ORDER BY team_id, uuid LIMIT ${limit}`,
     index: '0',
     key: 'toString(id)',

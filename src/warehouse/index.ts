@@ -16,4 +16,11 @@ export { type MigrationReport, migrateWarehouse, migrationFiles } from './migrat
 export { addProperty, type FillProgress, fillProperty } from './promote.ts'
 export { PROPERTY_TYPES, type PropertyType } from './promoted.ts'
 export { listProperties, type PropertyColumn } from './property-columns.ts'
-export { type PresentSources, presentPlaces, presentSources, type SourceRange } from './sources.ts'
+export {
+  type PresentPlace,
+  type PresentSources,
+  presentCopies,
+  presentPlaces,
+  presentSources,
+  type SourceRange,
+} from './sources.ts'

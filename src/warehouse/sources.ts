@@ -49,6 +49,23 @@ export async function presentSources(
   return found
 }
 
+/** One place as a table holds it. */
+export type PresentPlace = Place & { copies: number }
+
+/** Every place of a short range, in order, and how many copies there are of each. */
+export async function presentCopies(
+  warehouse: Warehouse,
+  range: SourceRange,
+  table: Table,
+  only = '1',
+): Promise<PresentPlace[]> {
+  return await warehouse.query<PresentPlace>(
+    `SELECT _offset AS offset, _sub AS sub, count() AS copies FROM ${table.name} WHERE ${WHERE} AND ${only}
+     GROUP BY _offset, _sub ORDER BY _offset, _sub`,
+    range,
+  )
+}
+
 /** The distinct places of one range that `table` holds, in order; at most `limit`. */
 export async function presentPlaces(
   warehouse: Warehouse,

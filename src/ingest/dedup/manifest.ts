@@ -33,7 +33,7 @@ export function isCurrent(path: string): boolean {
   const db = new Database(path, { readwrite: true, create: false })
   try {
     db.run(`PRAGMA busy_timeout = ${BUSY_MS}`)
-    return db.query<{ user_version: number }, []>('PRAGMA user_version').get()!.user_version === VERSION
+    return versionOf(db) === VERSION
   } finally {
     db.close()
   }
@@ -53,7 +53,7 @@ export class Manifest {
   constructor(readonly path: string) {
     this.db = openFile(path)
     try {
-      const version = this.fileVersion()
+      const version = versionOf(this.db)
       if (version !== VERSION) this.create(version)
       this.seed = this.db.query<{ value: number }, []>('SELECT value FROM seed').get()!.value
       this.version = this.db.query('PRAGMA data_version')
@@ -161,11 +161,6 @@ export class Manifest {
     return this.db.transaction(work).immediate()
   }
 
-  /** 0 of a new file, and of one of the first format. */
-  private fileVersion(): number {
-    return this.db.query<{ user_version: number }, []>('PRAGMA user_version').get()!.user_version
-  }
-
   /** Two processes may be here at once: one makes the tables, the other finds them. */
   private create(version: number): void {
     const { tables } = this.db
@@ -177,12 +172,17 @@ export class Manifest {
       this.db = openFile(this.path)
     }
     this.inTransaction(() => {
-      if (this.fileVersion() === VERSION) return
+      if (versionOf(this.db) === VERSION) return
       for (const statement of TABLES) this.db.run(statement)
       this.db.run('INSERT INTO seed VALUES (?)', [randomInt(2 ** 32)])
       this.db.run(`PRAGMA user_version = ${VERSION}`)
     })
   }
+}
+
+/** Of the format; 0 of a new file, and of one of the first format. */
+function versionOf(db: Database): number {
+  return db.query<{ user_version: number }, []>('PRAGMA user_version').get()!.user_version
 }
 
 function openFile(path: string): Database {

@@ -9,7 +9,7 @@
  * Safe to repeat, and by several at once: the higher version wins.
  */
 import { guardState, type Sql, type Transaction, transaction } from '../../catalog/index.ts'
-import { GROUPS, PERSON_DISTINCT_ID_OVERRIDES } from '../../event/index.ts'
+import { GROUPS, NIL_UUID, PERSON_DISTINCT_ID_OVERRIDES } from '../../event/index.ts'
 import type { MovedChunk } from './move-mappings.ts'
 import { readStateRows } from './state-rows.ts'
 import type { Outbox, StateRows } from './types.ts'
@@ -24,7 +24,6 @@ type Listed = {
 
 /** Another batch holds a person for milliseconds. */
 const LOCK_TIMEOUT_MS = 5_000
-const NOBODY = '00000000-0000-0000-0000-000000000000'
 
 /** One chunk of at most `limit`; undefined when nothing is listed, or it must wait. */
 export async function republishState(sql: Sql, limit: number): Promise<MovedChunk | undefined> {
@@ -95,7 +94,7 @@ function goneRows(gone: readonly Listed[]): Omit<StateRows, 'persons'> {
         PERSON_DISTINCT_ID_OVERRIDES.encode({
           team_id,
           distinct_id: key,
-          person_id: NOBODY,
+          person_id: NIL_UUID,
           is_deleted: 1,
           version,
         }),

@@ -2,6 +2,8 @@
  * Words that clients send as a distinct_id when they have none (capture spec §6.3). All who send one would become one
  * person, so v1 stores their events without a person.
  */
+import { NIL_UUID } from '../../../event/index.ts'
+
 const ILLEGAL: ReadonlySet<string> = new Set([
   '0',
   '[object object]',
@@ -25,7 +27,6 @@ const ILLEGAL: ReadonlySet<string> = new Set([
 ])
 /** That of the longest word. */
 const UNITS_MAX = 17
-const NIL_UUID = '00000000-0000-0000-0000-000000000000'
 
 /** In any case of letters. */
 export function isIllegalDistinctId(id: string): boolean {
