@@ -31,9 +31,18 @@ export class Wire {
   readonly requests: WireRequest[] = []
   readonly events: SentEvent[] = []
   private readonly server: Bun.Server<undefined>
+  private readonly passing = new Set<Promise<Response>>()
 
   constructor(private readonly target: string) {
-    this.server = Bun.serve({ hostname: '127.0.0.1', port: 0, fetch: (request) => this.pass(request) })
+    this.server = Bun.serve({
+      hostname: '127.0.0.1',
+      port: 0,
+      fetch: (request) => {
+        const passed = this.pass(request)
+        this.passing.add(passed)
+        return passed.finally(() => this.passing.delete(passed))
+      },
+    })
   }
 
   /** The host to give to the SDK. */
@@ -95,8 +104,10 @@ export class Wire {
     )
   }
 
+  /** Cuts the senders off; what had already gone on to capture is in `requests` and `events` when this resolves. */
   async stop(): Promise<void> {
     await this.server.stop(true)
+    await Promise.allSettled(this.passing)
   }
 }
 
