@@ -16,6 +16,7 @@ import {
   type OffsetOutcome,
   STORED,
   TOPICS,
+  viewOf,
 } from '../event/index.ts'
 import type { Log, LogRecord, StoredRecord } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
@@ -168,5 +169,13 @@ async function remakeChunk(
     })
   const stamps = await identity.restamp(requests, identityOptionsOf(projects))
   const rows = encodeRows(slots, stamps, output, true)
-  return { records: outputRecords(slots, rows, NO_STATE, output, undefined), unmakeable }
+  const records = outputRecords(slots, rows, NO_STATE, output, undefined)
+  return {
+    records: records.map(({ header, value, ...record }) => ({
+      ...record,
+      header: viewOf(header),
+      value: viewOf(value),
+    })),
+    unmakeable,
+  }
 }
