@@ -15,7 +15,7 @@ export class ByteWriter {
   length = 0
   private cutAt = 0
 
-  constructor(capacity = 4096) {
+  constructor(private readonly capacity = 4096) {
     this.bytes = Buffer.allocUnsafeSlow(capacity)
     this.view = new DataView(this.bytes.buffer)
   }
@@ -24,12 +24,13 @@ export class ByteWriter {
     if (this.length + more > this.bytes.length) this.grow(more)
   }
 
-  /** What was cut off stays where it is; the rest moves to new memory, larger only when it must be. */
+  /**
+   * What was cut off stays where it is; the rest moves to new memory. That is larger than the usual only for as long as
+   * something is: whoever keeps a small part keeps all of its memory.
+   */
   private grow(more: number): void {
     const kept = this.length - this.cutAt
-    const capacity = this.bytes.length
-    const fits = this.cutAt > 0 && kept + more <= capacity
-    const grown = Buffer.allocUnsafeSlow(fits ? capacity : Math.max(kept + more, capacity * 2))
+    const grown = Buffer.allocUnsafeSlow(Math.max(this.capacity, kept + more, kept * 2))
     this.bytes.copy(grown, 0, this.cutAt, this.length)
     this.bytes = grown
     this.view = new DataView(grown.buffer)
