@@ -10,6 +10,7 @@ import {
   test,
 } from 'bun:test'
 import pino from 'pino'
+import { startTcpProxy } from '../../test/support/tcp-proxy.ts'
 import { ProjectCatalog } from '../catalog/index.ts'
 import {
   DEAD_LETTERS,
@@ -21,6 +22,7 @@ import {
   writerPartition,
 } from '../event/index.ts'
 import { formatAudit } from '../ledger/index.ts'
+import { openWarehouse } from '../warehouse/index.ts'
 import { formatRows, type RowsOptions, type RowsRepair, repairRows } from './index.ts'
 import { Bench, type Captured, Servers, TOKEN } from './repair.fixture.ts'
 import type { RepairStep } from './warehouse-insert.ts'
@@ -59,11 +61,17 @@ const MIXED: Captured[] = [
 const ROWS = ['events', 'outcomes', 'dead_letters', 'ingestion_warnings']
 const STATE = ['person', 'person_distinct_id_overrides', 'groups']
 
-async function repair(options: Partial<RowsOptions> = {}): Promise<RowsRepair> {
+async function repair(
+  options: Partial<RowsOptions> = {},
+  warehouse = bench.deps.warehouse,
+): Promise<RowsRepair> {
   const projects = new ProjectCatalog(bench.sql)
   try {
     const logger = pino({ level: 'silent' })
-    return await repairRows({ ...bench.deps, projects, logger }, { apply: true, waitMs: 1_000, ...options })
+    return await repairRows(
+      { ...bench.deps, warehouse, projects, logger },
+      { apply: true, waitMs: 1_000, ...options },
+    )
   } finally {
     await projects.close()
   }
@@ -333,6 +341,75 @@ describe('rows that are too many', () => {
       { id: bench.rawId },
     )
     expect(kept!.distinct_id).toBe('carl')
+  })
+
+  test('of copies that differ the first one stays: as ingest stamped it, else the oldest', async () => {
+    await sendAndLoad()
+    const before = await contentOf('events')
+    const later = `now64(6) + toIntervalHour(1) AS inserted_at, '{"later":1}' AS person_properties`
+    const earlier = `inserted_at - toIntervalHour(1) AS inserted_at`
+    await copy(0, `REPLACE (true AS _restamped, ${later})`)
+    await copy(1, `REPLACE (${later})`)
+    // Stored before, but stamped anew: as a repair that an insert of then came after.
+    await copy(2, `REPLACE (true AS _restamped, ${earlier}, '{"earlier":1}' AS person_properties)`)
+    await copy(5, `REPLACE (true AS _restamped, ${later}, 'somebody else' AS distinct_id)`)
+    const startMerges = async (step: RepairStep) => {
+      if (step === 'chosen') await command('SYSTEM START MERGES events')
+    }
+    expect(await repair({ reached: startMerges })).toMatchObject({ left: false, doubledLeft: 0 })
+    expect(await contentOf('events')).toEqual(before)
+    const [stamps] = await bench.deps.warehouse.query<{ n: number }>(
+      'SELECT countIf(_restamped) AS n FROM events WHERE _log_id = {id:UUID}',
+      { id: bench.rawId },
+    )
+    expect(stamps!.n).toBe(0)
+    await exact()
+  })
+
+  test('the copy that stays comes back when the server merged it away meanwhile', async () => {
+    await sendAndLoad()
+    const before = await contentOf('events')
+    await copy(0, `REPLACE (true AS _restamped, '{"later":1}' AS person_properties)`)
+    const merged = async (step: RepairStep) => {
+      if (step !== 'chosen') return
+      await command('SYSTEM START MERGES events')
+      await deleteRows('events', '_offset = 0 AND NOT _restamped')
+    }
+    expect(await repair({ reached: merged })).toMatchObject({ left: false, doubledLeft: 0 })
+    expect(await contentOf('events')).toEqual(before)
+    await exact()
+  })
+
+  test('a merge and a delete that answer to nobody are waited for', async () => {
+    await sendAndLoad()
+    await copy(0)
+    await copy(1, `REPLACE (true AS _restamped, '{"later":1}' AS person_properties)`)
+    const { port } = new URL(servers.warehouse.url)
+    const proxy = await startTcpProxy({ target: { host: '127.0.0.1', port: Number(port) } })
+    const unanswered = new Set<string>()
+    const asked = new Map<number, string>()
+    proxy.onRequest = ({ id }, chunk) => {
+      asked.set(id, /ALTER TABLE|OPTIMIZE TABLE/.exec(chunk.toString('latin1'))?.[0] ?? '')
+    }
+    proxy.onAnswer = (pair, chunk) => {
+      const verb = asked.get(pair.id)!
+      if (verb !== '' && !unanswered.has(verb)) pair.cut()
+      unanswered.add(verb)
+      return chunk
+    }
+    const warehouse = openWarehouse({ url: `http://127.0.0.1:${proxy.port}` })
+    try {
+      const startMerges = async (step: RepairStep) => {
+        if (step === 'chosen') await command('SYSTEM START MERGES events')
+      }
+      const done = await repair({ reached: startMerges }, warehouse)
+      expect(done).toMatchObject({ left: false, doubledLeft: 0 })
+      expect([...unanswered].sort()).toEqual(['', 'ALTER TABLE', 'OPTIMIZE TABLE'])
+      await exact()
+    } finally {
+      await warehouse.close()
+      await proxy.close()
+    }
   })
 
   test('a row that no receipt knows of is named, and goes only when that is wanted', async () => {
