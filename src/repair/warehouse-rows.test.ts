@@ -438,6 +438,21 @@ describe('inserts that load handed over', () => {
     await exact()
   })
 
+  test('are no second copy when their owner wakes late, wherever the repair was cut off', async () => {
+    await sendAndLoad()
+    await handOver()
+    // As if it had never been sent: ClickHouse does not know its token.
+    const id = Bun.randomUUIDv7()
+    await bench.sql`UPDATE load_intent SET id = ${id} WHERE table_name = 'events'`
+    await deleteRows('events', '_offset >= 0')
+    await expect(repair({ reached: cutAt('fenced') })).rejects.toThrow(Cut)
+    expect(await repair()).toMatchObject({ left: false, intents: { left: 0 } })
+    const rows = await rawRowsOf(TOPICS.events)
+    await bench.deps.warehouse.insertRows({ table: EVENTS, rows, token: id })
+    expect(await rowsOf('events')).toEqual(['0/0', '1/0', '2/0', '5/0', '6/0', '8/0'])
+    await exact()
+  })
+
   test('stay when rows behind them are not there yet, and when something is gone', async () => {
     await sendAndLoad()
     await handOver()

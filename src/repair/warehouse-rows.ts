@@ -16,6 +16,7 @@ import { syncReplicas, type Warehouse } from '../warehouse/index.ts'
 import type { Lane } from './lost-receipts.ts'
 import { withRepairLock } from './warehouse-attempts.ts'
 import { type Doubled, monthsOf, removeCopies } from './warehouse-copies.ts'
+import { fenceIntents } from './warehouse-fence.ts'
 import { type InsertDeps, type RepairStep, settleOpenAttempts } from './warehouse-insert.ts'
 import { type Compared, type IntentRepair, settleIntents } from './warehouse-intents.ts'
 import { type Keeps, keepsOf } from './warehouse-kept.ts'
@@ -53,6 +54,8 @@ export type RowsRepair = {
   applied: boolean
   /** Inserts of an earlier repair that had been cut off. */
   attempts: number
+  /** Rows that were sent under the token of an insert that load had handed over. */
+  fenced: number
   lanes: LaneRepair[]
   warnings: number
   /** Months of `events` that have copies, and rows that were there more than once after their merge. */
@@ -101,6 +104,7 @@ class RowsRun {
       // What the progress covers was stored before it was read: afterwards every replica has it.
       await syncReplicas(this.deps.warehouse, table)
     }
+    const fenced = apply ? await fenceIntents(this.deps, ranges, this.keeps.get(EVENTS.name)!) : 0
     // Asked after the progress was read: what it covers is in the log by then, below these ends.
     const parts = topicParts(OTHER_TOPICS, this.deps.partitions, this.options.partition)
     const lateNow = await lateParts(this.deps, parts, waitMs)
@@ -132,7 +136,19 @@ class RowsRun {
     const late = lanes.some(({ othersCompared }) => !othersCompared)
     const left =
       late || lanes.some((lane) => this.isLeft(lane)) || (apply ? doubledLeft + intents.left > 0 : found)
-    return { applied: apply, attempts, lanes, warnings, months, doubledLeft, state, intents, found, left }
+    return {
+      applied: apply,
+      attempts,
+      fenced,
+      lanes,
+      warnings,
+      months,
+      doubledLeft,
+      state,
+      intents,
+      found,
+      left,
+    }
   }
 
   private get isWhole(): boolean {
