@@ -585,6 +585,31 @@ describe('roll-up', () => {
     expect(await told()).toEqual(expected)
   })
 
+  test('moves what was stored under its project, also when the batch was of several hours and SDKs', async () => {
+    await clean()
+    const counts = [
+      [HOUR, 1, 'web', STORED, 4],
+      [HOUR + 1, 1, 'ios', STORED, 2],
+      [HOUR, 1, 'web', DUPLICATE, 2],
+      [HOUR, 2, 'web', DROP.code, 1],
+      [HOUR, 1, 'web', DEAD.code, 1],
+    ]
+    await postgres.sql`
+      UPDATE receipt SET counts = ${JSON.stringify(counts)}::text::jsonb,
+        outcomes = ${encodeOutcomes([S, DEAD, DUP, S2, DROP, S, DEAD, S, S, DUP])}
+      WHERE partition = 0 AND from_offset = 0`
+    await postgres.sql`INSERT INTO audit_progress (log_id, partition, audited_through) VALUES (${rawId}, 0, 10)`
+    await rollUp(postgres.sql, 876_000)
+    const expected = [
+      '0 1 web stored  3',
+      '0 1 web duplicate  2',
+      '0 1 web dead_lettered unreadable_event 2',
+      '0 2 web dropped illegal_distinct_id 1',
+      '1 1 ios stored  2',
+    ]
+    expect((await told()).sort()).toEqual(expected.sort())
+  })
+
   test('is by day once the detail is over, and says the same', async () => {
     await postgres.sql`
       INSERT INTO receipt_hourly SELECT timestamptz '2020-01-01 00:00Z' + h * interval '1 hour', 1, 'web', 0, 10

@@ -17,11 +17,12 @@ import {
   EVENTS,
   encodeOutcomes,
   encodeRowHeader,
+  LOST,
   STORED,
   TOPICS,
   writerPartition,
 } from '../event/index.ts'
-import { formatAudit } from '../ledger/index.ts'
+import { formatAudit, rollUp } from '../ledger/index.ts'
 import { openWarehouse } from '../warehouse/index.ts'
 import { formatRows, type RowsOptions, type RowsRepair, repairRows } from './index.ts'
 import { Bench, type Captured, Servers, TOKEN } from './repair.fixture.ts'
@@ -260,9 +261,21 @@ describe('rows that are missing', () => {
     expect(formatRows(said)).toContain('raw_events/0 1..2  events: no log holds it any more')
     expect((await bench.audit()).unaccounted).toBe(3)
 
+    // What was rolled up already follows.
+    await bench.sql`TRUNCATE audit_progress, receipt_hourly`
+    await bench.sql`INSERT INTO audit_progress (log_id, partition, audited_through) VALUES (${bench.rawId}, 0, ${MIXED.length})`
+    await rollUp(bench.sql, 1_000)
+    const storedOf = async (code: number) => {
+      const [row] = await bench.sql<{ events: number }[]>`
+        SELECT coalesce(sum(events), 0)::int AS events FROM receipt_hourly WHERE team_id = 1 AND code = ${code}`
+      return row!.events
+    }
+    expect([await storedOf(STORED), await storedOf(LOST)]).toEqual([6, 0])
+
     // Cut off between the two tables.
     await expect(repair({ acceptLoss: true, reached: cutAt('given_up') })).rejects.toThrow(Cut)
     expect(await repair({ acceptLoss: true })).toMatchObject({ left: false })
+    expect([await storedOf(STORED), await storedOf(LOST)]).toEqual([4, 2])
     const report = await exact()
     expect(report.partitions[0]).toMatchObject({ stored: 4, lost: 2, deadLettered: 1 })
     expect(report.losses).toMatchObject([{ from: 1, to: 3, cause: 'warehouse' }])
