@@ -27,7 +27,7 @@ const unaccounted = gauge(
 const audited = gauge('headrace_audited_events', 'Raw offsets that the running audit has compared.')
 const auditedAt = gauge(
   'headrace_audit_timestamp_seconds',
-  'When the running audit last looked at everything that was new, whichever process did.',
+  'When the running audit last looked at everything that was new, in the raw partition that waits longest for it.',
 )
 const passEndedAt = gauge(
   'headrace_audit_pass_timestamp_seconds',
