@@ -14,16 +14,24 @@ import {
   OUTCOMES,
   type OutcomeRow,
   type Place,
+  type ReceiptCount,
   STORED,
   sourceHash,
 } from '../event/index.ts'
+import { countLost } from '../ledger/index.ts'
 import { addOffset, type Range } from './lost-receipts.ts'
 import type { LaneOf, MadeRow } from './warehouse-make.ts'
 import type { RowKind } from './warehouse-plan.ts'
 
 const DETAIL = 'the record is lost; this is what its receipt says'
 
-type ReceiptRow = { from_offset: number; to_offset: number; outcomes: Uint8Array; created_ms: number }
+type ReceiptRow = {
+  from_offset: number
+  to_offset: number
+  outcomes: Uint8Array
+  counts: ReceiptCount[] | null
+  created_ms: number
+}
 
 /** `places` of rows of `events` that are gone. One transaction. */
 export async function giveUpRows(sql: Sql, lane: LaneOf, places: readonly Place[]): Promise<void> {
@@ -34,7 +42,8 @@ export async function giveUpRows(sql: Sql, lane: LaneOf, places: readonly Place[
       const offsets = [...gone.keys()].sort((a, b) => a - b)
       const ended: number[] = []
       const receipts = await tx<ReceiptRow[]>`
-        SELECT from_offset, to_offset, outcomes FROM receipt WHERE log_id = ${logId} AND partition = ${partition}
+        SELECT from_offset, to_offset, outcomes, counts, (extract(epoch FROM created_at) * 1000)::float8 AS created_ms
+        FROM receipt WHERE log_id = ${logId} AND partition = ${partition}
           AND from_offset <= ${offsets.at(-1)!} AND to_offset > ${offsets[0]!}
           AND ${fromCovering(tx, logId, partition, offsets[0]!)}
         ORDER BY from_offset FOR UPDATE`
@@ -68,6 +77,8 @@ export async function giveUpRows(sql: Sql, lane: LaneOf, places: readonly Place[
           UPDATE receipt SET outcomes = ${encodeOutcomes(outcomes)}, stored = stored - ${events},
             stored_rows = stored_rows - ${rows}, hash_sum = hash_sum - ${String(hashSum)}::numeric
           WHERE log_id = ${logId} AND partition = ${partition} AND from_offset = ${receipt.from_offset}`
+        const { to_offset: to, counts, created_ms: decidedMs } = receipt
+        await countLost(tx, lane, { to, counts, decidedMs }, events)
       }
       // An event of which a row is left is not lost: a copy of it stays a duplicate.
       for (const { from, to } of rangesOf(ended.sort((a, b) => a - b)))
@@ -96,7 +107,7 @@ export async function namelessRows(
   const offsets = places.map(({ offset }) => offset)
   const receipts = await guardState(
     'read receipts',
-    () => sql<ReceiptRow[]>`
+    () => sql<Omit<ReceiptRow, 'counts'>[]>`
       SELECT from_offset, to_offset, outcomes, (extract(epoch FROM created_at) * 1000)::float8 AS created_ms
       FROM receipt WHERE log_id = ${logId} AND partition = ${partition}
         AND from_offset <= ${Math.max(...offsets)} AND to_offset > ${Math.min(...offsets)}

@@ -196,7 +196,7 @@ export class LaneRun {
     if (doubled.length > 0) this.doubled.push({ from, to })
     if (this.options.apply && this.options.deleteUnexpected && unexpected.length > 0) {
       await this.deps.hold()
-      await deletePlaces(warehouse, kind.table, this.range, unexpected)
+      await deletePlaces(this.deps, kind.table, this.range, unexpected)
       await this.deps.reached('deleted')
     }
     if (missing.length > 0) await this.bringIn(kind, missing)

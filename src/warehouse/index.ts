@@ -16,6 +16,7 @@ export { type MigrationReport, migrateWarehouse, migrationFiles } from './migrat
 export { addProperty, type FillProgress, fillProperty } from './promote.ts'
 export { PROPERTY_TYPES, type PropertyType } from './promoted.ts'
 export { listProperties, type PropertyColumn } from './property-columns.ts'
+export { localName, localTarget, syncReplicas, systemTable } from './replicas.ts'
 export {
   type PresentPlace,
   type PresentSources,
