@@ -476,15 +476,15 @@ export const SETTINGS = {
     10,
     60_000,
     'ms',
-    'Rows are inserted at the latest after this.',
+    'Time between two inserts of a load process into a table, and the longest that a row waits for one at low load.',
   ),
-  loadFlushRows: integer(
-    'HEADRACE_LOAD_FLUSH_ROWS',
-    50_000,
+  loadBusyPercent: integer(
+    'HEADRACE_LOAD_BUSY_PERCENT',
+    100,
     1,
-    500_000,
-    'rows',
-    'Rows are inserted at once when there are this many.',
+    100,
+    '%',
+    'Share of the time that the inserts of a load process into a table may take: below 100 it rests after each one in proportion to how long that took, so that catching up leaves ClickHouse time for queries and merges.',
   ),
   definitionEventsMax: integer(
     'HEADRACE_DEFINITION_EVENTS_MAX',

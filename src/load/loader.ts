@@ -17,7 +17,7 @@ import { Membership, REVOKE_WAIT_MS } from './membership.ts'
 import { loadMetrics } from './metrics.ts'
 
 export type LoadDeps = {
-  settings: Pick<Settings, 'loadFlushMs' | 'loadFlushRows'>
+  settings: Pick<Settings, 'loadFlushMs' | 'loadBusyPercent'>
   log: Log
   /** Needs up to 14 connections at once: one per table that sends and one per table that settles. */
   sql: Sql
@@ -98,7 +98,7 @@ class Loader implements Load {
       logIds: this.logIds,
       clock: this.deps.clock ?? Date.now,
       flushMs: settings.loadFlushMs,
-      flushRows: settings.loadFlushRows,
+      busyPercent: settings.loadBusyPercent,
       reached: this.deps.reached ?? failpoint,
       fatal: this.deps.fatal ?? throwLater,
     })

@@ -51,11 +51,17 @@ export function uuidAt(logId: string, partition: number, offset: number): string
   return personUuid(partition, `${logId}/${offset}`)
 }
 
-function eventRow(logId: string, partition: number, place: Place, timestampMs = EVENT_TIME_MS): EventRow {
+function eventRow(
+  logId: string,
+  partition: number,
+  place: Place,
+  timestampMs = EVENT_TIME_MS,
+  note = '',
+): EventRow {
   const distinctId = `user-${place.offset % 7}`
   return plainEventRow({
     uuid: uuidAt(logId, partition, place.offset),
-    properties: `{"n":${place.offset}}`,
+    properties: note === '' ? `{"n":${place.offset}}` : JSON.stringify({ n: place.offset, note }),
     timestamp: timestampMs,
     distinct_id: distinctId,
     created_at: EVENT_TIME_MS,
@@ -79,10 +85,11 @@ export class RawPartition {
     return this.nextOffset
   }
 
-  /** What one batch with these outcomes sends to `events`; moves on. */
+  /** What one batch with these outcomes sends to `events`; moves on. `note` makes the rows as large as it is. */
   rows(
     outcomes: readonly OffsetOutcome[],
     timestampMs: (offset: number) => number = () => EVENT_TIME_MS,
+    note = '',
   ): LogRecord[] {
     const { rawId, partition } = this.deps
     const records: LogRecord[] = []
@@ -97,7 +104,7 @@ export class RawPartition {
           restamped: false,
         }
         this.last = { offset, sub }
-        const row = eventRow(rawId, partition, this.last, timestampMs(offset))
+        const row = eventRow(rawId, partition, this.last, timestampMs(offset), note)
         records.push({
           topic: TOPICS.events,
           partition,
@@ -110,12 +117,16 @@ export class RawPartition {
   }
 
   /** A whole batch: raw records, rows, outcomes of the rest, receipt and fence. */
-  async batch(outcomes: readonly OffsetOutcome[], timestampMs?: (offset: number) => number): Promise<void> {
+  async batch(
+    outcomes: readonly OffsetOutcome[],
+    timestampMs?: (offset: number) => number,
+    note?: string,
+  ): Promise<void> {
     const { sql, producer, rawId, partition } = this.deps
     const from = this.nextOffset
     const prev = this.last
     const raw = outcomes.map((_, i) => rawRecord(rawId, partition, from + i))
-    const rows = this.rows(outcomes, timestampMs)
+    const rows = this.rows(outcomes, timestampMs, note)
     const rest = outcomes.flatMap((outcome, i) =>
       endedSubs(outcome).map((sub) =>
         outcomeRecord({ logId: rawId, partition, offset: from + i, sub }, codeOfRow(outcome, sub)),
