@@ -195,7 +195,7 @@ export function writeSource(w: ByteWriter, source: Source): void {
   w.u16(source.sub)
 }
 
-export function readSource(r: ByteReader): Source {
+function readSource(r: ByteReader): Source {
   return { logId: uuidText(r.raw(16)), partition: r.u16(), offset: r.i64(), sub: r.u16() }
 }
 

@@ -7,9 +7,10 @@
  *
  * Layout, version 1: `u8 version · u8 flags (1 prev, 2 restamped) · i64 timestamp · u32 team · source · [i64 prev offset · u16 prev sub]`.
  */
-import { ByteReader, ByteWriter } from './bytes.ts'
-import { readSource, writeSource } from './raw-record.ts'
+import { ByteWriter } from './bytes.ts'
+import { writeSource } from './raw-record.ts'
 import type { Place, Source } from './source.ts'
+import { uuidText } from './uuid.ts'
 
 export type RowHeader = {
   source: Source
@@ -40,15 +41,68 @@ export function encodeRowHeader(header: RowHeader): Buffer {
   return w.take()
 }
 
-/** Throws when the bytes are not one of our headers. */
+/** Where the fields stand. */
+const AT = {
+  flags: 1,
+  timestamp: 2,
+  team: 10,
+  logId: 14,
+  partition: 30,
+  offset: 32,
+  sub: 40,
+  prevOffset: 42,
+  prevSub: 50,
+}
+const BYTES = 42
+const BYTES_WITH_PREV = 52
+
+/**
+ * Throws when the bytes are not one of our headers. Reads byte by byte, without a view: every reader of rows calls this
+ * for each of them, and a reader with its view and the text of the log id is 1.3 of 1.6 µs.
+ */
 export function decodeRowHeader(bytes: Uint8Array): RowHeader {
-  const r = new ByteReader(bytes)
-  const version = r.u8()
+  const version = bytes[0]
   if (version !== VERSION) throw new Error(`row header version ${version} is not known; known: ${VERSION}`)
-  const flags = r.u8()
-  const timestampMs = r.i64()
-  const teamId = r.u32()
-  const source = readSource(r)
-  const prev = flags & 1 ? { offset: r.i64(), sub: r.u16() } : undefined
-  return { source, prev, teamId, timestampMs, restamped: (flags & 2) !== 0 }
+  const flags = bytes[AT.flags]!
+  const hasPrev = (flags & 1) !== 0
+  if (bytes.length < (hasPrev ? BYTES_WITH_PREV : BYTES))
+    throw new RangeError(`a row header of ${bytes.length} bytes is cut off`)
+  return {
+    source: {
+      logId: logIdAt(bytes, AT.logId),
+      partition: u16(bytes, AT.partition),
+      offset: i64(bytes, AT.offset),
+      sub: u16(bytes, AT.sub),
+    },
+    prev: hasPrev ? { offset: i64(bytes, AT.prevOffset), sub: u16(bytes, AT.prevSub) } : undefined,
+    teamId: u32(bytes, AT.team),
+    timestampMs: i64(bytes, AT.timestamp),
+    restamped: (flags & 2) !== 0,
+  }
+}
+
+function u16(bytes: Uint8Array, at: number): number {
+  return bytes[at]! | (bytes[at + 1]! << 8)
+}
+
+function u32(bytes: Uint8Array, at: number): number {
+  return (u16(bytes, at) | (u16(bytes, at + 2) << 16)) >>> 0
+}
+
+function i64(bytes: Uint8Array, at: number): number {
+  return u32(bytes, at) + (u32(bytes, at + 4) | 0) * 2 ** 32
+}
+
+const lastLogId = new Uint8Array(16)
+let lastLogIdText = uuidText(lastLogId)
+
+/** Nearly all rows are of the same raw log as the one before. */
+function logIdAt(bytes: Uint8Array, at: number): string {
+  for (let i = 0; i < 16; i++) {
+    if (bytes[at + i] === lastLogId[i]) continue
+    lastLogId.set(bytes.subarray(at, at + 16))
+    lastLogIdText = uuidText(lastLogId)
+    break
+  }
+  return lastLogIdText
 }
