@@ -37,7 +37,8 @@ export function addWarehouse(program: Command, done: (code: ExitCode) => void): 
       parseName,
     )
     .addHelpText('after', EXAMPLE)
-    .action(async (flags: EngineFlags) => done(await printKafkaEngine(flags)))
+    // The role above takes the flags of the deployment first.
+    .action(async (_: unknown, command: Command) => done(await printKafkaEngine(command.optsWithGlobals())))
 }
 
 const start: RoleStart = async ({ settings }) => {
