@@ -10,9 +10,9 @@ export const PLACES = Object.keys(FAILPOINTS.load) as LoadFailpoint[]
 export const FORMS = {
   /** The loader dies. */
   kill: 5,
-  /** The loader stands still, ClickHouse is killed, the loader goes on. */
+  /** The loader stands still, ClickHouse is killed, the loader goes on, and dies at another place. */
   engine: 1.5,
-  /** The loader sleeps until its heirs have had time to do its work, and wakes. */
+  /** The loader sleeps until its heirs have done its work, or have had time to, wakes, and dies at another place. */
   zombie: 1,
   /** All loaders, ClickHouse and Postgres die at one moment. */
   power: 0.5,

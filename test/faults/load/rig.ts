@@ -61,6 +61,7 @@ export class Rig {
   /** Kills the sender of an insert that is to come late. */
   killedByHurt: (loader: number) => Promise<void> = async () => {}
   private readonly wires: Wire[] = []
+  private readonly births: (() => WorkerProcess)[] = []
   private readonly stream: Stream
   private lagging = 0
   /** Records below the load fences, as far as is known. */
@@ -118,9 +119,14 @@ export class Rig {
         flushMs: FLUSH_MS,
       }
       const stopped: Stopped = (place, goOn) => rig.stopped(i, place, goOn)
-      rig.loaders.push(new WorkerProcess(bundles.load, plan, () => rig.nextLife(i), stopped))
+      rig.births.push(() => new WorkerProcess(bundles.load, plan, () => rig.nextLife(i), stopped))
     }
     return rig
+  }
+
+  /** The loaders start, each with a first life as `nextLife` says by now. */
+  begin(): void {
+    for (const birth of this.births) this.loaders.push(birth())
   }
 
   get rows(): number {
@@ -139,6 +145,18 @@ export class Rig {
       await Promise.all([...died, this.engine.restart(), this.postgres.kill()])
       await this.postgres.start()
     })
+  }
+
+  /** Since a loader stood still: gives whether others have settled what was open then, and loaded on in each partition. */
+  async heirs(): Promise<() => Promise<boolean>> {
+    const { sql } = this
+    const at = (await sql<{ at: string }[]>`SELECT clock_timestamp()::text AS at`)[0]!.at
+    return async () => {
+      const [row] = await sql<{ went_on: boolean }[]>`
+        SELECT NOT EXISTS (SELECT 1 FROM load_intent WHERE state = 'open' AND created_at < ${at}::text::timestamptz)
+          AND (SELECT bool_and(updated_at > ${at}::text::timestamptz) FROM load_fence WHERE topic = ${TOPICS.events}) AS went_on`
+      return row!.went_on
+    }
   }
 
   /** Records that are in no intent yet, as far as is known. */

@@ -9,7 +9,7 @@ const CONNECTIONS_MAX = 14
 
 const plan = JSON.parse(process.argv[2]!) as LoadPlan
 const { partitions } = plan
-const settings = { loadFlushMs: plan.flushMs, loadBusyPercent: 100 }
+const settings = { loadFlushMs: plan.flushMs, loadBusyPercent: 100, loadMemoryMb: 64 }
 const logger = createLogger('load', 'info')
 const warehouse = openWarehouse({ url: plan.warehouse })
 void live(
