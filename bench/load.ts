@@ -1,7 +1,7 @@
 /**
  * What the load costs: rows per second, CPU microseconds per row of the loader and of the engine, and how long an
  * insert takes, for rows of about 1.2 kB that wait in the embedded log (catch-up, the highest rate there is).
- * `bun bench/load.ts [--rows 300000] [--partitions 8] [--busy-percent 100]`
+ * `bun bench/load.ts [--rows 300000] [--partitions 8] [--busy-percent 100] [--memory-mb 192]`
  *
  * This process writes the log and counts; the loader and the engine are children, Postgres is the embedded one.
  */
@@ -34,6 +34,7 @@ const { values: options } = parseArgs({
     rows: { type: 'string', default: '300000' },
     partitions: { type: 'string', default: '8' },
     'busy-percent': { type: 'string', default: '100' },
+    'memory-mb': { type: 'string', default: '192' },
     loader: { type: 'string' },
   },
 })
@@ -44,6 +45,7 @@ type LoaderOptions = {
   warehouseUrl: string
   partitions: number
   busyPercent: number
+  memoryMb: number
   unixSocket: string
 }
 
@@ -90,7 +92,7 @@ async function readyLine(child: Bun.Subprocess<'ignore' | 'inherit', 'pipe', 'in
 
 async function runLoader(child: LoaderOptions): Promise<void> {
   const load = await startLoad({
-    settings: { loadFlushMs: 1_000, loadBusyPercent: child.busyPercent },
+    settings: { loadFlushMs: 1_000, loadBusyPercent: child.busyPercent, loadMemoryMb: child.memoryMb },
     log: await openEmbeddedLog({ dir: child.dir }),
     sql: openPostgres({ url: { socketDir: child.socketDir }, name: 'load', connectionsMax: 16 }),
     warehouse: openWarehouse({ url: child.warehouseUrl }),
@@ -127,6 +129,7 @@ async function measure(): Promise<void> {
     warehouseUrl: engine.url,
     partitions,
     busyPercent: Number(options['busy-percent']),
+    memoryMb: Number(options['memory-mb']),
     unixSocket,
   }
   const loader = Bun.spawn([process.execPath, import.meta.path, '--loader', JSON.stringify(child)], {

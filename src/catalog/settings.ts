@@ -486,6 +486,14 @@ export const SETTINGS = {
     '%',
     'Share of the time that the inserts of a load process into a table may take: below 100 it rests after each one in proportion to how long that took, so that catching up leaves ClickHouse time for queries and merges.',
   ),
+  loadMemoryMb: integer(
+    'HEADRACE_LOAD_MEMORY_MB',
+    192,
+    32,
+    1_024,
+    'MB',
+    'Memory for the rows that a load process holds, over all tables: half of it for those of an insert that is on its way, half for those that wait for the next one. The process needs about 200 MB besides.',
+  ),
   definitionEventsMax: integer(
     'HEADRACE_DEFINITION_EVENTS_MAX',
     10_000,

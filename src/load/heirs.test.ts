@@ -83,7 +83,14 @@ describe('the owner is killed', () => {
     // The embedded log leaves its partitions to a stopped member; a Kafka would not: settle as its heir does.
     const { settlePartition } = await import('./settle.ts')
     const pace = new Pace({ everyMs: 200, busyPercent: 100, bytesMax: 2 ** 20 })
-    const rest = { logIds: bench.ids, clock: Date.now, blocked: () => {}, reached: () => {}, pace }
+    const rest = {
+      logIds: bench.ids,
+      clock: Date.now,
+      blocked: () => {},
+      settling: () => {},
+      reached: () => {},
+      pace,
+    }
     const deps = { ...bench.deps(), ...rest }
     await waitFor(
       'the heir',

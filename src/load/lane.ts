@@ -9,8 +9,8 @@
  *     └────── inputs of the cut start anew at their fences ◀─────────┘ anything else (they settle first)
  * ```
  * When a cut is due is for `pace.ts`: at low load a moment after the first row, at most one in `flushMs` at any load.
- * Bounds: rows that wait BUFFER_*_MAX, then reading stops; one batch on its way, one being settled. So at most about
- * 96 MB waiting, 96 MB sent, 96 MB settled, and that only far behind: at 5,000 events/s it is 8 MB.
+ * Bounds: what waits, is sent or is settled is for `memory.ts`, over all tables; beyond it reading stops. It is used only
+ * far behind: at 5,000 events/s of 1.2 kB two cuts are 12 MB.
  */
 import { type HeadraceError, isRetriable } from '../event/index.ts'
 import { Signal } from '../platform/index.ts'
@@ -18,9 +18,10 @@ import { INSERT_BYTES_MAX, INSERT_ROWS_MAX } from '../warehouse/index.ts'
 import { type BatchRange, intentOf, makeBatch } from './batch.ts'
 import { Blocked } from './blocked.ts'
 import { CUT_LIMITS, planCut } from './cut.ts'
-import { deliver } from './deliver.ts'
+import { type DeliverDeps, deliver } from './deliver.ts'
 import { holdIntent } from './hold-intent.ts'
 import { writeIntent } from './intent.ts'
+import { type Holder, memoryOf, type RowMemory } from './memory.ts'
 import { loadMetrics } from './metrics.ts'
 import { Pace } from './pace.ts'
 import type { PartitionInput } from './partition-input.ts'
@@ -35,7 +36,9 @@ export type LaneReader = {
   restart(pauseMs: number): void
 }
 
-export type LaneDeps = Omit<SettleDeps, 'blocked' | 'pace'> & {
+export type LaneDeps = Omit<SettleDeps, 'blocked' | 'pace' | 'settling'> & {
+  /** Of the process. */
+  memory: RowMemory
   flushMs: number
   busyPercent: number
   /** Something that no retry mends: the process must stop. */
@@ -44,29 +47,28 @@ export type LaneDeps = Omit<SettleDeps, 'blocked' | 'pace'> & {
 
 const ROWS_MAX = Math.min(CUT_LIMITS.rowsMax, INSERT_ROWS_MAX)
 const BYTES_MAX = Math.min(CUT_LIMITS.bytesMax, INSERT_BYTES_MAX)
-/** What waits while one is sent, and becomes the next: at one cut in a second 80,000 rows/s of 1.2 kB. */
-const BUFFER_BYTES_MAX = 96 * 1024 * 1024
-const BUFFER_ROWS_MAX = ROWS_MAX
 /** How long the first rows after a quiet time wait for company. */
 const LINGER_MS_MAX = 100
 /** A call to ClickHouse that hangs cannot be called back; nobody waits longer for it when all is stopped. */
 export const ABANDON_WAIT_MS = 1_000
 
-export class Lane {
+export class Lane implements Holder {
   private readonly readers = new Set<LaneReader>()
   private readonly arrived = new Signal()
-  private readonly drained = new Signal()
   private readonly stopping = new AbortController()
   private running: Promise<void> | undefined
   /** Inputs of the cut that is on its way. */
   private inFlight: { readers: LaneReader[]; done: Promise<void> } | undefined
   private settling: Promise<unknown> = Promise.resolve()
+  /** What the rows of the cut that is on its way hold, and those of the intent that is settled. */
+  private sendingBytes = 0
+  private settlingBytes = 0
   private readonly pace: Pace
   private waitingSinceMs: number | undefined
   private turn = 0
   /** Why rows wait now. */
   readonly blocked: Blocked
-  private readonly sendDeps: SettleDeps
+  private readonly sendDeps: DeliverDeps
   private readonly settleDeps: SettleDeps
 
   constructor(
@@ -78,7 +80,12 @@ export class Lane {
     this.pace = new Pace({ everyMs, busyPercent, bytesMax: BYTES_MAX })
     const { pace } = this
     this.sendDeps = { ...deps, pace, blocked: (why) => this.blocked.set('insert', why) }
-    this.settleDeps = { ...deps, pace, blocked: (why) => this.blocked.set('settle', why) }
+    const settling = (bytes: number) => {
+      this.settlingBytes = bytes
+      deps.memory.freed.notify()
+    }
+    this.settleDeps = { ...deps, pace, settling, blocked: (why) => this.blocked.set('settle', why) }
+    deps.memory.add(this)
   }
 
   start(): void {
@@ -98,7 +105,7 @@ export class Lane {
 
   remove(reader: LaneReader): void {
     this.readers.delete(reader)
-    this.drained.notify()
+    this.deps.memory.freed.notify()
   }
 
   /** Resolves when no cut with rows of `reader` (any reader, if undefined) is on its way, at the latest after `waitMs`. */
@@ -116,11 +123,21 @@ export class Lane {
 
   /** Resolves when more may be read, or `signal` aborts. */
   async room(signal: AbortSignal): Promise<void> {
-    for (;;) {
-      const { rows, bytes } = this.waiting()
-      if (signal.aborted || (rows < BUFFER_ROWS_MAX && bytes < BUFFER_BYTES_MAX)) return
-      await this.drained.wait(signal)
-    }
+    const { memory } = this.deps
+    while (!signal.aborted && !this.mayRead()) await memory.freed.wait(signal)
+  }
+
+  private mayRead(): boolean {
+    const { rows, bytes } = this.waiting()
+    const waits = this.blocked.sentence !== undefined
+    return (
+      rows < ROWS_MAX && bytes < BYTES_MAX && this.deps.memory.mayRead(this, memoryOf(rows, bytes), waits)
+    )
+  }
+
+  held(): number {
+    const { rows, bytes } = this.waiting()
+    return memoryOf(rows, bytes) + this.sendingBytes + this.settlingBytes
   }
 
   /** One partition after the other, so that one batch at a time is read again. */
@@ -158,7 +175,8 @@ export class Lane {
       this.inFlight = { readers: cut.readers, done: this.send(cut) }
       await this.inFlight.done
       this.inFlight = undefined
-      this.drained.notify()
+      this.sendingBytes = 0
+      this.deps.memory.freed.notify()
     }
   }
 
@@ -204,11 +222,13 @@ export class Lane {
 
   private async send({ ranges, readers }: { ranges: BatchRange[]; readers: LaneReader[] }): Promise<void> {
     const batch = makeBatch(this.table, ranges)
+    this.sendingBytes = memoryOf(batch.rows.length, batch.bytes)
+    // What waited is on its way: there may be room for what comes next.
+    this.deps.memory.freed.notify()
     const intent = intentOf(batch, Bun.randomUUIDv7())
     try {
       await writeIntent(this.deps.sql, intent, ranges)
       await this.deps.reached('intent_written')
-      this.drained.notify()
       if (batch.rows.length === 0) return
       const result = await holdIntent(this.deps.sql, intent.id, async (hold) => {
         await this.deps.reached('locked')
@@ -248,5 +268,6 @@ export class Lane {
       this.deps.logger.warn({ table: this.table, docs: 'docs/runbooks/load.md#clickhouse-away' }, sentence)
     else this.deps.logger.info({ table: this.table }, `rows of ${this.table} are taken again`)
     loadMetrics.blocked.set({ table: this.table }, sentence ? 1 : 0)
+    if (!sentence) this.deps.memory.freed.notify()
   }
 }

@@ -18,6 +18,7 @@ import { startLoad } from './index.ts'
 import { InputReader } from './input-reader.ts'
 import { Lane } from './lane.ts'
 import { LoadBench, PARTITIONS, type Servers, startServers } from './load.fixture.ts'
+import { RowMemory } from './memory.ts'
 import { loadMetrics } from './metrics.ts'
 
 // Beyond it the runner kills the servers of all tests, so it must be larger than any deadline inside.
@@ -135,7 +136,7 @@ describe('what the log gives is in ClickHouse once', () => {
 
   test('however fast rows come, inserts into a table keep their distance and grow', async () => {
     const EVERY_MS = 300
-    await bench.load({ settings: { loadFlushMs: EVERY_MS, loadBusyPercent: 100 } })
+    await bench.load({ settings: { loadFlushMs: EVERY_MS, loadBusyPercent: 100, loadMemoryMb: 64 } })
     let sent = 0
     for (let round = 0; round < 5; round++) {
       for (let i = 0; i < 20; i++) {
@@ -176,7 +177,10 @@ describe('what the log gives is in ClickHouse once', () => {
 test('its connections to Postgres end again and again, in whatever it is doing: nothing is lost, nothing twice', async () => {
   const sql = openPostgres({ url: servers.postgres.url, name: 'load-ended', connectionsMax: 16 })
   try {
-    const load = await bench.load({ sql, settings: { loadFlushMs: 20, loadBusyPercent: 100 } })
+    const load = await bench.load({
+      sql,
+      settings: { loadFlushMs: 20, loadBusyPercent: 100, loadMemoryMb: 64 },
+    })
     let sent = 0
     for (let round = 0; round < 40; round++) {
       await bench.producer.send(bench.raw[round % PARTITIONS]!.rows(stored(25)))
@@ -255,6 +259,7 @@ describe('what is missing is not passed over', () => {
     const lane = new Lane('events', {
       ...bench.deps(),
       logIds: oldIds,
+      memory: new RowMemory(64 * 2 ** 20, 1),
       clock: Date.now,
       flushMs: 200,
       busyPercent: 100,
