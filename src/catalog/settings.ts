@@ -492,7 +492,7 @@ export const SETTINGS = {
     32,
     1_024,
     'MB',
-    'Memory for the rows that a load process holds, over all tables: half of it for those of an insert that is on its way, half for those that wait for the next one. The process needs about 200 MB besides.',
+    'Memory for the rows that a load process holds, over all tables: half of it for those of an insert that is on its way, half for those that wait for the next one. The process takes up to 300 MB besides.',
   ),
   definitionEventsMax: integer(
     'HEADRACE_DEFINITION_EVENTS_MAX',

@@ -36,6 +36,8 @@ export type LaneReader = {
   restart(pauseMs: number): void
 }
 
+type InFlight = { readers: LaneReader[]; done: Promise<void> }
+
 export type LaneDeps = Omit<SettleDeps, 'blocked' | 'pace' | 'settling'> & {
   /** Of the process. */
   memory: RowMemory
@@ -58,7 +60,7 @@ export class Lane implements Holder {
   private readonly stopping = new AbortController()
   private running: Promise<void> | undefined
   /** Inputs of the cut that is on its way. */
-  private inFlight: { readers: LaneReader[]; done: Promise<void> } | undefined
+  private inFlight: InFlight | undefined
   private settling: Promise<unknown> = Promise.resolve()
   /** What the rows of the cut that is on its way hold, and those of the intent that is settled. */
   private sendingBytes = 0
@@ -81,8 +83,9 @@ export class Lane implements Holder {
     const { pace } = this
     this.sendDeps = { ...deps, pace, blocked: (why) => this.blocked.set('insert', why) }
     const settling = (bytes: number) => {
+      const settled = this.settlingBytes
       this.settlingBytes = bytes
-      deps.memory.freed.notify()
+      if (settled > bytes) deps.memory.letGo(settled - bytes)
     }
     this.settleDeps = { ...deps, pace, settling, blocked: (why) => this.blocked.set('settle', why) }
     deps.memory.add(this)
@@ -171,13 +174,19 @@ export class Lane implements Holder {
         await this.arrived.wait(signal, waitMs)
         continue
       }
-      const cut = this.takeCut()
-      this.inFlight = { readers: cut.readers, done: this.send(cut) }
+      this.inFlight = this.beginCut()
       await this.inFlight.done
       this.inFlight = undefined
+      const sent = this.sendingBytes
       this.sendingBytes = 0
-      this.deps.memory.freed.notify()
+      this.deps.memory.letGo(sent)
     }
+  }
+
+  /** Its rows are nobody's but those of who sends them: what is let go of must not be in a variable of the loop. */
+  private beginCut(): InFlight {
+    const cut = this.takeCut()
+    return { readers: cut.readers, done: this.send(cut) }
   }
 
   /** When the next cut is due: 0 now, infinite while nothing waits. */

@@ -1,5 +1,6 @@
 /** What the tables of a load process may hold, together and each (I6). */
 import { describe, expect, test } from 'bun:test'
+import { setImmediate } from 'node:timers/promises'
 import { memoryOf, RowMemory } from './memory.ts'
 
 const MB = 2 ** 20
@@ -72,4 +73,19 @@ describe('192 MB', () => {
 
 test('small rows weigh more than their bytes', () => {
   expect(memoryOf(1_000, 50_000)).toBe(350_000)
+})
+
+test('what is let go of is collected when it is a third of the whole', async () => {
+  const memory = new RowMemory(96 * MB, TABLES)
+  const rows = Array.from({ length: 16 }, () => new WeakRef(new Uint8Array(1_000)))
+  // Whoever is asked for lives on until this turn ends.
+  const left = async () => {
+    await setImmediate()
+    return rows.filter((row) => row.deref()).length
+  }
+  memory.letGo(31 * MB)
+  expect(await left()).toBe(16)
+  await setImmediate()
+  memory.letGo(2 * MB)
+  expect(await left()).toBeLessThan(8)
 })

@@ -5,7 +5,12 @@
  *
  * Each table may always hold its share, so none is held up by the others. The rest is for who comes first, but not for a
  * table whose inserts wait: what ClickHouse does not take must not keep the others from being read. A table's rows wait
- * in at most half of what it may have, as the other half is on its way. Cost: below its share one comparison per read.
+ * in at most half of what it may have, as the other half is on its way.
+ *
+ * What is let go of is still there until it is collected, and by itself that is late: buffers of rows live long enough to
+ * count as old, and old ones are collected when the heap has doubled. So it is done here, each time that a third of the
+ * whole was let go of: with 192 MB the process then peaks at 490 MB and not at 750. Cost: below its share one comparison
+ * per read; a collection per 64 MB of rows, which no run showed in its CPU time per row.
  */
 import { Signal } from '../platform/index.ts'
 
@@ -13,6 +18,8 @@ import { Signal } from '../platform/index.ts'
 const ROW_OVERHEAD_BYTES = 300
 /** Of the whole, for each table. */
 const SHARE = 1 / 32
+/** Of the whole: when so much was let go of, it is collected. */
+const GARBAGE = 1 / 3
 
 /** What one table holds. */
 export type Holder = {
@@ -24,6 +31,7 @@ export class RowMemory {
   /** Something may have been let go of. */
   readonly freed = new Signal()
   private readonly holders: Holder[] = []
+  private garbage = 0
 
   constructor(
     private readonly bytesMax: number,
@@ -33,6 +41,16 @@ export class RowMemory {
 
   add(holder: Holder): void {
     this.holders.push(holder)
+  }
+
+  /** Rows that took `bytes` are not needed any more. */
+  letGo(bytes: number): void {
+    this.garbage += bytes
+    if (this.garbage > this.bytesMax * GARBAGE) {
+      this.garbage = 0
+      Bun.gc(true)
+    }
+    this.freed.notify()
   }
 
   /** `waits`: inserts of this table are not taken now. */
