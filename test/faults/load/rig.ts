@@ -29,7 +29,7 @@ const PARTITIONS = 4
 const PROCESSES = 2
 const FLUSH_MS = 150
 /** The stream holds back beyond: records that are not in an intent yet. */
-const LAG_MAX = 6_000
+const LAG_MAX = 2_000
 const LOOK_MS = 200
 const WORKED_OFF_MS_MAX = 240_000
 /** Kafka gives the partitions of a silent member away after this long. */
