@@ -84,6 +84,9 @@ afterEach(async () => {
 const S = { code: STORED, rows: 1 }
 const S2 = { code: STORED, rows: 2 }
 const DUP = { code: DUPLICATE, rows: 0 }
+const REFUSED = deadLetterCode('refused_by_warehouse')
+/** Of three rows ClickHouse refused the middle one. */
+const PART = { code: STORED, rows: 2, gone: [{ sub: 1, code: REFUSED }] }
 const DROP = { code: dropCode('illegal_distinct_id'), rows: 0 }
 const DEAD = { code: deadLetterCode('unreadable_event'), rows: 0 }
 
@@ -187,6 +190,27 @@ describe('audit', () => {
     expect(await findings()).toEqual(['0: row_doubled 1..1'])
     await remove('events', 5)
     expect((await findings()).sort()).toContain('0: row_missing 5..5')
+  })
+
+  test('an event of which ClickHouse refused a row, and its row before or behind it missing', async () => {
+    for (const outcomes of [
+      [S, PART, S],
+      [S, S],
+    ])
+      await raw[0]!.batch(outcomes)
+    await loadAll(0)
+    expect((await audit(deps(), { waitMs: 0 })).partitions[0]).toMatchObject({
+      stored: 5,
+      rowsExpected: 6,
+      outcomesPresent: 1,
+      findings: [],
+    })
+    await recordErasure([2])
+    await remove('events', 2)
+    expect(await findings()).toEqual([])
+    await remove('events', 1, 2)
+    await remove('outcomes', 1, 1)
+    expect(await findings()).toEqual(['0: row_missing 1..1', '0: outcome_missing 1..1'])
   })
 
   test('a row that no receipt knows of', async () => {

@@ -15,6 +15,7 @@ import {
   type ReceiptCount,
   STORED,
   sourceHash,
+  storedSubs,
 } from '../event/index.ts'
 import { type Outbox, rangeChecksum } from '../ingest/index.ts'
 import type { Log, StoredRecord } from '../log/index.ts'
@@ -220,9 +221,9 @@ async function insertReceipt(
   const counts = { stored: 0, duplicate: 0, dropped: 0, dead_lettered: 0, erased: 0, expired: 0, lost: 0 }
   let rows = 0
   let hashSum = 0n
-  outcomes.forEach(({ code, rows: ofOffset }, i) => {
-    counts[describeOutcome(code).state]++
-    for (let sub = 0; code === STORED && sub < ofOffset; sub++) {
+  outcomes.forEach((outcome, i) => {
+    counts[describeOutcome(outcome.code).state]++
+    for (const sub of storedSubs(outcome)) {
       rows++
       hashSum += BigInt(sourceHash({ offset: from + i, sub }))
     }
@@ -245,7 +246,9 @@ async function readRaw(log: Log, { topic, partition }: Lane, { from, to }: Range
 
 function lastStored(from: number, outcomes: readonly OffsetOutcome[]): Place | undefined {
   const at = outcomes.findLastIndex(({ code }) => code === STORED)
-  return at < 0 ? undefined : { offset: from + at, sub: outcomes[at]!.rows - 1 }
+  if (at < 0) return undefined
+  const { rows, gone } = outcomes[at]!
+  return { offset: from + at, sub: rows + (gone?.length ?? 0) - 1 }
 }
 
 function placeOf(offset: number | null, sub: number | null): Place | undefined {

@@ -297,9 +297,9 @@ function sumsOf(
   let rows = 0
   let hashSum = 0
   outcomes.forEach((outcome, i) => {
-    const count = kind.rows(outcome)
-    for (let sub = 0; sub < count; sub++) hashSum += sourceHash({ offset: from + i, sub })
-    rows += count
+    const subs = kind.subs(outcome)
+    for (const sub of subs) hashSum += sourceHash({ offset: from + i, sub })
+    rows += subs.length
   })
   return { rows, hashSum: BigInt(hashSum) }
 }

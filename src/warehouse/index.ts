@@ -12,6 +12,7 @@ export {
   WAREHOUSE_PROCESS_ENV,
 } from './embedded/index.ts'
 export { WAREHOUSE_ERRORS } from './errors.ts'
+export { kafkaEngineDdl } from './kafka-engine.ts'
 export { type MigrationReport, migrateWarehouse, migrationFiles } from './migrate.ts'
 export { addProperty, type FillProgress, fillProperty } from './promote.ts'
 export { PROPERTY_TYPES, type PropertyType } from './promoted.ts'
