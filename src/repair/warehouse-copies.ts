@@ -23,7 +23,8 @@ const COPY = `tuple(_restamped, ${STORED_AT}, ${CONTENT})`
 
 /** Of one delete: its text is limited, and names each copy that stays. */
 const DELETED_PLACES_MAX = 1_000
-const MERGES_MAX = 10
+/** With the pause some twenty seconds at least: a part that a deletion has emptied stands in the way until the server has cleaned up. */
+const MERGES_MAX = 40
 const MERGE_AGAIN_MS = 500
 
 /** Windows of one raw partition in which rows are there more than once. */
@@ -55,6 +56,7 @@ export async function removeCopies(
   doubled: readonly Doubled[],
 ): Promise<(Doubled & { rows: number })[]> {
   const { warehouse, hold, reached } = deps
+  const dropped = new Set<string>()
   let left = await leftOf(warehouse, doubled)
   for (let round = 0; round < MERGES_MAX && left.length > 0; round++) {
     if (round > 0) await Bun.sleep(MERGE_AGAIN_MS)
@@ -67,7 +69,7 @@ export async function removeCopies(
     for (const one of left) for (const month of await monthsOf(warehouse, one)) months.add(month)
     for (const month of months) {
       await hold()
-      await mergeMonth(deps, month)
+      await mergeMonth(deps, month, dropped)
       await reached('merged')
     }
     left = await leftOf(warehouse, left)
@@ -126,9 +128,10 @@ async function deleteLaterCopies(deps: Deps, lane: Lane, places: readonly Place[
 /**
  * Merges one month of `events` to its end. ClickHouse may have nothing to merge, or refuse for now: a merge is under way,
  * or parts differ in their projections, as those do that a deletion has emptied. Empty ones are dropped, and projections
- * made, so that the next round can merge.
+ * made, so that the next round can merge. A part that is dropped leaves an empty one in its place until the server cleans
+ * up, so none is dropped twice: `dropped` holds the blocks of those that were.
  */
-async function mergeMonth(deps: Deps, month: string): Promise<void> {
+async function mergeMonth(deps: Deps, month: string, dropped: Set<string>): Promise<void> {
   const { warehouse } = deps
   const target = localTarget(warehouse, EVENTS)
   try {
@@ -146,6 +149,9 @@ async function mergeMonth(deps: Deps, month: string): Promise<void> {
       { local, month },
     )
     for (const { name } of empty) {
+      const blocks = name.split('_').slice(0, 3).join('_')
+      if (dropped.has(blocks)) continue
+      dropped.add(blocks)
       await warehouse.command(`ALTER TABLE ${local} DROP PART '${name}'`).catch((error: unknown) => {
         // The server cleans up, too.
         if (!saysOf(error, 'NO_SUCH_DATA_PART')) throw error
