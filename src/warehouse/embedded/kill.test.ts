@@ -108,11 +108,16 @@ test('a clean stop lets a running insert finish', async () => {
     const warehouse = openWarehouse({ url: child.url })
     await migrateWarehouse(warehouse)
     await warehouse.command('CREATE TABLE slow (a UInt64) ENGINE = MergeTree ORDER BY a')
-    const running = warehouse.command('INSERT INTO slow SELECT number + sleep(1) FROM numbers(10)')
-    const deadline = performance.now() + 10_000
-    while (!(await (await fetch(`${child.url}/metrics`)).text()).includes('statements_running 1')) {
-      if (performance.now() > deadline) throw new Error('the insert never ran')
+    const runs = async (count: number) => {
+      const deadline = performance.now() + 10_000
+      while (!(await (await fetch(`${child.url}/metrics`)).text()).includes(`statements_running ${count}`)) {
+        if (performance.now() > deadline) throw new Error(`there were never ${count} statements at work`)
+      }
     }
+    // The gauge is set once a second: first it must have forgotten the statements before.
+    await runs(0)
+    const running = warehouse.command('INSERT INTO slow SELECT number + sleep(1.5) FROM numbers(10)')
+    await runs(1)
     const stopped = child.kill('SIGTERM')
     await running
     expect(await stopped).toBe(0)
