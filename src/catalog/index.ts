@@ -55,6 +55,7 @@ export {
   type RejectedRequest,
   RejectedRequests,
 } from './rejected-requests.ts'
+export { withRowsLock } from './rows-lock.ts'
 export {
   parseAddress,
   readSettings,

@@ -10,6 +10,7 @@ import { EXIT, type ExitCode, exitCodeOf, sentence } from './exit.ts'
 import { addIngest } from './ingest.ts'
 import { addKafka } from './kafka.ts'
 import { addLoad } from './load.ts'
+import { addPerson } from './person.ts'
 import { addProject } from './project.ts'
 import { addProperty } from './property.ts'
 import { addRejected } from './rejected.ts'
@@ -32,6 +33,7 @@ const VERBS = [
   addAudit,
   addRepair,
   addProject,
+  addPerson,
   addProperty,
   addRejected,
   addDeadLetters,

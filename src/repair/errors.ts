@@ -37,7 +37,7 @@ export const REPAIR_ERRORS = {
   },
   HR_REPAIR_BUSY: {
     class: 'retriable',
-    meaning: 'Another process repairs rows; one does at a time.',
+    meaning: 'Another process repairs rows, or a deletion or squash changes them; one does at a time.',
   },
   HR_REPAIR_RETENTION: {
     class: 'rejected',

@@ -96,7 +96,7 @@ class RowsRun {
     const ranges = asked.filter(({ from, to }) => to > from)
     this.total = ranges.reduce((sum, { from, to }) => sum + to - from, 0)
     for (const table of [...ROW_KINDS.map((kind) => kind.table), INGESTION_WARNINGS])
-      this.keeps.set(table.name, await keepsOf(this.deps.warehouse, table))
+      this.keeps.set(table.name, await keepsOf(this.deps.sql, this.deps.warehouse, table))
     // Asked after the progress was read: what it covers is in the log by then, below these ends.
     const parts = topicParts(OTHER_TOPICS, this.deps.partitions, this.options.partition)
     const lateNow = await lateParts(this.deps, parts, waitMs)

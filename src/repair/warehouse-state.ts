@@ -17,7 +17,7 @@ import {
 } from '../event/index.ts'
 import { type Outbox, readStateRows } from '../ingest/index.ts'
 import type { Log } from '../log/index.ts'
-import type { Warehouse } from '../warehouse/index.ts'
+import { textLiteral, type Warehouse } from '../warehouse/index.ts'
 import { lateParts, topicParts } from './warehouse-late.ts'
 
 type Deps = { sql: Sql; log: Log; warehouse: Warehouse; partitions: number }
@@ -70,7 +70,7 @@ const KINDS: readonly Kind[] = [
     index: '0',
     key: 'distinct_id',
     version: 'version',
-    among: (keys) => `distinct_id IN (${keys.map(({ key }) => textOf(key)).join()})`,
+    among: (keys) => `distinct_id IN (${keys.map(({ key }) => textLiteral(key)).join()})`,
     outbox: (keys) => ({ mappings: keys.map(({ team, key }) => [team, key]) }),
   },
   {
@@ -84,7 +84,7 @@ const KINDS: readonly Kind[] = [
     index: 'group_type_index',
     key: 'group_key',
     version: '_version',
-    among: (keys) => `group_key IN (${keys.map(({ key }) => textOf(key)).join()})`,
+    among: (keys) => `group_key IN (${keys.map(({ key }) => textLiteral(key)).join()})`,
     outbox: (keys) => ({ groups: keys.map(({ team, index, key }) => [team, index, key]) }),
   },
 ]
@@ -165,9 +165,4 @@ async function insertState({ sql, warehouse }: Deps, kind: Kind, keys: readonly 
 
 function nameOf({ team, index, key }: Key): string {
   return `${team}/${index}/${key}`
-}
-
-/** Whatever stands in a key, it stays a value. */
-function textOf(key: string): string {
-  return `unhex('${Buffer.from(key).toString('hex')}')`
 }

@@ -1,0 +1,96 @@
+/**
+ * Which rows of ClickHouse are a person's: conditions as text, in chunks that one statement takes. Pure.
+ *
+ * A row of `events` is a person's by its distinct id or by the person on it; other tables know the distinct id, and
+ * warnings name ids in their details. All of it only below the position at which the person was taken out of Postgres:
+ * what was decided from there on is somebody new. One thing lies behind it: a batch that read the person before and was
+ * applied after. Its rows carry the old person, told by uuid and birth, and the raw log's end after the deletion bounds
+ * them.
+ */
+import { textLiteral } from '../warehouse/index.ts'
+import type { Position } from './orders.ts'
+
+export type TargetPerson = { uuid: string; createdMs: number | undefined }
+export type TargetId = { distinctId: string; overridden: boolean }
+export type Targets = { persons: TargetPerson[]; ids: TargetId[] }
+
+/** Tables with rows of persons, in the order in which they are erased. */
+export const ROW_TABLES = ['ingestion_warnings', 'dead_letters', 'outcomes', 'events'] as const
+
+/** Of the text of one statement: ClickHouse reads 256 KiB at most. */
+const CHUNK_CHARS_MAX = 60_000
+/** Of a person beside its uuid. */
+const PERSON_CHARS = 70
+
+/** Always the same chunks for the same targets: who goes on with a deletion finds its piece again. */
+export function chunksOf({ persons, ids }: Targets): Targets[] {
+  const chunks: Targets[] = []
+  let chars = CHUNK_CHARS_MAX
+  const take = (more: number): Targets => {
+    chars += more
+    if (chars > CHUNK_CHARS_MAX) {
+      chunks.push({ persons: [], ids: [] })
+      chars = more
+    }
+    return chunks.at(-1)!
+  }
+  for (const person of persons) take(PERSON_CHARS).persons.push(person)
+  for (const id of ids) take(textLiteral(id.distinctId).length + 1).ids.push(id)
+  return chunks
+}
+
+/** The rows of `chunk` in `table`; all that there are when no positions are known yet. */
+export function rowsOf(
+  table: string,
+  teamId: number,
+  chunk: Targets,
+  positions: readonly Position[] | undefined,
+): string {
+  const ids = chunk.ids.map(({ distinctId }) => textLiteral(distinctId))
+  const uuids = chunk.persons.map(({ uuid }) => `toUUID('${uuid}')`)
+  const decided = below(positions, 'decided')
+  if (table === 'ingestion_warnings') {
+    const needles = [
+      ...chunk.ids.map(({ distinctId }) => textLiteral(JSON.stringify(distinctId))),
+      ...chunk.persons.map(({ uuid }) => `'${uuid}'`),
+    ]
+    return `team_id = ${teamId} AND arrayExists(x -> position(details, x) > 0, [${needles.join()}]) AND ${decided}`
+  }
+  const byId = ids.length > 0 ? `distinct_id IN (${ids.join()})` : '0'
+  if (table !== 'events') return `team_id = ${teamId} AND ${byId} AND ${decided}`
+  const byPerson = uuids.length > 0 ? `person_id IN (${uuids.join()})` : '0'
+  const births = chunk.persons.flatMap(({ createdMs }) => (createdMs === undefined ? [] : [createdMs]))
+  const late =
+    births.length === 0
+      ? ''
+      : ` OR (${below(positions, 'end')} AND ${byPerson} AND toUnixTimestamp64Milli(person_created_at) IN (${births.join()}))`
+  return `team_id = ${teamId} AND (${byId} OR ${byPerson}) AND (${decided}${late})`
+}
+
+/** Offsets below each raw partition's position; numbers only, and no comparison of texts for each row. */
+function below(positions: readonly Position[] | undefined, which: 'decided' | 'end'): string {
+  if (!positions) return '1'
+  const byLog = Map.groupBy(positions, ({ logId }) => logId)
+  const logs = [...byLog].map(([logId, some]) => {
+    const offsets = Array<number>(Math.max(...some.map(({ partition }) => partition)) + 1).fill(0)
+    for (const position of some) offsets[position.partition] = position[which]
+    return `(_log_id = toUUID('${logId}') AND _offset < [${offsets.join()}][_partition + 1])`
+  })
+  return logs.length === 0 ? '0' : `(${logs.join(' OR ')})`
+}
+
+/** Old rows of the persons in ClickHouse's table of them, and the overrides of their ids: not what was sent since. */
+export function stateOf(teamId: number, { persons, ids }: Targets, version: number) {
+  const uuids = persons.map(({ uuid }) => `toUUID('${uuid}')`)
+  const moved = ids.filter(({ overridden }) => overridden).map(({ distinctId }) => textLiteral(distinctId))
+  const inTeam = `team_id = ${teamId}`
+  return {
+    person:
+      uuids.length === 0 ? undefined : `${inTeam} AND id IN (${uuids.join()}) AND version <= ${version}`,
+    // The row that took them back has the next version; that of an id that is somebody's again has it, too.
+    person_distinct_id_overrides:
+      moved.length === 0
+        ? undefined
+        : `${inTeam} AND distinct_id IN (${moved.join()}) AND (version <= ${version} OR (version = ${version + 1} AND is_deleted = 1))`,
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * A person is deleted from outside while events go on coming in, by a verb that is killed at every one of its steps:
+ * afterwards nothing of the person is left, the audit is exact, repair brings nothing back, and the person that returns is
+ * somebody new.
+ */
+import { afterAll, beforeAll, expect, test } from 'bun:test'
+import { join } from 'node:path'
+import { type Product, startProduct } from '../support/product.ts'
+import { waitFor } from '../support/wait-for.ts'
+
+const ROOT = join(import.meta.dir, '../..')
+const WITHIN_MS = 30_000
+const TEST_MS = 120_000
+const ANNA = 'anna@example.com'
+const DAY_MS = 86_400_000
+
+let product: Product
+let stopLoad: () => Promise<void>
+beforeAll(async () => {
+  product = await startProduct()
+  stopLoad = startLoad()
+}, TEST_MS)
+afterAll(async () => {
+  await stopLoad?.()
+  await product?.stop()
+}, TEST_MS)
+
+type Sent = { event: string; distinct_id: string; properties?: object; timestamp?: string }
+
+async function send(...batch: Sent[]): Promise<void> {
+  const response = await fetch(`${product.captureUrl}/batch/`, {
+    method: 'POST',
+    body: JSON.stringify({ api_key: product.token, batch }),
+  })
+  expect(response.status).toBe(200)
+}
+
+/** Others, all the time. */
+function startLoad(): () => Promise<void> {
+  let stopping = false
+  const running = (async () => {
+    for (let n = 0; !stopping; n++) {
+      await send(
+        ...Array.from({ length: 20 }, (_, i) => ({
+          event: 'load',
+          distinct_id: `user-${(n + i) % 40}`,
+          properties: { $set: { n } },
+        })),
+      )
+      await Bun.sleep(20)
+    }
+  })()
+  return async () => {
+    stopping = true
+    await running
+  }
+}
+
+const one = async <T>(query: string): Promise<T> => (await product.sql<T>(query))[0]!
+const countOf = async (table: string, where: string) =>
+  (await one<{ n: number }>(`SELECT count() AS n FROM ${table} WHERE ${where}`)).n
+
+const untilCount = (what: string, table: string, where: string, n: number) =>
+  waitFor(
+    what,
+    async () => (await countOf(table, where)) === n,
+    WITHIN_MS,
+    () => product.output.slice(-20).join('\n'),
+  )
+
+/** The verb, killed where the failpoint says. */
+async function killedAt(point: string, args: string[]): Promise<void> {
+  const verb = Bun.spawn([join(ROOT, 'headrace'), ...args], {
+    env: { PATH: process.env.PATH ?? '', ...product.env, HEADRACE_TEST_FAILPOINT: `${point}:1` },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  const said = await new Response(verb.stderr).text()
+  await verb.exited
+  expect(said).toContain(`failpoint ${point}`)
+}
+
+const IDS = `distinct_id IN ('${ANNA}', 'anon-1', 'anon-2', 'phone')`
+
+test(
+  'I1, I4: a person goes whole, whatever kills the deletion, and comes back as somebody new',
+  async () => {
+    const old = new Date(Date.now() - 40 * DAY_MS).toISOString()
+    await send(
+      { event: 'seen', distinct_id: 'anon-1', timestamp: old },
+      { event: 'seen', distinct_id: 'anon-2' },
+      { event: 'seen', distinct_id: ANNA, properties: { $set: { email: ANNA } } },
+    )
+    await untilCount('three persons', 'events', IDS, 3)
+    await send(
+      { event: '$identify', distinct_id: ANNA, properties: { $anon_distinct_id: 'anon-1' } },
+      { event: '$identify', distinct_id: ANNA, properties: { $anon_distinct_id: 'anon-2' } },
+      { event: '$create_alias', distinct_id: ANNA, properties: { alias: 'phone' } },
+      { event: 'personless', distinct_id: 'phone', properties: { $process_person_profile: false } },
+      // A warning, and an outcome, that name her.
+      { event: '$identify', distinct_id: ANNA, properties: { $anon_distinct_id: 'null' } },
+    )
+    await untilCount('her events', 'events', IDS, 8)
+    await untilCount('her overrides', 'person_distinct_id_overrides FINAL', IDS, 3)
+    await untilCount('her warning', 'ingestion_warnings', `position(details, '${ANNA}') > 0`, 1)
+    const { id } = await one<{ id: string }>(
+      `SELECT DISTINCT person_id AS id FROM events_resolved WHERE distinct_id = '${ANNA}'`,
+    )
+    expect(await countOf('events_resolved', `person_id = '${id}'`)).toBe(8)
+
+    const dry = await product.run('person', 'delete', id, '--dry-run', '--json')
+    expect(dry).toMatchObject({ code: 1, stderr: '' })
+    expect(JSON.parse(dry.stdout)).toMatchObject({
+      applied: false,
+      distinctIds: 4,
+      rows: { events: 8, ingestion_warnings: 1 },
+    })
+
+    const args = ['person', 'delete', id, '--yes', '--why', 'asked for']
+    for (const point of ['deletion_taken', 'erasure_recorded', 'erasure_carried_out'])
+      await killedAt(point, args)
+    // Back under two of her ids before the deletion is over.
+    await send({ event: 'back', distinct_id: ANNA, properties: { $set: { visits: 1 } } })
+    await send({ event: 'back', distinct_id: 'anon-2' })
+    const done = await product.run(...args, '--json')
+    expect(done).toMatchObject({ code: 0 })
+    expect(JSON.parse(done.stdout)).toMatchObject({
+      state: 'done',
+      counts: { persons: 3, distinctIds: 4, events: 8, ingestion_warnings: 1 },
+    })
+
+    await untilCount('her return', 'events', `event = 'back'`, 2)
+    expect(await countOf('events', `${IDS} AND event != 'back'`)).toBe(0)
+    expect(await countOf('ingestion_warnings', `position(details, '${ANNA}') > 0`)).toBe(0)
+    expect(await countOf('person', `position(properties, '${ANNA}') > 0`)).toBe(0)
+    // Two persons now, since nothing joins these ids any more; each visible at once.
+    await untilCount('her new person', 'persons_current', `properties LIKE '%visits%'`, 1)
+    expect(await countOf('events_resolved', `distinct_id = '${ANNA}' AND person_id = '${id}'`)).toBe(1)
+    expect(
+      await countOf(
+        'events_current',
+        `event = 'back' AND distinct_id = 'anon-2' AND person_id != '${id}' AND current_person_properties != ''`,
+      ),
+    ).toBe(1)
+
+    await stopLoad()
+    const audit = await product.run('audit', '--json')
+    expect(audit).toMatchObject({ code: 0 })
+    const { partitions } = JSON.parse(audit.stdout) as { partitions: { erased: number }[] }
+    expect(partitions.reduce((sum, { erased }) => sum + erased, 0)).toBe(8)
+    const repair = await product.run('repair', 'rows', '--yes')
+    expect(repair.stdout).toContain('nothing to repair')
+    expect(await countOf('events', `${IDS} AND event != 'back'`)).toBe(0)
+    const list = await product.run('person', 'deletions', '--json')
+    expect(list.stdout).not.toContain(id)
+    expect(JSON.parse(list.stdout)).toMatchObject([{ state: 'done', why: 'asked for' }])
+  },
+  TEST_MS,
+)
