@@ -17,6 +17,7 @@ import { addRejected } from './rejected.ts'
 import { addRepair } from './repair.ts'
 import { addSchema } from './schema.ts'
 import { addSql } from './sql.ts'
+import { addSquash } from './squash.ts'
 import { addTrace } from './trace.ts'
 import { addUp } from './up.ts'
 import { addWarehouse } from './warehouse.ts'
@@ -34,6 +35,7 @@ const VERBS = [
   addRepair,
   addProject,
   addPerson,
+  addSquash,
   addProperty,
   addRejected,
   addDeadLetters,

@@ -16,13 +16,14 @@
 import { guardState, listSpools, transaction, withRowsLock } from '../catalog/index.ts'
 import { isRetriable } from '../event/index.ts'
 import { failpoint } from '../platform/index.ts'
+import { rawEnds, type SettleDeps, until, untilIngested, untilLoaded } from '../repair/index.ts'
 import { changeRows, type Warehouse } from '../warehouse/index.ts'
 import { chunksOf, rowsOf, stateOf, type Targets } from './conditions.ts'
 import { countRows, eraseRows } from './erase-rows.ts'
 import { deletionError } from './errors.ts'
 import { type Deletion, endOrder, notePositions, type Order, openOrder, readOrder } from './orders.ts'
 import { cancelReplays } from './replays.ts'
-import { rawEnds, type SettleDeps, until, untilIngested, untilLoaded, untilSent } from './settled.ts'
+import { untilSent } from './state-sent.ts'
 import { currentTargets, personKey, recordedTargets } from './targets.ts'
 
 export type DeletionDeps = SettleDeps & { warehouse: Warehouse }
@@ -48,7 +49,7 @@ export async function previewPerson(
 }
 
 /**
- * Carries the order out, or goes on with it. Throws HR_DELETION_WAITS (after `waitMs` at a step), HR_DELETION_BUSY, and
+ * Carries the order out, or goes on with it. Throws HR_REPAIR_WAITS (after `waitMs` at a step), HR_DELETION_BUSY, and
  * retriable errors of the servers: the same order goes on then.
  */
 export async function deletePerson(deps: DeletionDeps, order: Order, waitMs: number): Promise<Deletion> {
@@ -140,7 +141,7 @@ async function erase(deps: DeletionDeps & { hold: () => Promise<void> }, deletio
     if (left.length === 0) return
     if (round === ROUNDS_MAX)
       throw deletionError(
-        'HR_DELETION_WAITS',
+        'HR_DELETION_CHANGED',
         `rows are there again after they were erased: ${left.map(([table, rows]) => `${rows} of ${table}`).join(', ')}`,
       )
   }

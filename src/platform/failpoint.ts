@@ -88,6 +88,14 @@ export const FAILPOINTS = {
     erasure_carried_out: 0,
     /** All rows are gone, and the order is still open. */
     deletion_erased: 0,
+    /** The overrides to squash are noted, no event says what they say. */
+    squash_snapped: 0,
+    /** The events of one month do. */
+    squash_month_written: 0,
+    /** All events do, and the overrides are there still. */
+    squash_written: 0,
+    /** The overrides are gone, and nothing says so. */
+    squash_removed: 0,
   },
 } as const
 export type CaptureFailpoint = keyof typeof FAILPOINTS.capture

@@ -7,6 +7,7 @@
  */
 import { fromCovering, guardState } from '../catalog/index.ts'
 import {
+  ByteReader,
   decodeOutcomes,
   describeOutcome,
   EVENTS,
@@ -24,6 +25,7 @@ import type { Keeps } from './warehouse-kept.ts'
 import { type MadeRow, makeRows } from './warehouse-make.ts'
 import { countedRows, type Window } from './warehouse-places.ts'
 import { differenceOf, ROW_KINDS, type RowKind } from './warehouse-plan.ts'
+import { bringBackOverrides } from './warehouse-state.ts'
 import type { LaneRange } from './warehouse-warnings.ts'
 
 /** What was found in one table, in rows. */
@@ -224,6 +226,7 @@ export class LaneRun {
         counts.expired += rows.length - kept.length
       }
       if (!this.options.apply) continue
+      if (table === EVENTS && from === 'log') await bringBackOverrides(this.deps, idsOf(kept))
       for (const { offset, why } of await insertMade(this.deps, table, this.range, kept)) {
         counts.refused++
         this.leave(table.name, offset, offset + 1, refusedBy(why))
@@ -286,6 +289,16 @@ export function refusedBy(why: string): string {
 function emptyRepair(table: string): TableRepair {
   const none = { missing: 0, fromLog: 0, fromRaw: 0, expired: 0, refused: 0, gone: 0 }
   return { table, ...none, doubled: 0, unexpected: 0 }
+}
+
+/** Whose events these rows are. */
+function idsOf(rows: readonly MadeRow[]): { team: number; id: string }[] {
+  const ids = new Map<string, { team: number; id: string }>()
+  for (const { row } of rows) {
+    const { team_id: team, distinct_id: id } = EVENTS.decode(new ByteReader(row))
+    ids.set(`${team}/${id}`, { team, id })
+  }
+  return [...ids.values()]
 }
 
 /** Undefined when it cannot be read, or says something of another number of offsets. */

@@ -1,14 +1,14 @@
 /**
  * Waiting until everything in front of some positions of the raw log has come to its end: decided by ingest, sent to the
- * row topics, loaded into ClickHouse. Only then the rows of a person can be counted and taken, since no further one of
- * them can come. Reads positions; changes nothing.
+ * row topics, loaded into ClickHouse. Who changes stored rows (a deletion, a squash) needs that: no further row that
+ * was made with an old look at the state can come then. Reads positions; changes nothing.
  */
 import { guardState, type Sql } from '../catalog/index.ts'
 import { RAW_TOPICS, ROW_TOPICS } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import { pause } from '../platform/index.ts'
-import { lateParts, topicParts } from '../repair/index.ts'
-import { deletionError } from './errors.ts'
+import { repairError } from './errors.ts'
+import { lateParts, topicParts } from './warehouse-late.ts'
 
 export type SettleDeps = { sql: Sql; log: Log; partitions: number; says: (sentence: string) => void }
 
@@ -26,7 +26,7 @@ export async function rawEnds({ log }: Pick<SettleDeps, 'log'>): Promise<RawEnd[
   return ends
 }
 
-/** Ingest has decided and produced everything below `ends`. Throws HR_DELETION_WAITS after `deadlineMs`. */
+/** Ingest has decided and produced everything below `ends`. Throws HR_REPAIR_WAITS after `deadlineMs`. */
 export async function untilIngested(
   { sql, says }: SettleDeps,
   ends: readonly RawEnd[],
@@ -52,47 +52,28 @@ export async function untilIngested(
   })
 }
 
-/** State rows of the deletion are acknowledged by the log. */
-export async function untilSent(
-  { sql, says }: SettleDeps,
-  deletionId: string,
-  deadlineMs: number,
-): Promise<void> {
-  await until(deadlineMs, says, async () => {
-    const [row] = await guardState(
-      'look for state to be sent',
-      () => sql<{ left: number }[]>`
-        SELECT count(*)::int AS left FROM state_republish s
-        JOIN deletion d ON d.id = ${deletionId} AND d.team_id = s.team_id
-        JOIN deletion_target t ON t.deletion_id = d.id AND t.key = s.key
-          AND t.kind = CASE s.kind WHEN 'person' THEN 'person' WHEN 'mapping' THEN 'distinct_id' END`,
-    )
-    return row!.left === 0 ? undefined : `ingest has ${row!.left} state rows of the deletion to send`
-  })
-}
-
-/** Everything that the row topics hold now is in ClickHouse, and nothing waits for a repair. */
+/** Everything that the row topics hold now is in ClickHouse, and nothing waits for a repair. Else HR_REPAIR_WAITS. */
 export async function untilLoaded(deps: SettleDeps, deadlineMs: number): Promise<void> {
   const [repair] = await guardState(
     'look for inserts under repair',
     () => deps.sql`SELECT FROM load_intent WHERE state = 'repair' LIMIT 1`,
   )
   if (repair)
-    throw deletionError(
-      'HR_DELETION_WAITS',
-      'ClickHouse may lack rows of an insert that load handed over: `headrace repair rows --yes` first, then give the order again',
+    throw repairError(
+      'HR_REPAIR_WAITS',
+      'ClickHouse may lack rows of an insert that load handed over: `headrace repair rows --yes` first, then this once more',
     )
   const parts = topicParts([...ROW_TOPICS], deps.partitions, undefined)
   const late = await lateParts(deps, parts, Math.max(0, deadlineMs - performance.now()))
   const [first] = late
   if (first !== undefined)
-    throw deletionError(
-      'HR_DELETION_WAITS',
+    throw repairError(
+      'HR_REPAIR_WAITS',
       `${first} is not loaded into ClickHouse yet (${late.size} partitions in all)`,
     )
 }
 
-/** Looks until `waitsFor` has nothing to say. */
+/** Looks until `waitsFor` has nothing to say. Throws HR_REPAIR_WAITS with what it said last. */
 export async function until(
   deadlineMs: number,
   says: (sentence: string) => void,
@@ -101,7 +82,7 @@ export async function until(
   for (;;) {
     const sentence = await waitsFor()
     if (sentence === undefined) return
-    if (performance.now() >= deadlineMs) throw deletionError('HR_DELETION_WAITS', sentence)
+    if (performance.now() >= deadlineMs) throw repairError('HR_REPAIR_WAITS', sentence)
     says(sentence)
     await pause(LOOK_MS)
   }

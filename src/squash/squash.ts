@@ -1,0 +1,143 @@
+/**
+ * Squash: writes into stored events the person that the overrides of their distinct ids say, and takes these overrides
+ * away, so that the table that every query joins stays small. In: overrides that are older than a cutoff. Out: the same
+ * answers, with fewer of them.
+ *
+ * What must hold: at every moment a query sees each event under its right person. So an override goes only when
+ *   1 no event can arrive any more that was stamped without it. Who stamps reads Postgres, where an override is before it
+ *     is in ClickHouse. So a batch that began after the snapshot knows it; one that began before has read raw records that
+ *     lie below the ends of the raw log after the snapshot. Everything below these ends is waited for.
+ *   2 every stored event of its id says what it says.
+ * A newer override of the same id has a higher version, and stays. Cut off at any point, the next run goes on.
+ * Sources, sort keys and numbers of rows stay as they are, so the audit does not notice.
+ */
+import { guardState, type Sql, withRowsLock } from '../catalog/index.ts'
+import { failpoint } from '../platform/index.ts'
+import { rawEnds, type SettleDeps, untilIngested, untilLoaded } from '../repair/index.ts'
+import { changeRows, type Warehouse } from '../warehouse/index.ts'
+import { squashError } from './errors.ts'
+import { moveSquash, openSquash, type Snapshot, type Squash } from './runs.ts'
+import {
+  type Access,
+  forgetSnapshot,
+  makeDictionary,
+  prepareSnapshot,
+  readSnapshot,
+  type SnapshotKey,
+  snapshotKeys,
+  takeSnapshot,
+} from './snapshot.ts'
+
+export type SquashDeps = SettleDeps & { warehouse: Warehouse; access: Access }
+
+const PAGE_KEYS = 10_000
+
+/**
+ * Squashes overrides that came before `beforeMs`, or goes on with a squash that was cut off. Throws HR_REPAIR_WAITS after
+ * `waitMs`, HR_SQUASH_BUSY, and retriable errors of the servers; run it again then.
+ */
+export async function runSquash(
+  deps: SquashDeps,
+  options: { beforeMs: number; by: string; waitMs: number },
+): Promise<Squash> {
+  const busy = () =>
+    squashError('HR_SQUASH_BUSY', 'another squash, a deletion or a repair of rows is at work; wait for its end')
+  return withRowsLock(deps.sql, busy, async (hold) => {
+    await prepareSnapshot(deps.warehouse)
+    let squash = await openSquash(deps.sql, options.beforeMs, options.by)
+    if (squash.state !== 'asked' && !isSame(squash.snapshot, await readSnapshot(deps.warehouse)))
+      squash = await moveSquash(deps.sql, squash, { to: 'asked' })
+    if (squash.state === 'asked') {
+      const snapshot = await takeSnapshot(deps.warehouse, squash.beforeMs)
+      // Asked after the snapshot: what was read without these overrides lies below.
+      squash = await moveSquash(deps.sql, squash, { to: 'snapped', snapshot, ends: await rawEnds(deps) })
+      failpoint('squash_snapped')
+    }
+    if (squash.state === 'snapped') {
+      await untilIngested(deps, squash.ends, performance.now() + options.waitMs)
+      await untilLoaded(deps, performance.now() + options.waitMs)
+      squash = await moveSquash(deps.sql, squash, { to: 'writing' })
+    }
+    // An insert of a run that was killed may have landed behind our look.
+    if (!isSame(squash.snapshot, await readSnapshot(deps.warehouse)))
+      throw squashError('HR_SQUASH_CHANGED', 'the snapshot in ClickHouse is another one than was noted')
+    const dictionary = await makeDictionary(deps.warehouse, deps.access)
+    if (squash.state === 'writing') {
+      const events = await writePersons({ ...deps, hold }, dictionary)
+      squash = await moveSquash(deps.sql, squash, { to: 'removing', counts: { events } })
+      failpoint('squash_written')
+    }
+    const overrides = squash.snapshot!.keys
+    await noteSquashed(deps)
+    await removeOverrides({ ...deps, hold }, dictionary)
+    failpoint('squash_removed')
+    squash = await moveSquash(deps.sql, squash, { to: 'done', counts: { overrides } })
+    await forgetSnapshot(deps.warehouse)
+    return squash
+  })
+}
+
+function isSame(noted: Snapshot | undefined, there: Snapshot): boolean {
+  return noted !== undefined && noted.keys === there.keys && noted.hash === there.hash
+}
+
+type WorkDeps = SquashDeps & { hold: () => Promise<void> }
+
+/** Month by month; gives how many rows of events it changed (of a run that was cut off, those of the rest). */
+async function writePersons({ warehouse, hold, says }: WorkDeps, dictionary: string): Promise<number> {
+  const key = '(team_id, distinct_id)'
+  const person = `dictGet(${dictionary}, 'person_id', ${key})`
+  const differs = `dictHas(${dictionary}, ${key}) AND dictGet(${dictionary}, 'is_deleted', ${key}) = 0 AND person_id != ${person}`
+  const months = await warehouse.query<{ month: string; rows: number }>(
+    `SELECT toString(toYYYYMM(timestamp)) AS month, count() AS rows FROM events WHERE ${differs} GROUP BY month ORDER BY month`,
+  )
+  for (const { month, rows } of months) {
+    await hold()
+    await changeRows(
+      warehouse,
+      { table: 'events', month, what: `UPDATE person_id = ${person}`, where: differs },
+      async () => {
+        const [left] = await warehouse.query<{ n: number }>(
+          `SELECT count() AS n FROM events WHERE ${differs} AND toYYYYMM(timestamp) = ${month}`,
+        )
+        return left!.n
+      },
+      ({ left, failure }) =>
+        says(
+          `${month}: ${rows - left} of ${rows} events${failure === '' ? '' : `; ClickHouse tries again after: ${failure}`}`,
+        ),
+    )
+    failpoint('squash_month_written')
+  }
+  return months.reduce((sum, { rows }) => sum + rows, 0)
+}
+
+/** So that a repair does not take overrides that are gone on purpose for missing ones. */
+async function noteSquashed({ sql, warehouse }: { sql: Sql; warehouse: Warehouse }): Promise<void> {
+  for await (const page of snapshotKeys(warehouse, PAGE_KEYS)) await noteKeys(sql, page)
+}
+
+async function noteKeys(sql: Sql, keys: readonly SnapshotKey[]): Promise<void> {
+  await guardState(
+    'note squashed overrides',
+    () => sql`
+      UPDATE person_distinct_id d SET squashed_version = s.version
+      FROM jsonb_to_recordset(${JSON.stringify(keys)}::text::jsonb) AS s(team int, id text, version bigint)
+      WHERE d.team_id = s.team AND d.distinct_id = s.id AND d.squashed_version IS DISTINCT FROM s.version`,
+  )
+}
+
+async function removeOverrides({ warehouse, hold, says }: WorkDeps, dictionary: string): Promise<void> {
+  const where = `version <= dictGetOrDefault(${dictionary}, 'version', (team_id, distinct_id), toInt64(-1))`
+  const table = 'person_distinct_id_overrides'
+  await hold()
+  await changeRows(
+    warehouse,
+    { table, what: 'DELETE', where },
+    async () => {
+      const [left] = await warehouse.query<{ n: number }>(`SELECT count() AS n FROM ${table} WHERE ${where}`)
+      return left!.n
+    },
+    ({ left }) => says(`${left} rows of overrides are left`),
+  )
+}
