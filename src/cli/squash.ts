@@ -21,7 +21,7 @@ export function addSquash(program: Command, done: (code: ExitCode) => void): voi
     .description('write the persons that overrides of distinct ids say into stored events, and take the overrides away')
     .addOption(
       new Option('--older-than <time>', 'only overrides that came before: 12h, 2d, or a date')
-        .argParser(parseTime)
+        .argParser((text: string) => parseTime(text))
         .default(parseTime(OLDER_THAN_DEFAULT), OLDER_THAN_DEFAULT),
     )
     .addOption(

@@ -1,7 +1,8 @@
 /**
- * A person is deleted from outside while events go on coming in, by a verb that is killed at every one of its steps:
- * afterwards nothing of the person is left, the audit is exact, repair brings nothing back, and the person that returns is
- * somebody new.
+ * Stored rows are changed from outside while events go on coming in, by verbs that are killed on their way. Squash: what a
+ * query says of each person is the same before, at every stop and afterwards; rows that are brought back as they were
+ * before come under their right person. Deletion: nothing of the person is left, a repair brings nothing back, and the
+ * person that returns is somebody new. After both the audit is exact.
  */
 import { afterAll, beforeAll, expect, test } from 'bun:test'
 import { join } from 'node:path'
@@ -11,8 +12,7 @@ import { waitFor } from '../support/wait-for.ts'
 const ROOT = join(import.meta.dir, '../..')
 const WITHIN_MS = 30_000
 const TEST_MS = 120_000
-const ANNA = 'anna@example.com'
-const DAY_MS = 86_400_000
+const OLD = new Date(Date.now() - 40 * 86_400_000).toISOString()
 
 let product: Product
 let stopLoad: () => Promise<void>
@@ -79,14 +79,87 @@ async function killedAt(point: string, args: string[]): Promise<void> {
   expect(said).toContain(`failpoint ${point}`)
 }
 
+const PERSONS = 10
+
+/** Who did what, as queries see it. */
+const resolved = () =>
+  product.sql(
+    `SELECT distinct_id, toString(person_id) AS person, count() AS n FROM events_resolved
+     WHERE event = 'before' GROUP BY distinct_id, person ORDER BY distinct_id, person`,
+  )
+
+
+test(
+  'I4: overrides go, killed or not, and nobody sees a difference',
+  async () => {
+    const numbers = Array.from({ length: PERSONS }, (_, n) => n)
+    await send(
+      ...numbers.flatMap((n) => [
+        { event: 'before', distinct_id: `visitor-${n}`, timestamp: OLD },
+        { event: 'before', distinct_id: `visitor-${n}` },
+        { event: 'before', distinct_id: `member-${n}` },
+      ]),
+    )
+    await untilCount('the events', 'events', `event = 'before'`, 3 * PERSONS)
+    await send(
+      ...numbers.map((n) => ({
+        event: '$identify',
+        distinct_id: `member-${n}`,
+        properties: { $anon_distinct_id: `visitor-${n}` },
+      })),
+    )
+    await untilCount('the overrides', 'person_distinct_id_overrides FINAL', '1', PERSONS)
+    const before = await resolved()
+    expect(await countOf('events', `event = 'before' AND person_id IN (SELECT person_id FROM person_distinct_id_overrides)`)).toBe(
+      PERSONS,
+    )
+    const dry = await product.run('squash', '--older-than', '0s', '--dry-run', '--json')
+    expect(JSON.parse(dry.stdout)).toMatchObject({ applied: false, overrides: PERSONS })
+    expect((await product.run('squash')).stdout).toContain('nothing to squash')
+
+    for (const point of ['squash_snapped', 'squash_month_written', 'squash_written', 'squash_removed']) {
+      await killedAt(point, ['squash', '--older-than', '0s'])
+      expect(await resolved()).toEqual(before)
+      // Events and a merge go on; the override of the merge is newer than the snapshot.
+      await send(
+        { event: 'meanwhile', distinct_id: 'visitor-0' },
+        { event: 'meanwhile', distinct_id: `late-${point}` },
+        { event: '$identify', distinct_id: 'member-0', properties: { $anon_distinct_id: `late-${point}` } },
+      )
+    }
+    const done = await product.run('squash', '--older-than', '0s', '--json')
+    expect(done).toMatchObject({ code: 0 })
+    expect(JSON.parse(done.stdout)).toMatchObject({ applied: true, overrides: PERSONS })
+    expect(await resolved()).toEqual(before)
+    expect(await countOf('person_distinct_id_overrides', `distinct_id LIKE 'visitor-%'`)).toBe(0)
+    await untilCount('what came meanwhile', 'events', `event = 'meanwhile'`, 8)
+    await untilCount('the newer overrides', 'person_distinct_id_overrides FINAL', `distinct_id LIKE 'late-%'`, 4)
+    expect(
+      await one(
+        `SELECT uniqExact(person_id) AS n FROM events_resolved
+         WHERE distinct_id IN ('member-0', 'visitor-0') OR distinct_id LIKE 'late-%'`,
+      ),
+    ).toEqual({ n: 1 })
+
+    expect((await product.run('audit')).code).toBe(0)
+    expect((await product.run('repair', 'rows', '--yes')).stdout).toContain('nothing to repair')
+    // As they were before the squash: with them their overrides come back.
+    await product.sql(`ALTER TABLE events DELETE WHERE distinct_id = 'visitor-3' SETTINGS mutations_sync = 2`)
+    expect((await product.run('repair', 'rows', '--yes')).code).toBe(0)
+    expect(await resolved()).toEqual(before)
+    expect(await countOf('person_distinct_id_overrides', `distinct_id = 'visitor-3'`)).toBe(1)
+  },
+  TEST_MS,
+)
+
+const ANNA = 'anna@example.com'
 const IDS = `distinct_id IN ('${ANNA}', 'anon-1', 'anon-2', 'phone')`
 
 test(
   'I1, I4: a person goes whole, whatever kills the deletion, and comes back as somebody new',
   async () => {
-    const old = new Date(Date.now() - 40 * DAY_MS).toISOString()
     await send(
-      { event: 'seen', distinct_id: 'anon-1', timestamp: old },
+      { event: 'seen', distinct_id: 'anon-1', timestamp: OLD },
       { event: 'seen', distinct_id: 'anon-2' },
       { event: 'seen', distinct_id: ANNA, properties: { $set: { email: ANNA } } },
     )
@@ -142,7 +215,6 @@ test(
       ),
     ).toBe(1)
 
-    await stopLoad()
     const audit = await product.run('audit', '--json')
     expect(audit).toMatchObject({ code: 0 })
     const { partitions } = JSON.parse(audit.stdout) as { partitions: { erased: number }[] }
