@@ -18,7 +18,9 @@ const OLDER_THAN_DEFAULT = '2d'
 
 export function addSquash(program: Command, done: (code: ExitCode) => void): void {
   withDeployment(program.command('squash'))
-    .description('write the persons that overrides of distinct ids say into stored events, and take the overrides away')
+    .description(
+      'write the persons that overrides of distinct ids say into stored events, and take the overrides away',
+    )
     .addOption(
       new Option('--older-than <time>', 'only overrides that came before: 12h, 2d, or a date')
         .argParser((text: string) => parseTime(text))

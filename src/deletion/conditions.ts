@@ -7,7 +7,7 @@
  * applied after. Its rows carry the old person, told by uuid and birth, and the raw log's end after the deletion bounds
  * them.
  */
-import { textLiteral } from '../warehouse/index.ts'
+import { belowOffsets, textLiteral } from '../warehouse/index.ts'
 import type { Position } from './orders.ts'
 
 export type TargetPerson = { uuid: string; createdMs: number | undefined }
@@ -67,16 +67,10 @@ export function rowsOf(
   return `team_id = ${teamId} AND (${byId} OR ${byPerson}) AND (${decided}${late})`
 }
 
-/** Offsets below each raw partition's position; numbers only, and no comparison of texts for each row. */
 function below(positions: readonly Position[] | undefined, which: 'decided' | 'end'): string {
-  if (!positions) return '1'
-  const byLog = Map.groupBy(positions, ({ logId }) => logId)
-  const logs = [...byLog].map(([logId, some]) => {
-    const offsets = Array<number>(Math.max(...some.map(({ partition }) => partition)) + 1).fill(0)
-    for (const position of some) offsets[position.partition] = position[which]
-    return `(_log_id = toUUID('${logId}') AND _offset < [${offsets.join()}][_partition + 1])`
-  })
-  return logs.length === 0 ? '0' : `(${logs.join(' OR ')})`
+  return positions
+    ? belowOffsets(positions.map((position) => ({ ...position, offset: position[which] })))
+    : '1'
 }
 
 /** Old rows of the persons in ClickHouse's table of them, and the overrides of their ids: not what was sent since. */

@@ -97,14 +97,17 @@ test('rows that somebody put back go again, and are on record once', async () =>
   try {
     await deleteAnna()
     await exact()
-    await command(`INSERT INTO events SELECT * FROM kept WHERE distinct_id = 'anna' SETTINGS insert_deduplicate = 0`)
+    await command(
+      `INSERT INTO events SELECT * FROM kept WHERE distinct_id = 'anna' SETTINGS insert_deduplicate = 0`,
+    )
     expect((await bench.audit()).exact).toBe(false)
     await deleteAnna()
     await exact()
   } finally {
     await command('DROP TABLE kept')
   }
-  const records = await bench.sql`SELECT table_name, sum(rows)::int AS rows FROM erasures GROUP BY 1 ORDER BY 1`
+  const records =
+    await bench.sql`SELECT table_name, sum(rows)::int AS rows FROM erasures GROUP BY 1 ORDER BY 1`
   expect([...records]).toEqual([
     { table_name: 'dead_letters', rows: 1 },
     { table_name: 'events', rows: 1 },

@@ -20,4 +20,3 @@ export async function untilSent(
     return row!.left === 0 ? undefined : `ingest has ${row!.left} state rows of the deletion to send`
   })
 }
-

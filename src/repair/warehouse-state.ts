@@ -173,7 +173,11 @@ export async function bringBackOverrides(
   )
 }
 
-async function insertState({ sql, warehouse }: Pick<Deps, 'sql' | 'warehouse'>, kind: Kind, keys: readonly Key[]): Promise<void> {
+async function insertState(
+  { sql, warehouse }: Pick<Deps, 'sql' | 'warehouse'>,
+  kind: Kind,
+  keys: readonly Key[],
+): Promise<void> {
   if (keys.length === 0) return
   const empty: Outbox = { persons: [], mappings: [], groups: [] }
   const read = await readStateRows(sql, { ...empty, ...kind.outbox(keys) })

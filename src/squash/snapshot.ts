@@ -43,8 +43,7 @@ export async function readSnapshot(warehouse: Warehouse): Promise<Snapshot> {
 export async function makeDictionary(warehouse: Warehouse, { username, password }: Access): Promise<string> {
   const [row] = await warehouse.query<{ database: string }>('SELECT currentDatabase() AS database')
   const { database } = row!
-  const access =
-    username === '' ? '' : ` USER ${quoted(username)} PASSWORD ${quoted(password)}`
+  const access = username === '' ? '' : ` USER ${quoted(username)} PASSWORD ${quoted(password)}`
   await dropDictionary(warehouse)
   await warehouse.command(
     `CREATE DICTIONARY ${DICTIONARY}${onCluster(warehouse)}

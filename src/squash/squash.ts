@@ -13,8 +13,8 @@
  */
 import { guardState, type Sql, withRowsLock } from '../catalog/index.ts'
 import { failpoint } from '../platform/index.ts'
-import { rawEnds, type SettleDeps, untilIngested, untilLoaded } from '../repair/index.ts'
-import { changeRows, type Warehouse } from '../warehouse/index.ts'
+import { type RawEnd, rawEnds, type SettleDeps, untilIngested, untilLoaded } from '../repair/index.ts'
+import { belowOffsets, changeRows, type Warehouse } from '../warehouse/index.ts'
 import { squashError } from './errors.ts'
 import { moveSquash, openSquash, type Snapshot, type Squash } from './runs.ts'
 import {
@@ -41,7 +41,10 @@ export async function runSquash(
   options: { beforeMs: number; by: string; waitMs: number },
 ): Promise<Squash> {
   const busy = () =>
-    squashError('HR_SQUASH_BUSY', 'another squash, a deletion or a repair of rows is at work; wait for its end')
+    squashError(
+      'HR_SQUASH_BUSY',
+      'another squash, a deletion or a repair of rows is at work; wait for its end',
+    )
   return withRowsLock(deps.sql, busy, async (hold) => {
     await prepareSnapshot(deps.warehouse)
     let squash = await openSquash(deps.sql, options.beforeMs, options.by)
@@ -63,7 +66,7 @@ export async function runSquash(
       throw squashError('HR_SQUASH_CHANGED', 'the snapshot in ClickHouse is another one than was noted')
     const dictionary = await makeDictionary(deps.warehouse, deps.access)
     if (squash.state === 'writing') {
-      const events = await writePersons({ ...deps, hold }, dictionary)
+      const events = await writePersons({ ...deps, hold }, dictionary, squash.ends)
       squash = await moveSquash(deps.sql, squash, { to: 'removing', counts: { events } })
       failpoint('squash_written')
     }
@@ -83,11 +86,21 @@ function isSame(noted: Snapshot | undefined, there: Snapshot): boolean {
 
 type WorkDeps = SquashDeps & { hold: () => Promise<void> }
 
-/** Month by month; gives how many rows of events it changed (of a run that was cut off, those of the rest). */
-async function writePersons({ warehouse, hold, says }: WorkDeps, dictionary: string): Promise<number> {
+/**
+ * Month by month; gives how many rows of events it changed (of a run that was cut off, those of the rest). What lies
+ * behind the ends knew the override, or a newer one, and must not be taken back to it.
+ */
+async function writePersons(
+  { warehouse, hold, says }: WorkDeps,
+  dictionary: string,
+  ends: readonly RawEnd[],
+): Promise<number> {
+  // Nothing comes any more of a raw log that is gone.
+  const logs = [...new Set(ends.map(({ logId }) => `toUUID('${logId}')`))]
+  const below = `(${belowOffsets(ends.map((lane) => ({ ...lane, offset: lane.end })))} OR _log_id NOT IN (${logs.join()}))`
   const key = '(team_id, distinct_id)'
   const person = `dictGet(${dictionary}, 'person_id', ${key})`
-  const differs = `dictHas(${dictionary}, ${key}) AND dictGet(${dictionary}, 'is_deleted', ${key}) = 0 AND person_id != ${person}`
+  const differs = `dictHas(${dictionary}, ${key}) AND dictGet(${dictionary}, 'is_deleted', ${key}) = 0 AND person_id != ${person} AND ${below}`
   const months = await warehouse.query<{ month: string; rows: number }>(
     `SELECT toString(toYYYYMM(timestamp)) AS month, count() AS rows FROM events WHERE ${differs} GROUP BY month ORDER BY month`,
   )

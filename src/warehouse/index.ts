@@ -19,6 +19,7 @@ export { addProperty, type FillProgress, fillProperty } from './promote.ts'
 export { PROPERTY_TYPES, type PropertyType } from './promoted.ts'
 export { listProperties, type PropertyColumn } from './property-columns.ts'
 export {
+  belowOffsets,
   type PresentPlace,
   type PresentSources,
   presentCopies,

@@ -41,13 +41,13 @@ function startLoad(): () => Promise<void> {
   const running = (async () => {
     for (let n = 0; !stopping; n++) {
       await send(
-        ...Array.from({ length: 20 }, (_, i) => ({
+        ...Array.from({ length: 5 }, (_, i) => ({
           event: 'load',
           distinct_id: `user-${(n + i) % 40}`,
           properties: { $set: { n } },
         })),
       )
-      await Bun.sleep(20)
+      await Bun.sleep(100)
     }
   })()
   return async () => {
@@ -88,7 +88,6 @@ const resolved = () =>
      WHERE event = 'before' GROUP BY distinct_id, person ORDER BY distinct_id, person`,
   )
 
-
 test(
   'I4: overrides go, killed or not, and nobody sees a difference',
   async () => {
@@ -110,9 +109,12 @@ test(
     )
     await untilCount('the overrides', 'person_distinct_id_overrides FINAL', '1', PERSONS)
     const before = await resolved()
-    expect(await countOf('events', `event = 'before' AND person_id IN (SELECT person_id FROM person_distinct_id_overrides)`)).toBe(
-      PERSONS,
-    )
+    expect(
+      await countOf(
+        'events',
+        `event = 'before' AND person_id IN (SELECT person_id FROM person_distinct_id_overrides)`,
+      ),
+    ).toBe(PERSONS)
     const dry = await product.run('squash', '--older-than', '0s', '--dry-run', '--json')
     expect(JSON.parse(dry.stdout)).toMatchObject({ applied: false, overrides: PERSONS })
     expect((await product.run('squash')).stdout).toContain('nothing to squash')
@@ -133,7 +135,12 @@ test(
     expect(await resolved()).toEqual(before)
     expect(await countOf('person_distinct_id_overrides', `distinct_id LIKE 'visitor-%'`)).toBe(0)
     await untilCount('what came meanwhile', 'events', `event = 'meanwhile'`, 8)
-    await untilCount('the newer overrides', 'person_distinct_id_overrides FINAL', `distinct_id LIKE 'late-%'`, 4)
+    await untilCount(
+      'the newer overrides',
+      'person_distinct_id_overrides FINAL',
+      `distinct_id LIKE 'late-%'`,
+      4,
+    )
     expect(
       await one(
         `SELECT uniqExact(person_id) AS n FROM events_resolved
