@@ -34,7 +34,7 @@ export {
   stateError,
   type Transaction,
 } from './postgres.ts'
-export { ProjectCatalog, type ProjectCatalogOptions } from './project-catalog.ts'
+export { PROJECTS_STALE_MS, ProjectCatalog, type ProjectCatalogOptions } from './project-catalog.ts'
 export {
   CANARY_TEAM_ID,
   createProject,

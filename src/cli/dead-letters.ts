@@ -1,11 +1,11 @@
 /** `headrace dead-letters`: what became nothing and why, and what to do about it. The work is `src/deadletters/`. */
 import { hostname, userInfo } from 'node:os'
-import { createInterface } from 'node:readline/promises'
 import { type Command, Option } from 'commander'
 import { listProjects, readProject } from '../catalog/index.ts'
 import type { JobStatus, LetterDeps, LetterFilter, LetterState, Survey } from '../deadletters/index.ts'
 import { canonicalUuid, DEAD_LETTER_REASONS, parseSource } from '../event/index.ts'
 import { pause } from '../platform/index.ts'
+import { confirmed } from './confirmed.ts'
 import type { Context } from './context.ts'
 import { cliError } from './errors.ts'
 import { EXIT, type ExitCode } from './exit.ts'
@@ -256,14 +256,7 @@ async function agreed(
   const table = rooms.groupTable(found.groups, names)
   write(found.total === 0 ? 'none' : `${formatTable(table.head, table.rows)}\n\n${says}`)
   if (found.total === 0) return false
-  if (!process.stdin.isTTY || !process.stdout.isTTY) {
-    write('nothing is changed without --yes')
-    return false
-  }
-  const terminal = createInterface({ input: process.stdin, output: process.stdout })
-  const answer = await terminal.question('Do it? [y/N] ')
-  terminal.close()
-  return /^y(es)?$/i.test(answer.trim())
+  return confirmed('Do it?')
 }
 
 async function runJobs(flags: JsonFlags): Promise<ExitCode> {

@@ -1,9 +1,10 @@
 /** `headrace squash`: overrides of distinct ids, written into the stored events. The work is `src/squash/`. */
 import { hostname, userInfo } from 'node:os'
 import { type Command, Option } from 'commander'
-import { Context, warehouseUrl } from './context.ts'
+import { warehouseUrl } from './context.ts'
 import { EXIT, type ExitCode } from './exit.ts'
 import { type DeploymentFlags, parseCount, settingsOf, withDeployment } from './options.ts'
+import { withRows } from './row-work.ts'
 import { parseTime } from './time.ts'
 
 type SquashFlags = DeploymentFlags & {
@@ -48,32 +49,16 @@ where it was. docs/guides/squash.md says when it is worth it.`,
 
 async function run(flags: SquashFlags): Promise<ExitCode> {
   const { doneText, previewSnapshot, previewText, runSquash } = await import('../squash/index.ts')
-  const settings = settingsOf(flags)
-  // The lock of the squash holds one connection.
-  const context = new Context(settings, 'squash', 4)
-  try {
-    context.requireRunning()
-    const { deployment } = await context.prepareState()
-    const warehouse = await context.migratedWarehouse()
+  return withRows(flags, 'squash', async (deps) => {
     if (flags.dryRun) {
-      const preview = await previewSnapshot(warehouse, flags.olderThan)
+      const preview = await previewSnapshot(deps.warehouse, flags.olderThan)
       write(flags.json ? JSON.stringify({ applied: false, ...preview }) : previewText(preview))
       return EXIT.done
     }
-    let said = ''
-    const { username, password } = new URL(warehouseUrl(settings))
+    const { username, password } = new URL(warehouseUrl(settingsOf(flags)))
+    const access = { username: decodeURIComponent(username), password: decodeURIComponent(password) }
     const squash = await runSquash(
-      {
-        sql: context.sql,
-        log: await context.log(),
-        warehouse,
-        partitions: deployment.partitions,
-        access: { username: decodeURIComponent(username), password: decodeURIComponent(password) },
-        says: (sentence) => {
-          if (sentence !== said) process.stderr.write(`${sentence}\n`)
-          said = sentence
-        },
-      },
+      { ...deps, access },
       {
         beforeMs: flags.olderThan,
         by: `${userInfo().username}@${hostname()}`,
@@ -82,9 +67,7 @@ async function run(flags: SquashFlags): Promise<ExitCode> {
     )
     write(flags.json ? JSON.stringify({ applied: true, id: squash.id, ...squash.counts }) : doneText(squash))
     return EXIT.done
-  } finally {
-    await context.close()
-  }
+  })
 }
 
 function write(text: string): void {

@@ -16,6 +16,8 @@ export type Targets = { persons: TargetPerson[]; ids: TargetId[] }
 
 /** Tables with rows of persons, in the order in which they are erased. */
 export const ROW_TABLES = ['ingestion_warnings', 'dead_letters', 'outcomes', 'events'] as const
+/** Tables whose rows the ledger does not count. */
+export const STATE_TABLES = ['person', 'person_distinct_id_overrides', 'groups'] as const
 
 /** Of the text of one statement: ClickHouse reads 256 KiB at most. */
 const CHUNK_CHARS_MAX = 60_000
@@ -74,17 +76,25 @@ function below(positions: readonly Position[] | undefined, which: 'decided' | 'e
 }
 
 /** Old rows of the persons in ClickHouse's table of them, and the overrides of their ids: not what was sent since. */
-export function stateOf(teamId: number, { persons, ids }: Targets, version: number) {
+export function stateOf(
+  teamId: number,
+  { persons, ids }: Targets,
+  version: number,
+): { table: (typeof STATE_TABLES)[number]; where: string }[] {
   const uuids = persons.map(({ uuid }) => `toUUID('${uuid}')`)
   const moved = ids.filter(({ overridden }) => overridden).map(({ distinctId }) => textLiteral(distinctId))
   const inTeam = `team_id = ${teamId}`
-  return {
-    person:
-      uuids.length === 0 ? undefined : `${inTeam} AND id IN (${uuids.join()}) AND version <= ${version}`,
-    // The row that took them back has the next version; that of an id that is somebody's again has it, too.
-    person_distinct_id_overrides:
-      moved.length === 0
-        ? undefined
-        : `${inTeam} AND distinct_id IN (${moved.join()}) AND (version <= ${version} OR (version = ${version + 1} AND is_deleted = 1))`,
-  }
+  const state: ReturnType<typeof stateOf> = []
+  if (uuids.length > 0)
+    state.push({
+      table: 'person',
+      where: `${inTeam} AND id IN (${uuids.join()}) AND version <= ${version}`,
+    })
+  // The row that took them back has the next version; that of an id that is somebody's again has it, too.
+  if (moved.length > 0)
+    state.push({
+      table: 'person_distinct_id_overrides',
+      where: `${inTeam} AND distinct_id IN (${moved.join()}) AND (version <= ${version} OR (version = ${version + 1} AND is_deleted = 1))`,
+    })
+  return state
 }

@@ -1,8 +1,10 @@
 /** A deletion at work beside ingest and load: what waits to be sent again, and what somebody puts back. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, test } from 'bun:test'
+import { CANARY_TEAM_ID, createProject } from '../catalog/index.ts'
 import { planJob, selectLetters } from '../deadletters/index.ts'
 import { Bench, type Captured, Servers } from '../repair/repair.fixture.ts'
-import { deletePerson, listOrders } from './index.ts'
+import { deletePerson, deleteProject, listOrders, previewPerson, previewProject } from './index.ts'
+import { KEPT_TABLES, PROJECT_TABLES } from './project.ts'
 
 setDefaultTimeout(60_000)
 
@@ -33,21 +35,24 @@ async function sendAndLoad(): Promise<void> {
 }
 
 /** With the roles at work until it is over. */
-async function deleteAnna() {
+async function atWork<T>(begin: () => Promise<T>): Promise<T> {
   let over = false
-  const order = {
-    kind: 'person' as const,
-    teamId: 1,
-    subject: { distinctId: 'anna' },
-    by: 'test',
-    why: 'asked',
-  }
-  const work = deletePerson({ ...bench.deps, says: () => {} }, order, 20_000).finally(() => {
+  const work = begin().finally(() => {
     over = true
   })
   work.catch(() => {})
   await Promise.all([bench.ingest(async () => over), bench.load(async () => over)])
   return work
+}
+
+function deleteAnna() {
+  const order = {
+    teamId: 1,
+    subject: { distinctId: 'anna' },
+    by: 'test',
+    why: 'asked',
+  }
+  return atWork(() => deletePerson({ ...bench.deps, says: () => {} }, order, 20_000))
 }
 
 const command = (sql: string) => bench.deps.warehouse.command(sql, { id: bench.rawId })
@@ -77,6 +82,11 @@ test('a dead letter of the person that waits to be sent again stays unsent; its 
     again: [],
   })
   await bench.sql`UPDATE dead_letter_job SET runner = gen_random_uuid()`
+  expect(await previewPerson(deps, { teamId: 1, subject: { distinctId: 'anna' } })).toEqual({
+    persons: 1,
+    distinctIds: 1,
+    rows: { ingestion_warnings: 0, dead_letters: 1, outcomes: 1, events: 1 },
+  })
   await deleteAnna()
   const letters = await bench.sql`
     SELECT state, why FROM dead_letter_decision WHERE log_id = ${bench.rawId} ORDER BY raw_offset`
@@ -113,10 +123,92 @@ test('rows that somebody put back go again, and are on record once', async () =>
     { table_name: 'events', rows: 1 },
     { table_name: 'outcomes', rows: 1 },
   ])
-  const orders = await listOrders(bench.sql, 1)
+  const orders = await listOrders(bench.sql, 'person', 1)
   expect(orders.map(({ state, subject, counts }) => [state, subject, counts.events])).toEqual([
     ['done', undefined, 0],
     ['done', undefined, 1],
   ])
   expect(await bench.sql`SELECT FROM deletion_target`).toHaveLength(0)
+})
+
+test('a project goes whole, with what was ordered about it; others stay, and its late events are nobody’s', async () => {
+  const { teamId } = await createProject(bench.sql, { name: 'shop', token: 'shop' })
+  const ofShop = (json: string, distinctId: string, event = 'e'): Captured => ({
+    json,
+    distinctId,
+    event,
+    token: 'shop',
+  })
+  const events = [
+    ...EVENTS,
+    ofShop('{"$set":{"email":"zoe@example.com"}}', 'zoe'),
+    ofShop('{}', 'anon'),
+    ofShop('{"properties":{"$anon_distinct_id":"anon"}}', 'zoe', '$identify'),
+    ofShop('{"properties":{"$group_type":"firm","$group_key":"f"}}', 'zoe', '$groupidentify'),
+    ofShop('no json', 'zoe'),
+  ]
+  await bench.capture(events)
+  await bench.ingested(events.length)
+  await bench.loaded()
+  const deps = { ...bench.deps, says: () => {} }
+  await planJob(bench.sql, selectLetters(deps, { teamId }, new Set(['open'])), {
+    by: 'test',
+    why: '',
+    filter: { teamId },
+    eventsPerSecond: 1,
+    again: [],
+  })
+  // A deletion of one of its persons that was cut off.
+  await bench.sql`
+    INSERT INTO deletion (id, kind, team_id, subject, asked_by, why)
+    VALUES (gen_random_uuid(), 'person', ${teamId}, '{"distinctId":"zoe"}', 'test', '')`
+  await bench.sql`INSERT INTO deletion_target (deletion_id, kind, key) SELECT id, 'distinct_id', 'zoe' FROM deletion`
+  const preview = await previewProject(deps, teamId)
+  expect(preview.rows).toMatchObject({ events: 4, dead_letters: 1, person: 2, group_state: 1 })
+  const others = await previewProject(deps, 1)
+
+  const done = await atWork(() =>
+    deleteProject(deps, { teamId, name: 'shop', by: 'test', why: 'over' }, 20_000),
+  )
+  expect(done).toMatchObject({
+    state: 'done',
+    subject: { project: 'shop' },
+    counts: { persons: 1, distinctIds: 2, events: 4, dead_letters: 1, outcomes: 1 },
+  })
+  await bench.capture([ofShop('{}', 'zoe')])
+  await bench.ingested(events.length + 1)
+  await bench.loaded()
+
+  const left = await previewProject(deps, teamId)
+  expect(Object.values(left.rows).every((rows) => rows === 0)).toBe(true)
+  for (const table of ['person', 'person_distinct_id_overrides', 'groups']) {
+    const found = await bench.deps.warehouse.query(`SELECT * FROM ${table} WHERE team_id = ${teamId}`)
+    expect([table, found]).toEqual([table, []])
+  }
+  expect(await bench.sql`SELECT FROM project WHERE team_id = ${teamId}`).toHaveLength(0)
+  expect(await bench.sql`SELECT FROM deletion_target`).toHaveLength(0)
+  expect(await bench.sql`SELECT FROM deletion WHERE state <> 'done'`).toHaveLength(0)
+  expect(await previewProject(deps, 1)).toEqual(others)
+  const late = await bench.deps.warehouse.query(
+    'SELECT team_id, reason FROM outcomes WHERE _log_id = {id:UUID} AND _offset = {last:UInt64}',
+    { id: bench.rawId, last: events.length },
+  )
+  expect(late).toEqual([{ team_id: 0, reason: 'unknown_token' }])
+  const report = await bench.audit()
+  expect(report.partitions.flatMap(({ findings }) => findings)).toEqual([])
+})
+
+test('every table of Postgres with rows of a project is one that a deletion knows', async () => {
+  const tables = await bench.sql<{ name: string }[]>`
+    SELECT c.table_name AS name FROM information_schema.columns c
+    JOIN information_schema.tables t USING (table_schema, table_name)
+    WHERE c.table_schema = 'public' AND c.column_name = 'team_id' AND t.table_type = 'BASE TABLE'`
+  expect(tables.map(({ name }) => name).sort()).toEqual([...PROJECT_TABLES, ...KEPT_TABLES].sort())
+})
+
+test('the project of the canary stays', async () => {
+  const order = { teamId: CANARY_TEAM_ID, name: 'headrace canary', by: 'test', why: '' }
+  await expect(deleteProject({ ...bench.deps, says: () => {} }, order, 0)).rejects.toMatchObject({
+    code: 'HR_DELETION_REFUSED',
+  })
 })

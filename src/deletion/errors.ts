@@ -6,6 +6,10 @@ export const DELETION_ERRORS = {
     class: 'retriable',
     meaning: 'Another deletion, a squash or a repair of rows is at work; one is at a time.',
   },
+  HR_DELETION_REFUSED: {
+    class: 'rejected',
+    meaning: 'The project is one that the deployment itself needs.',
+  },
   HR_DELETION_CHANGED: {
     class: 'retriable',
     meaning: 'Somebody else changed the order of the deletion meanwhile, or put rows back; give it again.',

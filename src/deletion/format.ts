@@ -1,7 +1,8 @@
 /** Deletions as text for a terminal, and as JSON for scripts. Pure. */
 import { ROW_TABLES } from './conditions.ts'
-import type { Preview } from './delete-person.ts'
 import type { Deletion } from './orders.ts'
+import type { Preview } from './person.ts'
+import type { ProjectPreview } from './project.ts'
 
 export function previewText({ persons, distinctIds, rows }: Preview): string {
   const what = ROW_TABLES.filter((table) => rows[table]! > 0).map((table) => `${rows[table]} of ${table}`)
@@ -12,18 +13,37 @@ export function previewText({ persons, distinctIds, rows }: Preview): string {
   ].join('\n')
 }
 
-export function doneText({ id, counts }: Deletion): string {
-  const rows = ROW_TABLES.map((table) => `${counts[table] ?? 0} of ${table}`).join(', ')
-  return `deleted (${id}): ${counts.persons ?? 0} persons, ${counts.distinctIds ?? 0} distinct ids; rows: ${rows}`
+export function projectPreviewText(name: string, { rows }: ProjectPreview): string {
+  const what = Object.entries(rows)
+    .filter(([, n]) => n > 0)
+    .map(([table, n]) => `${n} of ${table}`)
+  return [
+    `project ${name} with all that it has; rows: ${what.join(', ') || 'none'}.`,
+    'Its token will be refused. It cannot be brought back. The raw log keeps its bytes for as long as its retention says',
+    '(docs/guides/deletion.md).',
+  ].join('\n')
 }
 
-/** Whom it is about is told only while it is open. */
+export function projectDoneText(name: string, { id, counts }: Deletion): string {
+  return `project ${name} is deleted (${id}): ${rowsText(counts)}`
+}
+
+export function doneText({ id, counts }: Deletion): string {
+  return `deleted (${id}): ${rowsText(counts)}`
+}
+
+function rowsText(counts: Deletion['counts']): string {
+  const rows = ROW_TABLES.map((table) => `${counts[table] ?? 0} of ${table}`).join(', ')
+  return `${counts.persons ?? 0} persons, ${counts.distinctIds ?? 0} distinct ids; rows: ${rows}`
+}
+
+/** Which person it is about is told only while it is open. */
 export function deletionJson(deletion: Deletion, project: (teamId: number) => string | undefined): object {
-  const { id, kind, teamId, subject, by, why, state, counts, createdMs, endedMs } = deletion
+  const { id, kind, subject, by, why, state, counts, createdMs, endedMs } = deletion
   return {
     id,
     kind,
-    project: project(teamId) ?? teamId,
+    project: nameOf(deletion, project),
     ...(subject && { subject }),
     by,
     why,
@@ -40,14 +60,22 @@ export function deletionTable(
 ): { head: string[]; rows: string[][] } {
   return {
     head: ['ORDERED', 'PROJECT', 'WHAT', 'STATE', 'EVENTS', 'BY', 'WHY'],
-    rows: deletions.map(({ teamId, kind, state, counts, by, why, createdMs }) => [
-      new Date(createdMs).toISOString().slice(0, 19),
-      project(teamId) ?? String(teamId),
-      kind,
-      state,
-      String(counts.events ?? 0),
-      by,
-      why,
-    ]),
+    rows: deletions.map((deletion) => {
+      const { kind, state, counts, by, why, createdMs } = deletion
+      return [
+        new Date(createdMs).toISOString().slice(0, 19),
+        nameOf(deletion, project),
+        kind,
+        state,
+        String(counts.events ?? 0),
+        by,
+        why,
+      ]
+    }),
   }
+}
+
+/** A project that is gone has its name in the record only. */
+function nameOf({ teamId, subject }: Deletion, project: (teamId: number) => string | undefined): string {
+  return subject && 'project' in subject ? subject.project : (project(teamId) ?? String(teamId))
 }

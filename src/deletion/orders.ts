@@ -2,23 +2,23 @@
  * Orders to delete, in Postgres: who ordered what, when, why, and how far it is. One order per subject is open at a time;
  * giving it again goes on with it.
  *
- *   asked ──take_person_out──▶ taken ──ends of the raw log noted──▶ erasing ──piece by piece──▶ done
+ *   asked ──taken out──▶ taken ──ends of the raw log noted──▶ erasing ──piece by piece──▶ done
  *
- * When it is done, whom it was about is forgotten: uuid, distinct ids and all. What stays is that it happened.
+ * When it is done, what a person was is forgotten: uuid, distinct ids and all. What stays is that it happened.
  */
 import { guardState, type Sql, type Transaction } from '../catalog/index.ts'
 import { deletionError } from './errors.ts'
 
-/** Whom it is about. */
+/** What it is about. */
 export type Subject = { uuid: string } | { distinctId: string } | { project: string }
 
 export type Position = {
   logId: string
   topic: string
   partition: number
-  /** Everything below was decided when the person was taken out of Postgres, nothing from there on. */
+  /** Of a person: everything below was decided when it was taken out of Postgres, nothing from there on. */
   decided: number
-  /** The end of the raw log after that: what was decided later with what was read before lies below. */
+  /** The end of the raw log after it was taken out: what was decided later with what was read before lies below. */
   end: number
 }
 
@@ -72,12 +72,18 @@ export async function openOrder(sql: Sql, { teamId, kind, subject, by, why }: Or
   })
 }
 
-/** The newest orders, or those of one project. */
-export async function listOrders(sql: Sql, teamId?: number, limit = 100): Promise<Deletion[]> {
+/** The newest orders of one kind, or those of one project. */
+export async function listOrders(
+  sql: Sql,
+  kind: Deletion['kind'],
+  teamId?: number,
+  limit = 100,
+): Promise<Deletion[]> {
   const rows = await guardState(
     'read deletions',
     () => sql<Row[]>`
-      SELECT ${columns(sql)} FROM deletion WHERE ${teamId ?? null}::int IS NULL OR team_id = ${teamId ?? null}::int
+      SELECT ${columns(sql)} FROM deletion
+      WHERE kind = ${kind} AND (${teamId ?? null}::int IS NULL OR team_id = ${teamId ?? null}::int)
       ORDER BY created_at DESC LIMIT ${limit}`,
   )
   return rows.map(deletionOf)
@@ -123,13 +129,12 @@ export async function endPiece(tx: Transaction, id: string, table: string, rows:
   )
 }
 
-/** Everything is gone: forgets whom it was about. */
+/** Everything is gone. */
 export async function endOrder(tx: Transaction, id: string): Promise<void> {
-  await tx`DELETE FROM deletion_target WHERE deletion_id = ${id}`
   await moved(
     'end a deletion',
     () => tx`
-      UPDATE deletion SET state = 'done', subject = NULL, ended_at = now()
+      UPDATE deletion SET state = 'done', ended_at = now()
       WHERE id = ${id} AND state = 'erasing' AND piece IS NULL`,
   )
 }

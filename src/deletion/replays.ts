@@ -48,6 +48,25 @@ export async function cancelReplays(
   return sending
 }
 
+/** Those of a whole project. Gives how many are being sent right now. */
+export async function cancelProjectReplays(sql: Sql, teamId: number, by: string): Promise<number> {
+  return guardState('cancel replays', () =>
+    transaction(sql, async (tx) => {
+      await tx`
+        UPDATE dead_letter_job SET runner = NULL WHERE state = 'open' AND id IN (
+          SELECT job_id FROM dead_letter_decision WHERE state = 'planned' AND team_id = ${teamId})`
+      await tx`
+        UPDATE dead_letter_decision
+        SET state = 'discarded', decided_by = ${by}, why = 'its project was deleted', decided_at = now(),
+          changed_at = now(), job_id = NULL, detail = ''
+        WHERE state = 'planned' AND team_id = ${teamId}`
+      const [left] = await tx<{ sending: number }[]>`
+        SELECT count(*)::int AS sending FROM dead_letter_decision WHERE state = 'sending' AND team_id = ${teamId}`
+      return left!.sending
+    }),
+  )
+}
+
 async function cancelPage(sql: Sql, letters: readonly LetterKey[], by: string): Promise<number> {
   if (letters.length === 0) return 0
   const keys = JSON.stringify(letters.map(({ l, p, o, u, e }) => ({ l, p, o, u, e })))

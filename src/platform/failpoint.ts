@@ -78,7 +78,9 @@ export const FAILPOINTS = {
   verbs: {
     /** A deletion is ordered, nothing is done. */
     deletion_asked: 0,
-    /** Postgres has nothing of the person any more, and nothing else says so. */
+    /** Capture does not know the project's token any more, ingest does. */
+    project_closing: 0,
+    /** Postgres has nothing of the person any more, or the project is closed, and nothing else says so. */
     deletion_taken: 0,
     /** The positions are noted up to which rows go. */
     deletion_noted: 0,
@@ -88,6 +90,8 @@ export const FAILPOINTS = {
     erasure_carried_out: 0,
     /** All rows are gone, and the order is still open. */
     deletion_erased: 0,
+    /** A page of the project's rows is gone from Postgres, and others are there. */
+    project_page_gone: 0,
     /** The overrides to squash are noted, no event says what they say. */
     squash_snapped: 0,
     /** The events of one month do. */

@@ -6,5 +6,5 @@
 export { SQUASH_ERRORS } from './errors.ts'
 export { doneText, previewText, type SquashPreview } from './format.ts'
 export type { Squash } from './runs.ts'
-export { previewSnapshot } from './snapshot.ts'
+export { forgetSnapshot, previewSnapshot } from './snapshot.ts'
 export { runSquash, type SquashDeps } from './squash.ts'

@@ -60,7 +60,12 @@ export async function forgetSnapshot(warehouse: Warehouse): Promise<void> {
   await warehouse.command(`TRUNCATE TABLE IF EXISTS ${TABLE}${onCluster(warehouse)}`)
 }
 
+/** With what a squash that was killed left at work: without the dictionary it would fail for ever, in front of others. */
 async function dropDictionary(warehouse: Warehouse): Promise<void> {
+  await warehouse.command(
+    `KILL MUTATION${onCluster(warehouse)}
+     WHERE database = currentDatabase() AND NOT is_done AND position(command, '${DICTIONARY}') > 0 SYNC`,
+  )
   await warehouse.command(`DROP DICTIONARY IF EXISTS ${DICTIONARY}${onCluster(warehouse)}`)
 }
 

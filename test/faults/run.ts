@@ -6,6 +6,7 @@
  *   npm run faults -- kafka-down [--runs 1000] [--only name,…] [--captures 4] [--seed N]    see kafka-down/index.ts
  *   npm run faults -- ingest [--runs 2000] [--kafka] [--only name,…] [--seed N]    see ingest/index.ts
  *   npm run faults -- load [--runs 1000] [--kafka] [--seed N]    loaders and ClickHouse killed, see load/index.ts
+ *   npm run faults -- rows [--runs 20]    squash and deletions killed at each of their steps, see rows/index.ts
  */
 import { parseArgs } from 'node:util'
 import { startCluster } from '../support/cluster.ts'
@@ -14,6 +15,7 @@ import { crash, seeded, type Victim } from './crash.ts'
 import { INGEST_FAULT_NAMES, runIngestFaults } from './ingest/index.ts'
 import { KAFKA_DOWN_NAMES, runKafkaDown } from './kafka-down/index.ts'
 import { runLoadFaults } from './load/index.ts'
+import { runRowsFaults } from './rows/index.ts'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -34,6 +36,7 @@ const CRASH_RUNS = 200
 const CAPTURE_KILL_RUNS = 1_000
 const INGEST_KILL_RUNS = 2_000
 const LOAD_KILL_RUNS = 1_000
+const ROWS_RUNS = 20
 
 // Children are ended by what `exit` tells; a signal alone tells nobody.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
@@ -57,8 +60,13 @@ switch (positionals.join()) {
   case 'load':
     exit(await runLoadFaults({ runs: runsOr(LOAD_KILL_RUNS), kafka, seed }))
     break
+  case 'rows':
+    exit(await runRowsFaults({ runs: runsOr(ROWS_RUNS) }))
+    break
   default:
-    wrong(`there is no fault test ${positionals.join(' ')}; allowed is kafka-down, ingest, load, or none`)
+    wrong(
+      `there is no fault test ${positionals.join(' ')}; allowed is kafka-down, ingest, load, rows, or none`,
+    )
 }
 
 function runsOr(usual: number): number {

@@ -4,7 +4,7 @@ CREATE TABLE deletion (
   id         uuid PRIMARY KEY,
   kind       text NOT NULL CHECK (kind IN ('person', 'project')),
   team_id    integer NOT NULL,
-  -- Who is meant, {"uuid": …} or {"distinctId": …}, or {"project": …}. Of a person it goes when the deletion is done.
+  -- What is meant, {"uuid": …} or {"distinctId": …}, or {"project": …}. Of a person it goes when the deletion is done.
   subject    jsonb,
   asked_by   text NOT NULL,
   why        text NOT NULL,
@@ -43,6 +43,15 @@ ALTER TABLE erasures DROP CONSTRAINT erasures_table_name_check;
 ALTER TABLE erasures ADD CONSTRAINT erasures_table_name_check
   CHECK (table_name IN ('events', 'outcomes', 'dead_letters', 'ingestion_warnings'));
 CREATE INDEX erasures_run ON erasures (run_id) WHERE erased_at IS NULL;
+
+-- A project on its way out: capture does not know the token of one that is closing, ingest takes nothing of a closed one.
+ALTER TABLE project
+  ADD COLUMN state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'closing', 'closed')),
+  ADD COLUMN state_at timestamptz NOT NULL DEFAULT now();
+
+-- By the person alone: a person that goes is looked for among the mappings without its project, and with it that is as good.
+CREATE INDEX person_distinct_id_by_person ON person_distinct_id (person_id);
+DROP INDEX person_distinct_id_of_person;
 
 -- Who was merged into a person.
 CREATE INDEX person_merged_into ON person (merged_into) WHERE merged_into IS NOT NULL;
