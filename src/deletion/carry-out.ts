@@ -21,7 +21,11 @@ import { countRows, eraseRows, type RowsWhere } from './erase-rows.ts'
 import { deletionError } from './errors.ts'
 import { type Deletion, endOrder, notePositions, type Order, openOrder, readOrder } from './orders.ts'
 
-export type DeletionDeps = SettleDeps & { warehouse: Warehouse }
+export type DeletionDeps = SettleDeps & {
+  warehouse: Warehouse
+  /** Tests only: how long a project may be known as it was. Default: PROJECTS_STALE_MS. */
+  projectsStaleMs?: number
+}
 /** `hold` throws once somebody else may change rows. */
 export type WorkDeps = DeletionDeps & { hold: () => Promise<void> }
 

@@ -77,7 +77,7 @@ test('a dead letter of the person that waits to be sent again stays unsent; its 
   await planJob(bench.sql, selectLetters(deps, { teamId: 1 }, new Set(['open'])), {
     by: 'test',
     why: '',
-    filter: { teamId: 1 },
+    filter: { teamId: 1, distinctId: 'anna' },
     eventsPerSecond: 1,
     again: [],
   })
@@ -94,8 +94,8 @@ test('a dead letter of the person that waits to be sent again stays unsent; its 
     { state: 'discarded', why: 'its person was deleted' },
     { state: 'planned', why: '' },
   ])
-  const [job] = await bench.sql`SELECT state, runner FROM dead_letter_job`
-  expect(job).toEqual({ state: 'open', runner: null })
+  const [job] = await bench.sql`SELECT state, runner, filter FROM dead_letter_job`
+  expect(job).toEqual({ state: 'open', runner: null, filter: { teamId: 1 } })
   for (const table of ['events', 'outcomes', 'dead_letters']) expect(await idsOf(table)).toEqual(['bert'])
   await exact()
 })
@@ -168,7 +168,11 @@ test('a project goes whole, with what was ordered about it; others stay, and its
   const others = await previewProject(deps, 1)
 
   const done = await atWork(() =>
-    deleteProject(deps, { teamId, name: 'shop', by: 'test', why: 'over' }, 20_000),
+    deleteProject(
+      { ...deps, projectsStaleMs: 100 },
+      { teamId, name: 'shop', by: 'test', why: 'over' },
+      20_000,
+    ),
   )
   expect(done).toMatchObject({
     state: 'done',

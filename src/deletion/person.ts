@@ -56,7 +56,12 @@ const PERSON_PLAN: Plan = {
     }
   },
   async letGo() {},
-  async end(tx, { id }) {
+  async end(tx, { id, teamId }) {
+    // What an order to send dead letters again asked for is kept for people to read.
+    await tx`
+      UPDATE dead_letter_job j SET filter = j.filter - 'distinctId' FROM deletion_target t
+      WHERE t.deletion_id = ${id} AND t.kind = 'distinct_id' AND j.filter ->> 'distinctId' = t.key
+        AND j.filter ->> 'teamId' = ${String(teamId)}`
     await tx`DELETE FROM deletion_target WHERE deletion_id = ${id}`
     await tx`UPDATE deletion SET subject = NULL WHERE id = ${id}`
   },

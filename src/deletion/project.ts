@@ -93,6 +93,10 @@ const PROJECT_PLAN: Plan = {
     await tx`
       UPDATE deletion SET state = 'done', subject = NULL, piece = NULL, ended_at = now()
       WHERE team_id = ${teamId} AND state <> 'done' AND id <> ${id}`
+    // What an order to send dead letters again asked for is kept for people to read.
+    await tx`
+      UPDATE dead_letter_job SET filter = jsonb_build_object('teamId', ${teamId}::int)
+      WHERE filter ->> 'teamId' = ${String(teamId)}`
     await tx`DELETE FROM project WHERE team_id = ${teamId}`
   },
 }
@@ -127,13 +131,16 @@ async function takeOut(deps: DeletionDeps, { id, teamId, by }: Deletion, waitMs:
 }
 
 /** Returns when every process that can ask Postgres has seen the project's state of now. */
-async function untilSeen({ sql }: DeletionDeps, teamId: number): Promise<void> {
+async function untilSeen(
+  { sql, projectsStaleMs = PROJECTS_STALE_MS }: DeletionDeps,
+  teamId: number,
+): Promise<void> {
   const [row] = await guardState(
     'look when a project changed',
     () => sql<{ ago: number }[]>`
       SELECT (extract(epoch FROM clock_timestamp() - state_at) * 1000)::float8 AS ago FROM project WHERE team_id = ${teamId}`,
   )
-  await pause(Math.max(0, Math.min(PROJECTS_STALE_MS, PROJECTS_STALE_MS - (row?.ago ?? 0))))
+  await pause(Math.max(0, Math.min(projectsStaleMs, projectsStaleMs - (row?.ago ?? 0))))
 }
 
 /** Ids that move to another person, and state that is sent again: ingest is at it. */

@@ -11,6 +11,8 @@ const WITHIN_MS = 30_000
 const LOAD_EVERY_MS = 100
 const LOAD_EVENTS = 5
 const LOAD_IDS = 40
+/** A verb waits several times until all is loaded. */
+const LOAD_FLUSH_MS = '100'
 
 export type Sent = { event: string; distinct_id: string; properties?: object; timestamp?: string }
 
@@ -23,7 +25,7 @@ export class RowsRig {
   private constructor(readonly product: Product) {}
 
   static async start(): Promise<RowsRig> {
-    const rig = new RowsRig(await startProduct())
+    const rig = new RowsRig(await startProduct({ env: { HEADRACE_LOAD_FLUSH_MS: LOAD_FLUSH_MS } }))
     rig.loading = rig.load()
     rig.loading.catch(() => {})
     return rig
