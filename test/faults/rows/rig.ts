@@ -8,11 +8,11 @@ import { waitFor } from '../../support/wait-for.ts'
 
 const ROOT = join(import.meta.dir, '../../..')
 const WITHIN_MS = 30_000
-const LOAD_EVERY_MS = 100
+const LOAD_EVERY_MS = 200
 const LOAD_EVENTS = 5
 const LOAD_IDS = 40
 /** A verb waits several times until all is loaded. */
-const LOAD_FLUSH_MS = '100'
+const LOAD_FLUSH_MS = '300'
 
 export type Sent = { event: string; distinct_id: string; properties?: object; timestamp?: string }
 
