@@ -95,10 +95,21 @@ docs/guides/policies.md says what a policy may hold.`,
 function print(projects: Project[], flags: ProjectFlags): void {
   const text =
     flags.json === true
-      ? JSON.stringify(projects.map(({ teamId, name, token }) => ({ team_id: teamId, name, token })))
+      ? JSON.stringify(
+          projects.map(({ teamId, name, token, state }) => ({
+            team_id: teamId,
+            name,
+            token,
+            ...(state !== 'open' && { state }),
+          })),
+        )
       : formatTable(
           ['TEAM', 'NAME', 'TOKEN'],
-          projects.map(({ teamId, name, token }) => [String(teamId), name, token]),
+          projects.map(({ teamId, name, token, state }) => [
+            String(teamId),
+            name,
+            state === 'open' ? token : `${token} (refused: it is being deleted)`,
+          ]),
         )
   process.stdout.write(`${text}\n`)
 }

@@ -127,7 +127,10 @@ async function erase(deps: WorkDeps, id: string, { chunks, rows, state }: Target
   await forgetSnapshot(deps.warehouse)
   for (let round = 1; ; round++) {
     await eraseRows(deps, await readOrder(deps.sql, id), chunks, rows)
-    for (const { table, where } of state) await eraseState(deps, table, where)
+    for (const { table, where } of state) {
+      await deps.hold()
+      await changeRows(deps.warehouse, { table, what: 'DELETE', where }, deps.says)
+    }
     const counts = await countRows(deps.warehouse, chunks, rows)
     const left = Object.entries(counts).filter(([, n]) => n > 0)
     if (left.length === 0) return
@@ -137,17 +140,4 @@ async function erase(deps: WorkDeps, id: string, { chunks, rows, state }: Target
         `rows are there again after they were erased: ${left.map(([table, n]) => `${n} of ${table}`).join(', ')}`,
       )
   }
-}
-
-async function eraseState({ warehouse, hold, says }: WorkDeps, table: string, where: string): Promise<void> {
-  await hold()
-  await changeRows(
-    warehouse,
-    { table, what: 'DELETE', where },
-    async () => {
-      const [row] = await warehouse.query<{ n: number }>(`SELECT count() AS n FROM ${table} WHERE ${where}`)
-      return row!.n
-    },
-    ({ left }) => says(`${table}: ${left} rows left`),
-  )
 }

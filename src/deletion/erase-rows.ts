@@ -107,16 +107,7 @@ async function carryOut(
   where: RowsWhere,
 ): Promise<void> {
   await hold()
-  const condition = where(table, chunk)
-  await changeRows(
-    warehouse,
-    { table, month, what: 'DELETE', where: condition },
-    () => count(warehouse, table, inMonth(condition, month)),
-    ({ left, failure }) =>
-      says(
-        `${table} ${month}: ${left} rows left${failure === '' ? '' : `; ClickHouse tries again after: ${failure}`}`,
-      ),
-  )
+  await changeRows(warehouse, { table, month, what: 'DELETE', where: where(table, chunk) }, says)
   failpoint('erasure_carried_out')
   await guardState('mark what is erased', () =>
     transaction(sql, async (tx) => {

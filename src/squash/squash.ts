@@ -104,21 +104,13 @@ async function writePersons(
   const months = await warehouse.query<{ month: string; rows: number }>(
     `SELECT toString(toYYYYMM(timestamp)) AS month, count() AS rows FROM events WHERE ${differs} GROUP BY month ORDER BY month`,
   )
-  for (const { month, rows } of months) {
+  for (const [i, { month, rows }] of months.entries()) {
+    says(`month ${month}, ${i + 1} of ${months.length}: ${rows} events`)
     await hold()
     await changeRows(
       warehouse,
       { table: 'events', month, what: `UPDATE person_id = ${person}`, where: differs },
-      async () => {
-        const [left] = await warehouse.query<{ n: number }>(
-          `SELECT count() AS n FROM events WHERE ${differs} AND toYYYYMM(timestamp) = ${month}`,
-        )
-        return left!.n
-      },
-      ({ left, failure }) =>
-        says(
-          `${month}: ${rows - left} of ${rows} events${failure === '' ? '' : `; ClickHouse tries again after: ${failure}`}`,
-        ),
+      says,
     )
     failpoint('squash_month_written')
   }
@@ -142,15 +134,6 @@ async function noteKeys(sql: Sql, keys: readonly SnapshotKey[]): Promise<void> {
 
 async function removeOverrides({ warehouse, hold, says }: WorkDeps, dictionary: string): Promise<void> {
   const where = `version <= dictGetOrDefault(${dictionary}, 'version', (team_id, distinct_id), toInt64(-1))`
-  const table = 'person_distinct_id_overrides'
   await hold()
-  await changeRows(
-    warehouse,
-    { table, what: 'DELETE', where },
-    async () => {
-      const [left] = await warehouse.query<{ n: number }>(`SELECT count() AS n FROM ${table} WHERE ${where}`)
-      return left!.n
-    },
-    ({ left }) => says(`${left} rows of overrides are left`),
-  )
+  await changeRows(warehouse, { table: 'person_distinct_id_overrides', what: 'DELETE', where }, says)
 }

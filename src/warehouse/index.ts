@@ -14,7 +14,7 @@ export {
 export { WAREHOUSE_ERRORS } from './errors.ts'
 export { textLiteral } from './literal.ts'
 export { type MigrationReport, migrateWarehouse, migrationFiles } from './migrate.ts'
-export { type ChangeProgress, changeRows, type RowChange } from './mutate.ts'
+export { changeRows, type RowChange } from './mutate.ts'
 export { addProperty, type FillProgress, fillProperty } from './promote.ts'
 export { PROPERTY_TYPES, type PropertyType } from './promoted.ts'
 export { listProperties, type PropertyColumn } from './property-columns.ts'

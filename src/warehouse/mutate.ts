@@ -1,6 +1,6 @@
 /**
  * Changes or removes stored rows: an ALTER TABLE … DELETE or UPDATE, over one month where the table has months. In: the
- * change, and a question how many rows are left to change. Out: nothing is left.
+ * change, of rows that its condition no longer holds of afterwards. Out: none is left; sentences of how far it is meanwhile.
  *
  *     rows left ──ALTER──▶ a mutation is at work ──done──▶ asked again ──none left──▶ done
  *
@@ -22,8 +22,6 @@ export type RowChange = {
   where: string
 }
 
-export type ChangeProgress = { left: number; failure: string }
-
 const POLL_MS_FIRST = 20
 const POLL_MS_MAX = 500
 /** Rows may come in between once or twice; more often something is wrong. */
@@ -33,16 +31,17 @@ const STARTS_WITHOUT_PROGRESS_MAX = 5
 export async function changeRows(
   warehouse: Warehouse,
   change: RowChange,
-  left: () => Promise<number>,
-  report: (progress: ChangeProgress) => void = () => {},
+  says: (sentence: string) => void,
 ): Promise<void> {
   let fewest = Number.POSITIVE_INFINITY
   let starts = 0
   for (let waitMs = POLL_MS_FIRST; ; waitMs = Math.min(waitMs * 2, POLL_MS_MAX)) {
     const failure = await atWork(warehouse, change)
     // Asked after the mutations: when none is at work, what they did is seen.
-    const now = await left()
-    report({ left: now, failure: failure ?? '' })
+    const now = await rowsLeft(warehouse, change)
+    const where = `${change.table}${change.month === undefined ? '' : ` in month ${change.month}`}`
+    if (failure) says(`${where}: ${now} rows left; ClickHouse tries again after: ${failure}`)
+    else if (now > 0) says(`${where}: ${now} rows left`)
     // Not while a replica is still at it: what the change names (a dictionary) may go when this is over.
     if (now === 0 && failure === undefined) return
     if (failure === undefined) {
@@ -51,13 +50,21 @@ export async function changeRows(
       if (++starts > STARTS_WITHOUT_PROGRESS_MAX)
         throw warehouseError(
           'HR_WAREHOUSE_MUTATION',
-          `${now} rows of ${change.table}${change.month ? ` in month ${change.month}` : ''} stay as they are after ${starts - 1} mutations; system.mutations says why`,
+          `${now} rows of ${where} stay as they are after ${starts - 1} mutations; system.mutations says why`,
         )
       await start(warehouse, change)
       waitMs = POLL_MS_FIRST
     }
     await Bun.sleep(waitMs)
   }
+}
+
+async function rowsLeft(warehouse: Warehouse, { table, month, where }: RowChange): Promise<number> {
+  const inMonth = month === undefined ? '' : ` AND toYYYYMM(timestamp) = ${month}`
+  const [row] = await warehouse.query<{ n: number }>(
+    `SELECT count() AS n FROM ${table} WHERE (${where})${inMonth}`,
+  )
+  return row!.n
 }
 
 async function start(warehouse: Warehouse, { table, month, what, where }: RowChange): Promise<void> {
