@@ -6,15 +6,7 @@
 import { afterAll, beforeAll, describe, setDefaultTimeout, test } from 'bun:test'
 import { seeded } from './crash.ts'
 import { RowsRig } from './rows/rig.ts'
-import {
-  deletePerson,
-  deleteProject,
-  PERSON_POINTS,
-  PROJECT_POINTS,
-  proveExact,
-  SQUASH_POINTS,
-  squash,
-} from './rows/scenarios.ts'
+import { PERSON_POINTS, PROJECT_POINTS, prepare, proveExact, SQUASH_POINTS } from './rows/scenarios.ts'
 
 setDefaultTimeout(120_000)
 
@@ -24,22 +16,24 @@ const pick = (points: readonly string[]) => points[Math.floor(random() * points.
 
 describe('I1, I2, I4: changes of stored rows', () => {
   let rig: RowsRig
+  let prepared: Awaited<ReturnType<typeof prepare>>
   beforeAll(async () => {
     rig = await RowsRig.start()
+    prepared = await prepare(rig, 0)
   })
   afterAll(() => rig?.stop())
 
   const ofSquash = pick(SQUASH_POINTS)
   test(`overrides go, and nobody sees a difference: killed at ${ofSquash}, seed ${SEED}`, () =>
-    squash(rig, 0, [ofSquash]))
+    prepared[0]([ofSquash]))
 
   const ofPerson = pick(PERSON_POINTS)
   test(`a person goes, and comes back as somebody new: killed at ${ofPerson}, seed ${SEED}`, () =>
-    deletePerson(rig, 0, [ofPerson]))
+    prepared[1]([ofPerson]))
 
   const ofProject = pick(PROJECT_POINTS)
   test(`a project goes, and its token is nobody's: killed at ${ofProject}, seed ${SEED}`, () =>
-    deleteProject(rig, 0, [ofProject]))
+    prepared[2]([ofProject]))
 
   test('then the audit is exact, and there is nothing to repair', () => proveExact(rig))
 })

@@ -5,14 +5,12 @@
  */
 import { RowsRig } from './rig.ts'
 import {
-  deletePerson,
-  deleteProject,
   PERSON_POINTS,
   PROJECT_POINTS,
+  prepare,
   proveExact,
   repairSquashed,
   SQUASH_POINTS,
-  squash,
 } from './scenarios.ts'
 
 export async function runRowsFaults({ runs }: { runs: number }): Promise<boolean> {
@@ -21,10 +19,11 @@ export async function runRowsFaults({ runs }: { runs: number }): Promise<boolean
   try {
     for (let round = 0; round < runs; round++) {
       const began = performance.now()
-      await squash(rig, round, SQUASH_POINTS)
+      const [squashed, person, project] = await prepare(rig, round)
+      await squashed(SQUASH_POINTS)
       await repairSquashed(rig, round)
-      await deletePerson(rig, round, PERSON_POINTS)
-      await deleteProject(rig, round, PROJECT_POINTS)
+      await person(PERSON_POINTS)
+      await project(PROJECT_POINTS)
       kills += SQUASH_POINTS.length + PERSON_POINTS.length + PROJECT_POINTS.length
       const seconds = Math.round((performance.now() - began) / 1000)
       console.log(JSON.stringify({ name: 'rows', round, kills, seconds }))

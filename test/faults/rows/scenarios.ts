@@ -1,8 +1,9 @@
 /**
  * What must hold of each verb, wherever it is killed. Squash: what a query says of each person is the same before, at every
  * stop and afterwards, and an override that came meanwhile stays. A deleted person: nothing of it is left, and whoever comes
- * back is somebody new. A deleted project: nothing of it is left, and its token is nobody's. Each may be run again in one
- * product, under another `round`; afterwards the audit is exact and there is nothing to repair (`proveExact`).
+ * back is somebody new. A deleted project: nothing of it is left, and its token is nobody's. Each sends first what it is
+ * about, and gives what is to be done then; it may be run again in one product, under another `round`. Afterwards the audit
+ * is exact and there is nothing to repair (`proveExact`).
  */
 import { expect } from 'bun:test'
 import { FAILPOINTS } from '../../../src/platform/index.ts'
@@ -21,7 +22,15 @@ const OLD = new Date(Date.now() - 40 * 86_400_000).toISOString()
 const PERSONS = 4
 const REFUSED_WITHIN_MS = 10_000
 
-export async function squash(rig: RowsRig, round: number, points: readonly string[]): Promise<void> {
+/** Side by side: it is mostly waiting. */
+export function prepare(rig: RowsRig, round: number): Promise<[KilledAt, KilledAt, KilledAt]> {
+  return Promise.all([squash(rig, round), deletePerson(rig, round), deleteProject(rig, round)])
+}
+
+/** Kills the verb at each of some failpoints, in this order, and then lets it end. */
+type KilledAt = (points: readonly string[]) => Promise<void>
+
+async function squash(rig: RowsRig, round: number): Promise<KilledAt> {
   const name = (who: string) => `s${round}-${who}`
   const numbers = Array.from({ length: PERSONS }, (_, n) => n)
   const mine = `event = '${name('before')}'`
@@ -58,41 +67,43 @@ export async function squash(rig: RowsRig, round: number, points: readonly strin
       )
     ).person
 
-  for (const [i, point] of points.entries()) {
-    await rig.killedAt(point, ['squash', '--older-than', '0s'])
+  return async (points) => {
+    for (const [i, point] of points.entries()) {
+      await rig.killedAt(point, ['squash', '--older-than', '0s'])
+      expect(await resolved()).toEqual(before)
+      // A newer override of an id that is in the snapshot, and one of an id that is not.
+      if (i === 0)
+        await rig.send({
+          event: '$merge_dangerously',
+          distinct_id: name('chief'),
+          properties: { alias: name('member-0') },
+        })
+      await rig.send(
+        { event: 'meanwhile', distinct_id: name('visitor-1') },
+        { event: 'meanwhile', distinct_id: name(`late-${point}`) },
+        {
+          event: '$identify',
+          distinct_id: name('member-1'),
+          properties: { $anon_distinct_id: name(`late-${point}`) },
+        },
+      )
+    }
+    const done = JSON.parse(await rig.run(0, 'squash', '--older-than', '0s', '--json'))
+    expect(done.applied).toBe(true)
+    expect(done.overrides).toBeGreaterThanOrEqual(PERSONS)
     expect(await resolved()).toEqual(before)
-    // A newer override of an id that is in the snapshot, and one of an id that is not.
-    if (i === 0)
-      await rig.send({
-        event: '$merge_dangerously',
-        distinct_id: name('chief'),
-        properties: { alias: name('member-0') },
-      })
-    await rig.send(
-      { event: 'meanwhile', distinct_id: name('visitor-1') },
-      { event: 'meanwhile', distinct_id: name(`late-${point}`) },
-      {
-        event: '$identify',
-        distinct_id: name('member-1'),
-        properties: { $anon_distinct_id: name(`late-${point}`) },
-      },
+    await rig.untilCount(
+      'newer overrides',
+      overrides,
+      `startsWith(distinct_id, '${name('late-')}')`,
+      points.length,
     )
+    // What moved once more has its newer override, whoever squashed the older one.
+    await rig.untilCount('the newer override of a squashed id', overrides, visitors, 1)
+    expect(await under('visitor-0')).toBe(await under('chief'))
+    expect(await under('member-0')).toBe(await under('chief'))
+    for (const point of points) expect(await under(`late-${point}`)).toBe(await under('member-1'))
   }
-  const done = JSON.parse(await rig.run(0, 'squash', '--older-than', '0s', '--json'))
-  expect(done.applied).toBe(true)
-  expect(done.overrides).toBeGreaterThanOrEqual(PERSONS)
-  expect(await resolved()).toEqual(before)
-  await rig.untilCount(
-    'newer overrides',
-    overrides,
-    `startsWith(distinct_id, '${name('late-')}')`,
-    points.length,
-  )
-  // What moved once more has its newer override, whoever squashed the older one.
-  await rig.untilCount('the newer override of a squashed id', overrides, visitors, 1)
-  expect(await under('visitor-0')).toBe(await under('chief'))
-  expect(await under('member-0')).toBe(await under('chief'))
-  for (const point of points) expect(await under(`late-${point}`)).toBe(await under('member-1'))
 }
 
 /** Rows that a repair brings back as they were before a squash come under their right person. */
@@ -109,7 +120,7 @@ export async function repairSquashed(rig: RowsRig, round: number): Promise<void>
   expect(await rig.countOf('person_distinct_id_overrides', `distinct_id = '${id}'`)).toBe(1)
 }
 
-export async function deletePerson(rig: RowsRig, round: number, points: readonly string[]): Promise<void> {
+async function deletePerson(rig: RowsRig, round: number): Promise<KilledAt> {
   const anna = `anna-${round}@example.com`
   const [first, second, phone] = [`anon-1-${round}`, `anon-2-${round}`, `phone-${round}`]
   const ids = `distinct_id IN ('${anna}', '${first}', '${second}', '${phone}')`
@@ -137,31 +148,33 @@ export async function deletePerson(rig: RowsRig, round: number, points: readonly
   expect(await rig.countOf('events_resolved', `person_id = '${id}'`)).toBe(8)
 
   const args = ['person', 'delete', id, '--yes', '--why', 'asked for']
-  for (const point of points) await rig.killedAt(point, args)
-  // Back under two of her ids before the deletion is over; what she sends before she is taken out goes with the rest.
-  const returns = points.some((point) => point !== 'deletion_asked')
-  const back = `event = 'back-${round}'`
-  if (returns) await comeBack()
-  const done = JSON.parse(await rig.run(0, ...args, '--json'))
-  expect(done).toMatchObject({
-    state: 'done',
-    counts: { persons: 3, distinctIds: 4, events: 8, ingestion_warnings: 1 },
-  })
-  if (!returns) await comeBack()
+  return async (points) => {
+    for (const point of points) await rig.killedAt(point, args)
+    // Back under two of her ids before the deletion is over; what she sends before she is taken out goes with the rest.
+    const returns = points.some((point) => point !== 'deletion_asked')
+    const back = `event = 'back-${round}'`
+    if (returns) await comeBack()
+    const done = JSON.parse(await rig.run(0, ...args, '--json'))
+    expect(done).toMatchObject({
+      state: 'done',
+      counts: { persons: 3, distinctIds: 4, events: 8, ingestion_warnings: 1 },
+    })
+    if (!returns) await comeBack()
 
-  await rig.untilCount('her return', 'events', back, 2)
-  expect(await rig.countOf('events', `${ids} AND NOT (${back})`)).toBe(0)
-  expect(await rig.countOf('ingestion_warnings', warnings)).toBe(0)
-  expect(await rig.countOf('person', `position(properties, '${anna}') > 0`)).toBe(0)
-  // Two persons now, since nothing joins these ids any more; each visible at once.
-  await rig.untilCount('her new person', 'persons_current', `properties LIKE '%visits-${round}"%'`, 1)
-  expect(await rig.countOf('events_resolved', `distinct_id = '${anna}' AND person_id = '${id}'`)).toBe(1)
-  expect(
-    await rig.countOf(
-      'events_current',
-      `${back} AND distinct_id = '${second}' AND person_id != '${id}' AND current_person_properties != ''`,
-    ),
-  ).toBe(1)
+    await rig.untilCount('her return', 'events', back, 2)
+    expect(await rig.countOf('events', `${ids} AND NOT (${back})`)).toBe(0)
+    expect(await rig.countOf('ingestion_warnings', warnings)).toBe(0)
+    expect(await rig.countOf('person', `position(properties, '${anna}') > 0`)).toBe(0)
+    // Two persons now, since nothing joins these ids any more; each visible at once.
+    await rig.untilCount('her new person', 'persons_current', `properties LIKE '%visits-${round}"%'`, 1)
+    expect(await rig.countOf('events_resolved', `distinct_id = '${anna}' AND person_id = '${id}'`)).toBe(1)
+    expect(
+      await rig.countOf(
+        'events_current',
+        `${back} AND distinct_id = '${second}' AND person_id != '${id}' AND current_person_properties != ''`,
+      ),
+    ).toBe(1)
+  }
 
   async function comeBack(): Promise<void> {
     await rig.send({
@@ -183,7 +196,7 @@ const TABLES = [
   'groups',
 ]
 
-export async function deleteProject(rig: RowsRig, round: number, points: readonly string[]): Promise<void> {
+async function deleteProject(rig: RowsRig, round: number): Promise<KilledAt> {
   const name = `shop-${round}`
   const token = `phc_${name}`
   const [project] = JSON.parse(await rig.run(0, 'project', 'create', name, '--token', token, '--json'))
@@ -203,20 +216,26 @@ export async function deleteProject(rig: RowsRig, round: number, points: readonl
   await rig.untilCount('its warning', 'ingestion_warnings', ours, 1)
 
   const args = ['project', 'delete', name, '--yes', '--why', 'contract ended']
-  for (const point of points) {
-    await rig.killedAt(point, args)
-    // Until the door is shut, these are taken, and must go with the rest.
-    await rig.sendAs(token, { event: 'meanwhile', distinct_id: 'b' })
+  return async (points) => {
+    for (const point of points) {
+      await rig.killedAt(point, args)
+      // Until the door is shut, these are taken, and must go with the rest.
+      await rig.sendAs(token, { event: 'meanwhile', distinct_id: 'b' })
+    }
+    const done = JSON.parse(await rig.run(0, ...args, '--json'))
+    expect(done).toMatchObject({
+      state: 'done',
+      project: name,
+      counts: { persons: 1, ingestion_warnings: 1 },
+    })
+    expect(done.counts.events).toBeGreaterThanOrEqual(5)
+    await waitFor(
+      'refusal of its token',
+      async () => (await rig.sendAs(token, { event: 'after', distinct_id: 'b' })) === 401,
+      REFUSED_WITHIN_MS,
+    )
+    for (const table of TABLES) expect([table, await rig.countOf(table, ours)]).toEqual([table, 0])
   }
-  const done = JSON.parse(await rig.run(0, ...args, '--json'))
-  expect(done).toMatchObject({ state: 'done', project: name, counts: { persons: 1, ingestion_warnings: 1 } })
-  expect(done.counts.events).toBeGreaterThanOrEqual(5)
-  await waitFor(
-    'refusal of its token',
-    async () => (await rig.sendAs(token, { event: 'after', distinct_id: 'b' })) === 401,
-    REFUSED_WITHIN_MS,
-  )
-  for (const table of TABLES) expect([table, await rig.countOf(table, ours)]).toEqual([table, 0])
 }
 
 /** The load stops here, so that what was acknowledged can be counted. */
