@@ -52,7 +52,8 @@ module.exports = {
     },
     {
       name: 'readers-do-not-wire',
-      comment: 'ledger, definitions, deletion, squash and api read every room through its door, but not the wiring.',
+      comment:
+        'ledger, definitions, deletion, squash and api read every room through its door, but not the wiring.',
       severity: 'error',
       from: { path: `^src/(${READERS})/`, pathNot: TEST },
       to: { path: `^src/(main\\.ts$|(${WIRING})/)` },
