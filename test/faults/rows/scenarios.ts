@@ -201,17 +201,22 @@ async function deleteProject(rig: RowsRig, round: number): Promise<KilledAt> {
   const token = `phc_${name}`
   const [project] = JSON.parse(await rig.run(0, 'project', 'create', name, '--token', token, '--json'))
   const ours = `team_id = ${project.team_id}`
-  const sent = await rig.sendAs(
+  const seen = await rig.sendAs(
     token,
     { event: 'seen', distinct_id: 'a', timestamp: OLD },
     { event: 'seen', distinct_id: 'b', properties: { $set: { name: 'b' } } },
+  )
+  expect(seen).toBe(200)
+  // Before they are joined: their ids are in two partitions.
+  await rig.untilCount('its persons', 'person FINAL', ours, 2)
+  const sent = await rig.sendAs(
+    token,
     { event: '$groupidentify', distinct_id: 'b', properties: { $group_type: 'firm', $group_key: 'f' } },
     { event: '$identify', distinct_id: 'b', properties: { $anon_distinct_id: 'a' } },
     { event: '$identify', distinct_id: 'b', properties: { $anon_distinct_id: 'null' } },
   )
   expect(sent).toBe(200)
   await rig.untilCount('its events', 'events', ours, 5)
-  await rig.untilCount('its persons', 'person FINAL', ours, 2)
   await rig.untilCount('its group', 'groups FINAL', ours, 1)
   await rig.untilCount('its warning', 'ingestion_warnings', ours, 1)
 
