@@ -6,7 +6,7 @@ import { encodeRawHeader, partitionOf, TOPICS, uuidV7 } from '../src/event/index
 import type { LogRecord } from '../src/log/index.ts'
 import { plainHeader } from '../test/support/raw-header.ts'
 
-export const MIXES = ['usual', 'personless', 'merges', 'hot', 'one'] as const
+export const MIXES = ['usual', 'personless', 'anonymous', 'merges', 'hot', 'one'] as const
 export type Mix = (typeof MIXES)[number]
 
 /** Distinct ids of the hot person. */
@@ -24,8 +24,9 @@ export type MixOptions = {
 export function rawRecord({ mix, persons, partitions, run }: MixOptions, index: number): LogRecord {
   const now = Date.now()
   const uuid = uuidV7(now)
-  const identify = mix !== 'personless' && index % 100 === 1
-  const personless = (mix === 'personless' || index % 5 === 0) && !identify
+  const isPersonless = mix === 'personless' || mix === 'anonymous'
+  const identify = !isPersonless && index % 100 === 1
+  const personless = (isPersonless || index % 5 === 0) && !identify
   const distinctId = distinctIdOf(mix, index, persons, run)
   const properties: Record<string, unknown> = {
     index,
@@ -66,6 +67,7 @@ export function rawRecord({ mix, persons, partitions, run }: MixOptions, index: 
 
 function distinctIdOf(mix: Mix, index: number, persons: number, run: string): string {
   if (mix === 'one') return 'known-0'
+  if (mix === 'anonymous') return `anonymous-${run}-${index}`
   if (index % 20 === 3) return `new-${run}-${index}`
   if (mix === 'hot' && index % 2 === 0) return `hot-${index % HOT_IDS}`
   return `known-${(index * 7919) % persons}`

@@ -4,7 +4,8 @@
  * client included) and of Postgres. Mixes:
  *
  *   usual        95 % known persons, 5 % new ids, 30 % of events change a property, 1 % identify, 20 % personless
- *   personless   all events personless
+ *   personless   all events personless, but of ids that have a person, whom they show: the dear case
+ *   anonymous    all events personless, of ids that have none
  *   merges       as usual, but each identify joins a person that was there to another
  *   hot          as usual, but every other event is of one person, over 1,000 distinct ids
  *   one          as usual, but all that is not personless is of one distinct id

@@ -1,7 +1,7 @@
 /**
  * What the load costs: rows per second, CPU microseconds per row of the loader and of the engine, and how long an
  * insert takes, for rows of about 1.2 kB that wait in the embedded log (catch-up, the highest rate there is).
- * `bun bench/load.ts [--rows 300000] [--partitions 8] [--flush-rows 50000]`
+ * `bun bench/load.ts [--rows 300000] [--partitions 8] [--busy-percent 100] [--memory-mb 192]`
  *
  * This process writes the log and counts; the loader and the engine are children, Postgres is the embedded one.
  */
@@ -33,7 +33,8 @@ const { values: options } = parseArgs({
   options: {
     rows: { type: 'string', default: '300000' },
     partitions: { type: 'string', default: '8' },
-    'flush-rows': { type: 'string', default: '50000' },
+    'busy-percent': { type: 'string', default: '100' },
+    'memory-mb': { type: 'string', default: '192' },
     loader: { type: 'string' },
   },
 })
@@ -43,7 +44,8 @@ type LoaderOptions = {
   socketDir: string
   warehouseUrl: string
   partitions: number
-  flushRows: number
+  busyPercent: number
+  memoryMb: number
   unixSocket: string
 }
 
@@ -90,7 +92,7 @@ async function readyLine(child: Bun.Subprocess<'ignore' | 'inherit', 'pipe', 'in
 
 async function runLoader(child: LoaderOptions): Promise<void> {
   const load = await startLoad({
-    settings: { loadFlushMs: 1_000, loadFlushRows: child.flushRows },
+    settings: { loadFlushMs: 1_000, loadBusyPercent: child.busyPercent, loadMemoryMb: child.memoryMb },
     log: await openEmbeddedLog({ dir: child.dir }),
     sql: openPostgres({ url: { socketDir: child.socketDir }, name: 'load', connectionsMax: 16 }),
     warehouse: openWarehouse({ url: child.warehouseUrl }),
@@ -126,7 +128,8 @@ async function measure(): Promise<void> {
     socketDir: postgres.url.socketDir,
     warehouseUrl: engine.url,
     partitions,
-    flushRows: Number(options['flush-rows']),
+    busyPercent: Number(options['busy-percent']),
+    memoryMb: Number(options['memory-mb']),
     unixSocket,
   }
   const loader = Bun.spawn([process.execPath, import.meta.path, '--loader', JSON.stringify(child)], {
@@ -159,7 +162,7 @@ async function measure(): Promise<void> {
   if (found!.n !== rows || found!.sources !== rows)
     throw new Error(`${JSON.stringify(found)} of ${rows} rows`)
   console.log(
-    `${rows} rows of ${Math.round(bytes / rows)} bytes, ${partitions} partitions, cuts of ${options['flush-rows']} rows or more; ${inserts(metrics)} inserts; loader at most ${Math.round(peakMb)} MB`,
+    `${rows} rows of ${Math.round(bytes / rows)} bytes, ${partitions} partitions; ${inserts(metrics)} inserts in ${seconds.toFixed(1)} s; loader at most ${Math.round(peakMb)} MB`,
   )
   report({
     name: 'load, catch-up, p50 and p99 of an insert',

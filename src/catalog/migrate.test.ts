@@ -16,12 +16,12 @@ afterAll(() => server.stop())
 
 let count = 0
 /** A database of its own for each test. */
-async function withDatabase(work: (open: () => Sql) => Promise<void>): Promise<void> {
+async function withDatabase(work: (open: (connectionsMax?: number) => Sql) => Promise<void>): Promise<void> {
   const name = `migrate_${++count}`
   await server.sql.unsafe(`CREATE DATABASE ${name}`)
   const opened: Sql[] = []
-  const open = () => {
-    const sql = openPostgres({ url: { ...server.url, database: name }, name: 'test', connectionsMax: 1 })
+  const open = (connectionsMax = 1) => {
+    const sql = openPostgres({ url: { ...server.url, database: name }, name: 'test', connectionsMax })
     opened.push(sql)
     return sql
   }
@@ -54,7 +54,7 @@ describe('migrateState', () => {
 
   test('processes that start at once take turns, and each step is applied by one of them', () =>
     withDatabase(async (open) => {
-      const pools = Array.from({ length: 6 }, open)
+      const pools = Array.from({ length: 6 }, () => open())
       const applied = await Promise.all(pools.map((sql) => migrateState(sql)))
       expect(applied.reduce((sum, steps) => sum + steps)).toBe(readMigrations().length)
     }))
@@ -69,6 +69,41 @@ describe('migrateState', () => {
         await sql`SELECT to_regclass('two') IS NOT NULL AS two, to_regclass('three') IS NOT NULL AS three`
       expect({ ...found }).toEqual({ two: true, three: false })
       expect(await migrateState(sql, [...STEPS, step(3, 'CREATE TABLE three (id integer)')])).toBe(1)
+    }))
+
+  test('a step that another transaction is in the way of lets writers pass, says who it is, and comes later', () =>
+    withDatabase(async (open) => {
+      const [sql, reader, writer] = [open(2), open(), open()]
+      await migrateState(sql, STEPS)
+      const alter = step(3, 'ALTER TABLE one ADD COLUMN more integer')
+      const { promise: holds, resolve: letGo } = Promise.withResolvers<void>()
+      const { promise: locked, resolve: hasLocked } = Promise.withResolvers<number>()
+      const holding = reader.begin(async (tx) => {
+        const [row] = await tx<{ pid: number }[]>`SELECT pg_backend_pid() AS pid, count(*) FROM one`
+        hasLocked(row!.pid)
+        await holds
+      })
+      const pid = await locked
+      await expect(
+        migrateState(sql, [...STEPS, alter], { waitMs: 100, pauseMs: 1, tries: 2 }),
+      ).rejects.toMatchObject({
+        code: 'HR_STATE_CONFLICT',
+        class: 'retriable',
+        message: expect.stringMatching(
+          new RegExp(
+            `^migration 3 \\(step_3\\) waits for process ${pid} of Postgres \\(user .*"test", idle in transaction`,
+          ),
+        ),
+      })
+      // One that goes on trying keeps nobody waiting for longer than it waits itself.
+      const trying = migrateState(sql, [...STEPS, alter], { waitMs: 50, pauseMs: 50, tries: 1_000 })
+      for (let i = 0; i < 5; i++) await writer`INSERT INTO one VALUES (${i})`
+      letGo()
+      await holding
+      expect(await trying).toBe(1)
+      expect([...(await writer`SELECT count(more)::int AS n, count(*)::int AS rows FROM one`)]).toEqual([
+        { n: 0, rows: 5 },
+      ])
     }))
 
   test('refuses a step that was edited after it had been applied', () =>

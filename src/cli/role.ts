@@ -53,9 +53,9 @@ export type RoleOptions = {
 export function addRole(
   program: Command,
   verb: { role: Role; description: string; connectionsMax: number; start: RoleStart },
-): void {
+): Command {
   const { role, description, connectionsMax, start } = verb
-  withDeployment(program.command(role))
+  return withDeployment(program.command(role))
     .description(description)
     .addOption(new Option('--supervised').hideHelp())
     .action(async (flags: DeploymentFlags & { supervised?: boolean }) => {

@@ -150,9 +150,17 @@ describe('the command line', () => {
     ['a missing argument', ['sql'], 2, 'missing required argument'],
     ['a wrong flag', ['doctor', '--log', 'carrier-pigeon'], 2, 'HEADRACE_LOG is "carrier-pigeon"'],
     ['topics of an embedded log', ['kafka', 'plan'], 2, 'the log is embedded'],
+    ["ClickHouse's Kafka engine on an embedded log", ['warehouse', 'kafka-engine'], 2, 'the log is embedded'],
     ['nothing runs', ['audit'], 3, 'start it with `headrace up`'],
     ['ClickHouse is away', ['sql', '--clickhouse', 'http://127.0.0.1:1', 'SELECT 1'], 3, 'does not answer'],
   ]
+  test("statements for ClickHouse's Kafka engine are printed for the brokers of the log", async () => {
+    const { code, stdout } = await run('warehouse', 'kafka-engine', '--log', 'kafka://k1:9092,k2:9092')
+    expect(code).toBe(0)
+    expect(stdout).toContain("kafka_broker_list = 'k1:9092,k2:9092'")
+    expect(stdout).toMatch(/TO events AS[\s\S]*WHERE _error = '';\n/)
+  })
+
   test.each(refused)('%s', async (_, args, code, said) => {
     const result = await run(...args)
     expect(result.stderr).toContain(said)

@@ -3,12 +3,11 @@
  * endian (ClickHouse's order), lengths are LEB128. One writer is meant to be reused: `take` copies out what was
  * written and starts again.
  */
-import { writeUuid } from './uuid.ts'
+import { uuidText, writeUuid } from './uuid.ts'
 
 const textEncoder = new TextEncoder()
-/** A text may begin with U+FEFF, which a decoder takes off unless it is told not to: two ids would become one. */
-const textDecoder = new TextDecoder('utf-8', { ignoreBOM: true })
 const EPOCH_SPLIT = 2 ** 32
+const halves = new Uint8Array(16)
 
 export class ByteWriter {
   private bytes: Buffer
@@ -16,7 +15,7 @@ export class ByteWriter {
   length = 0
   private cutAt = 0
 
-  constructor(capacity = 4096) {
+  constructor(private readonly capacity = 4096) {
     this.bytes = Buffer.allocUnsafeSlow(capacity)
     this.view = new DataView(this.bytes.buffer)
   }
@@ -25,12 +24,13 @@ export class ByteWriter {
     if (this.length + more > this.bytes.length) this.grow(more)
   }
 
-  /** What was cut off stays where it is; the rest moves to new memory, larger only when it must be. */
+  /**
+   * What was cut off stays where it is; the rest moves to new memory. That is larger than the usual only for as long as
+   * something is: whoever keeps a small part keeps all of its memory.
+   */
   private grow(more: number): void {
     const kept = this.length - this.cutAt
-    const capacity = this.bytes.length
-    const fits = this.cutAt > 0 && kept + more <= capacity
-    const grown = Buffer.allocUnsafeSlow(fits ? capacity : Math.max(kept + more, capacity * 2))
+    const grown = Buffer.allocUnsafeSlow(Math.max(this.capacity, kept + more, kept * 2))
     this.bytes.copy(grown, 0, this.cutAt, this.length)
     this.bytes = grown
     this.view = new DataView(grown.buffer)
@@ -185,16 +185,18 @@ export class ByteWriter {
   }
 }
 
-/** Reads what a ByteWriter wrote. Throws RangeError past the end. */
+/**
+ * Reads what a ByteWriter wrote; throws RangeError past the end. Makes no view: with one for the numbers and one for each
+ * text, a header of seven texts took twice as long.
+ */
 export class ByteReader {
-  private readonly view: DataView
+  private readonly bytes: Buffer
   at: number
 
-  constructor(
-    private readonly bytes: Uint8Array,
-    at = 0,
-  ) {
-    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  constructor(bytes: Uint8Array, at = 0) {
+    this.bytes = Buffer.isBuffer(bytes)
+      ? bytes
+      : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     this.at = at
   }
 
@@ -202,28 +204,41 @@ export class ByteReader {
     return this.at >= this.bytes.length
   }
 
+  /** Goes on by `length` bytes; the place before them. */
+  private skip(length: number): number {
+    const from = this.at
+    if (from + length > this.bytes.length)
+      throw new RangeError(`${length} bytes wanted at ${from} of ${this.bytes.length}`)
+    this.at = from + length
+    return from
+  }
+
   u8(): number {
-    return this.view.getUint8(this.at++)
+    return this.bytes[this.skip(1)]!
   }
 
   u16(): number {
-    this.at += 2
-    return this.view.getUint16(this.at - 2, true)
+    const at = this.skip(2)
+    return this.bytes[at]! | (this.bytes[at + 1]! << 8)
   }
 
   u32(): number {
-    this.at += 4
-    return this.view.getUint32(this.at - 4, true)
+    return this.word(this.skip(4)) >>> 0
   }
 
   i64(): number {
-    this.at += 8
-    return this.view.getUint32(this.at - 8, true) + this.view.getInt32(this.at - 4, true) * EPOCH_SPLIT
+    const at = this.skip(8)
+    return (this.word(at) >>> 0) + this.word(at + 4) * EPOCH_SPLIT
   }
 
   bigint64(): bigint {
-    this.at += 8
-    return this.view.getBigInt64(this.at - 8, true)
+    return this.bytes.readBigInt64LE(this.skip(8))
+  }
+
+  /** As a signed number. */
+  private word(at: number): number {
+    const { bytes } = this
+    return bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)
   }
 
   varint(): number {
@@ -236,14 +251,38 @@ export class ByteReader {
   }
 
   raw(length: number): Uint8Array {
-    if (this.at + length > this.bytes.length)
-      throw new RangeError(`${length} bytes wanted at ${this.at} of ${this.bytes.length}`)
-    this.at += length
-    return this.bytes.subarray(this.at - length, this.at)
+    const from = this.skip(length)
+    return this.bytes.subarray(from, this.at)
   }
 
+  /** A U+FEFF in front stays: two ids must not become one. */
   text(): string {
-    return textDecoder.decode(this.raw(this.varint()))
+    const from = this.skip(this.varint())
+    return this.bytes.toString('utf8', from, this.at)
+  }
+
+  /** Canonical spelling of 16 bytes. */
+  uuid(): string {
+    return uuidText(this.bytes, this.skip(16))
+  }
+
+  /** What `uuidHalves` wrote, canonically spelled. */
+  uuidHalves(): string {
+    const at = this.skip(16)
+    for (let i = 0; i < 8; i++) {
+      halves[i] = this.bytes[at + 7 - i]!
+      halves[8 + i] = this.bytes[at + 15 - i]!
+    }
+    return uuidText(halves)
+  }
+
+  /** Whether the next bytes are `expected`; then they are behind. */
+  takes(expected: Uint8Array): boolean {
+    const { bytes, at } = this
+    if (at + expected.length > bytes.length) return false
+    for (let i = 0; i < expected.length; i++) if (bytes[at + i] !== expected[i]) return false
+    this.at = at + expected.length
+    return true
   }
 }
 
@@ -276,6 +315,8 @@ export function copyBytes(from: Bytes, into: Buffer, at: number): number {
 }
 
 /** The same bytes as a view. */
+export function viewOf(bytes: ByteRange): Buffer
+export function viewOf(bytes: Bytes): Uint8Array
 export function viewOf(bytes: Bytes): Uint8Array {
   return bytes instanceof ByteRange ? bytes.bytes.subarray(bytes.start, bytes.end) : bytes
 }

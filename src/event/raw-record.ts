@@ -152,7 +152,7 @@ export function decodeRawHeader(bytes: Uint8Array): RawHeader {
   const timeRule = TIME_RULES[r.u8()]
   const flags = r.u8()
   if (!personProcessing || !timeRule) throw new Error('raw header holds an unknown code')
-  const uuid = uuidText(r.raw(16))
+  const uuid = r.uuid()
   const timestampMs = r.i64()
   const nowMs = r.i64()
   const sentAtMs = flags & SENT_AT ? r.i64() : undefined
@@ -188,15 +188,28 @@ export function decodeRawHeader(bytes: Uint8Array): RawHeader {
   }
 }
 
+/** The log id that was written or read last: nearly all sources are of the same one. */
+const last: { logId: string; bytes: Uint8Array } = { logId: '', bytes: new Uint8Array(16) }
+
 export function writeSource(w: ByteWriter, source: Source): void {
-  w.raw(requireUuid(source.logId))
+  if (source.logId !== last.logId) remember(requireUuid(source.logId), source.logId)
+  w.raw(last.bytes)
   w.u16(source.partition)
   w.i64(source.offset)
   w.u16(source.sub)
 }
 
 export function readSource(r: ByteReader): Source {
-  return { logId: uuidText(r.raw(16)), partition: r.u16(), offset: r.i64(), sub: r.u16() }
+  if (last.logId === '' || !r.takes(last.bytes)) {
+    const bytes = Uint8Array.from(r.raw(16))
+    remember(bytes, uuidText(bytes))
+  }
+  return { logId: last.logId, partition: r.u16(), offset: r.i64(), sub: r.u16() }
+}
+
+function remember(bytes: Uint8Array, logId: string): void {
+  last.bytes = bytes
+  last.logId = logId
 }
 
 function requireUuid(text: string): Uint8Array {

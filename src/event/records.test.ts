@@ -9,7 +9,16 @@ import {
   type RawHeader,
   TIME_RULES,
 } from './raw-record.ts'
-import { decodeOutcomes, encodeOutcomes } from './receipt.ts'
+import { deadLetterCode, LOST, STORED } from './reasons.ts'
+import {
+  codeOfRow,
+  decodeOutcomes,
+  encodeOutcomes,
+  endedSubs,
+  type OffsetOutcome,
+  storedSubs,
+  withoutRow,
+} from './receipt.ts'
 import { decodeRowHeader, encodeRowHeader } from './row-record.ts'
 import { comparePlaces, formatSource, parseSource, SUB_MAX } from './source.ts'
 
@@ -97,10 +106,15 @@ describe('row header', () => {
 })
 
 describe('outcomes of a receipt', () => {
-  const outcome = fc.record({
-    code: fc.integer({ min: 0, max: 255 }),
-    rows: fc.integer({ min: 0, max: 70_000 }),
-  })
+  const code = fc.integer({ min: 0, max: 255 })
+  const outcome = fc.record(
+    {
+      code,
+      rows: fc.integer({ min: 0, max: 70_000 }),
+      gone: fc.array(fc.record({ sub: fc.integer({ min: 0, max: 65_535 }), code }), { maxLength: 5 }),
+    },
+    { requiredKeys: ['code', 'rows'] },
+  )
 
   test('one per offset, whatever the runs', () => {
     fc.assert(
@@ -112,6 +126,85 @@ describe('outcomes of a receipt', () => {
 
   test('a batch in which all is stored takes four bytes', () => {
     expect(encodeOutcomes(Array.from({ length: 5000 }, () => ({ code: 0, rows: 1 })))).toHaveLength(4)
+  })
+
+  const REFUSED = deadLetterCode('refused_by_warehouse')
+  const S = (rows: number): OffsetOutcome => ({ code: STORED, rows })
+  const goes: [string, OffsetOutcome, [number, number][], OffsetOutcome | undefined][] = [
+    ['the only row, refused', S(1), [[0, REFUSED]], { code: REFUSED, rows: 0 }],
+    ['the only row, lost', S(1), [[0, LOST]], { code: LOST, rows: 0 }],
+    ['one of several', S(3), [[1, REFUSED]], { ...S(2), gone: [{ sub: 1, code: REFUSED }] }],
+    [
+      'all, lost',
+      S(2),
+      [
+        [1, LOST],
+        [0, LOST],
+      ],
+      { code: LOST, rows: 0 },
+    ],
+    [
+      'all, one lost and one refused',
+      S(2),
+      [
+        [1, REFUSED],
+        [0, LOST],
+      ],
+      {
+        code: REFUSED,
+        rows: 0,
+        gone: [
+          { sub: 0, code: LOST },
+          { sub: 1, code: REFUSED },
+        ],
+      },
+    ],
+    [
+      'one that is gone already',
+      S(2),
+      [
+        [1, REFUSED],
+        [1, REFUSED],
+      ],
+      undefined,
+    ],
+    ['one that it never had', S(2), [[2, REFUSED]], undefined],
+    ['one of an event that is not stored', { code: REFUSED, rows: 0 }, [[0, REFUSED]], undefined],
+  ]
+  for (const [name, before, rows, after] of goes) {
+    test(`a row goes: ${name}`, () => {
+      const end = rows.reduce(
+        (outcome: OffsetOutcome | undefined, [sub, code]) => outcome && withoutRow(outcome, sub, code),
+        before,
+      )
+      expect(end).toEqual(after)
+    })
+  }
+
+  test('rows that go are in one table each, and it does not matter which goes first', () => {
+    const some = fc.record({
+      rows: fc.integer({ min: 1, max: 6 }),
+      going: fc.uniqueArray(
+        fc.record({ sub: fc.integer({ min: 0, max: 5 }), code: fc.constantFrom(REFUSED, LOST) }),
+        { selector: ({ sub }) => sub },
+      ),
+    })
+    fc.assert(
+      fc.property(some, ({ rows, going }) => {
+        const mine = going.filter(({ sub }) => sub < rows)
+        const end = (order: typeof mine) =>
+          order.reduce((outcome, { sub, code }) => withoutRow(outcome, sub, code)!, S(rows))
+        const outcome = end(mine)
+        expect(end(mine.toReversed())).toEqual(outcome)
+        expect(decodeOutcomes(encodeOutcomes([outcome]))).toEqual([outcome])
+        const refused = mine.filter(({ code }) => code === REFUSED).map(({ sub }) => sub)
+        expect(endedSubs(outcome)).toEqual(refused.sort())
+        expect(storedSubs(outcome)).toEqual(
+          Array.from({ length: rows }, (_, sub) => sub).filter((sub) => !mine.some((row) => row.sub === sub)),
+        )
+        for (const sub of refused) expect(codeOfRow(outcome, sub)).toBe(REFUSED)
+      }),
+    )
   })
 })
 

@@ -2,7 +2,7 @@
  * Tables as data: one list of columns per table gives the TypeScript row type, the RowBinary writer and reader, and
  * is checked against the DDL. Times are epoch milliseconds in rows, whatever ClickHouse's precision is.
  */
-import { type ByteReader, ByteWriter } from './bytes.ts'
+import { type ByteRange, type ByteReader, ByteWriter, viewOf } from './bytes.ts'
 
 /** Our name of a column type → how ClickHouse spells it. */
 export const COLUMN_TYPES = {
@@ -44,27 +44,34 @@ export type RowOf<C extends readonly Column[]> = { [K in C[number] as K['name']]
 export type Table<C extends readonly Column[] = readonly Column[]> = {
   readonly name: string
   readonly columns: C
-  /** One RowBinary row. Throws on a value that does not fit its column. */
+  /** One RowBinary row as a view. Throws on a value that does not fit its column. */
   encode(row: RowOf<C>): Buffer
+  /** The same without a view: the bytes share their memory with those of other rows. */
+  pack(row: RowOf<C>): ByteRange
   /** Reads one row at the reader's place. */
   decode(reader: ByteReader): RowOf<C>
 }
 
-const shared = new ByteWriter(16_384)
+/** Rows are cut off a shared slab of this size: one allocation for some hundred of them, and nothing is copied out. */
+const SLAB_BYTES = 262_144
+const shared = new ByteWriter(SLAB_BYTES)
 
 export function defineTable<const C extends readonly Column[]>(name: string, columns: C): Table<C> {
   const names = columns.map((column) => column.name)
   const writers = columns.map((column) => WRITERS[column.type])
   const readers = columns.map((column) => READERS[column.type])
+  const pack = (row: RowOf<C>) => {
+    const values = row as Record<string, unknown>
+    // One that failed half-way left its bytes behind.
+    shared.discard()
+    for (let i = 0; i < writers.length; i++) writers[i]!(shared, values[names[i]!] as never)
+    return shared.cut()
+  }
   return {
     name,
     columns,
-    encode(row) {
-      const values = row as Record<string, unknown>
-      shared.length = 0
-      for (let i = 0; i < writers.length; i++) writers[i]!(shared, values[names[i]!] as never)
-      return shared.take()
-    },
+    encode: (row) => viewOf(pack(row)),
+    pack,
     decode(reader) {
       const row: Record<string, unknown> = {}
       for (let i = 0; i < readers.length; i++) row[names[i]!] = readers[i]!(reader)
@@ -96,7 +103,7 @@ const WRITERS: Record<ColumnType, Writer> = {
 }
 
 const READERS: Record<ColumnType, (r: ByteReader) => unknown> = {
-  uuid: readUuid,
+  uuid: (r) => r.uuidHalves(),
   string: (r) => r.text(),
   lowString: (r) => r.text(),
   bytes: (r) => r.raw(r.varint()),
@@ -123,12 +130,4 @@ function clampTime(ms: number): number {
 /** ClickHouse keeps a UUID as two little-endian halves. */
 function writeUuid(w: ByteWriter, text: string): void {
   if (!w.uuidHalves(text)) throw new TypeError(`"${text}" is not a UUID`)
-}
-
-function readUuid(r: ByteReader): string {
-  const bytes = Buffer.from(r.raw(16))
-  bytes.subarray(0, 8).reverse()
-  bytes.subarray(8, 16).reverse()
-  const hex = bytes.toString('hex')
-  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`
 }

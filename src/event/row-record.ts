@@ -7,7 +7,7 @@
  *
  * Layout, version 1: `u8 version · u8 flags (1 prev, 2 restamped) · i64 timestamp · u32 team · source · [i64 prev offset · u16 prev sub]`.
  */
-import { ByteReader, ByteWriter } from './bytes.ts'
+import { type ByteRange, ByteReader, ByteWriter, viewOf } from './bytes.ts'
 import { readSource, writeSource } from './raw-record.ts'
 import type { Place, Source } from './source.ts'
 
@@ -23,11 +23,20 @@ export type RowHeader = {
 }
 
 const VERSION = 1
-const writer = new ByteWriter(256)
+/** Headers are cut off a shared slab of this size. */
+const SLAB_BYTES = 65_536
+const writer = new ByteWriter(SLAB_BYTES)
 
+/** The packed `header` as a view. Throws as `packRowHeader`. */
 export function encodeRowHeader(header: RowHeader): Buffer {
+  return viewOf(packRowHeader(header))
+}
+
+/** Packs `header`; the bytes share their memory with those of other headers. Throws when its log id is not a UUID. */
+export function packRowHeader(header: RowHeader): ByteRange {
   const w = writer
-  w.length = 0
+  // One that failed half-way left its bytes behind.
+  w.discard()
   w.u8(VERSION)
   w.u8((header.prev ? 1 : 0) | (header.restamped ? 2 : 0))
   w.i64(header.timestampMs)
@@ -37,7 +46,7 @@ export function encodeRowHeader(header: RowHeader): Buffer {
     w.i64(header.prev.offset)
     w.u16(header.prev.sub)
   }
-  return w.take()
+  return w.cut()
 }
 
 /** Throws when the bytes are not one of our headers. */

@@ -4,10 +4,11 @@
  * both give the same bytes but for the person's stamp.
  */
 import {
+  type ByteRange,
   ByteReader,
+  type Bytes,
   DEAD_LETTERS,
   encodeOutcomes,
-  encodeRowHeader,
   GROUPS,
   INGESTION_WARNINGS,
   NIL_UUID,
@@ -15,6 +16,7 @@ import {
   OUTCOMES,
   PERSON,
   type Place,
+  packRowHeader,
   type Source,
   STORED,
   sourceHash,
@@ -23,14 +25,14 @@ import {
   type Warning,
   writerPartition,
 } from '../event/index.ts'
-import type { LogRecord } from '../log/index.ts'
+import type { SendRecord } from '../log/index.ts'
 import { outcomeCode, type Slot } from './batch.ts'
 import { batchCounts } from './batch-counts.ts'
 import { type CookielessIds, noteIds } from './cookieless/index.ts'
 import { BatchTooLarge } from './identity/errors.ts'
 import type { BatchReceipt, Stamp, StateRows } from './identity/types.ts'
 import { ingestMetrics } from './metrics.ts'
-import { encodeEventRow } from './row.ts'
+import { packEventRow } from './row.ts'
 
 /** Version of the processing rules; on every row and receipt. */
 export const CONFIG_VERSION = 1
@@ -45,7 +47,7 @@ export type OutputLane = {
 }
 
 /** Encoded event rows of a batch, parallel to its slots; undefined where nothing is stored. */
-export type EventRows = (Buffer | undefined)[]
+export type EventRows = (ByteRange | undefined)[]
 
 /** Room for the row's header within the record's limit. */
 const ROW_HEADER_BYTES_MAX = 64
@@ -77,18 +79,13 @@ export function encodeRows(
     }
     const source = sourceOf(lane, slot)
     const options = { historical: lane.historical, configVersion: CONFIG_VERSION, restamped }
-    const row = encodeEventRow(slot.draft!, stamp, source, options)
+    const row = packEventRow(slot.draft!, stamp, source, options)
     bytes += row.length
     if (bytes > batchBytesMax && bytes > row.length && !restamped)
       throw new BatchTooLarge(`the rows of ${slots.length} events have over ${batchBytesMax} bytes`)
     if (row.length + ROW_HEADER_BYTES_MAX <= lane.rowBytesMax) return row
     if (restamped)
-      return encodeEventRow(
-        slot.draft!,
-        { ...stamp, personPropertiesJson: '{}', groups: [] },
-        source,
-        options,
-      )
+      return packEventRow(slot.draft!, { ...stamp, personPropertiesJson: '{}', groups: [] }, source, options)
     slot.decision = {
       kind: 'deadLetter',
       reason: 'event_too_large',
@@ -146,8 +143,8 @@ export function outputRecords(
   stateRows: StateRows,
   lane: OutputLane,
   prev: Place | undefined,
-): LogRecord[] {
-  const records: LogRecord[] = []
+): SendRecord[] {
+  const records: SendRecord[] = []
   const first = slots[0]
   if (first) records.push(...stateRecords(stateRows, lane, first.record.offset))
   let last = prev
@@ -176,8 +173,8 @@ export function outputRecords(
  * Properties that no record can hold, as an earlier version may have stored, are left out: the log would refuse the
  * row for ever, and with it all that comes after.
  */
-export function stateRecords(stateRows: StateRows, lane: OutputLane, offset: number): LogRecord[] {
-  const header = encodeRowHeader({
+export function stateRecords(stateRows: StateRows, lane: OutputLane, offset: number): SendRecord[] {
+  const header = packRowHeader({
     source: { logId: lane.logId, partition: lane.partition, offset, sub: 0 },
     prev: undefined,
     teamId: 0,
@@ -221,10 +218,10 @@ function record(
   topic: TopicName,
   lane: OutputLane,
   slot: Slot,
-  value: Buffer,
+  value: Bytes,
   prev: Place | undefined,
-): LogRecord {
-  const header = encodeRowHeader({
+): SendRecord {
+  const header = packRowHeader({
     source: sourceOf(lane, slot),
     prev,
     teamId: slot.teamId,

@@ -15,7 +15,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Settings, Sql } from '../catalog/index.ts'
 import { HeadraceError, isRejected, isRetriable, TOPICS, type Warning } from '../event/index.ts'
-import type { Log, LogRecord, Position, Producer, StoredRecord } from '../log/index.ts'
+import type { Log, Position, Producer, SendRecord, StoredRecord } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { type Backoff, backoffMs, failpoint, pause, Signal } from '../platform/index.ts'
 import { type Decision, type Judge, type JudgeCookieless, openBatch, prepareBatch } from './batch.ts'
@@ -386,7 +386,7 @@ export class PartitionWorker {
   }
 
   /** Sends until it is durable: copies of what landed in part are recognised by their source. */
-  private async produce(records: LogRecord[]): Promise<void> {
+  private async produce(records: SendRecord[]): Promise<void> {
     for (let failures = 1; ; failures++) {
       try {
         const sent = this.deps.producer.send(records)

@@ -3,16 +3,16 @@
  * may wait in it, and a batch is large when each of its rows carries a large person. Order is kept: a piece is sent
  * when the one before it is durable.
  */
-import type { LogRecord } from '../log/index.ts'
+import type { SendRecord } from '../log/index.ts'
 
 /** Well below what may wait in a log (64 MiB), of which each batch in work takes its part. */
 export const PIECE_BYTES_MAX = 8 * 2 ** 20
 
 /** `records` in order, in pieces of at most `bytesMax`, or one record when that is larger. */
 export function* piecesOf(
-  records: readonly LogRecord[],
+  records: readonly SendRecord[],
   bytesMax = PIECE_BYTES_MAX,
-): Generator<LogRecord[], void, undefined> {
+): Generator<SendRecord[], void, undefined> {
   let from = 0
   let bytes = 0
   for (let i = 0; i < records.length; i++) {

@@ -4,8 +4,8 @@
  * for every table, and the offsets that nothing can be made of, with the reason. Changes nothing.
  *
  * What must hold: outcomes are those of the receipt, never those of today; stamps are as persons are now, and rows say so
- * (`_restamped`). Where a duplicate's first copy lies is not known any more. Memory: the raw records of one receipt, or
- * of the span that is asked for, and the rows of CHUNK events.
+ * (`_restamped`). Where a duplicate's first copy lies is not known any more. Memory: a page of the raw
+ * log, and the raw records and rows of one chunk (CHUNK events, CHUNK_BYTES of raw records).
  */
 import type { ProjectCatalog, Sql } from '../catalog/index.ts'
 import {
@@ -16,11 +16,12 @@ import {
   type OffsetOutcome,
   STORED,
   TOPICS,
+  viewOf,
 } from '../event/index.ts'
 import type { Log, LogRecord, StoredRecord } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { openBatch, prepareBatch } from './batch.ts'
-import { rangeChecksum } from './checksum.ts'
+import { checksumOf } from './checksum.ts'
 import { judgeAgain, readNote } from './cookieless/index.ts'
 import type { ClaimVerdict } from './dedup/claims.ts'
 import { type LaneId, readReceipts, type StoredReceipt } from './fence.ts'
@@ -49,7 +50,9 @@ export type Remade = {
   unmakeable: Map<number, Unmakeable>
 }
 
-const CHUNK = 500
+const CHUNK = 200
+/** Of raw records: an event may be as large as its raw topic takes. */
+const CHUNK_BYTES = 4 * 2 ** 20
 /** Instead of the dedup index, which belongs to the role: what it said then is in the receipt. */
 const FIRST: ClaimVerdict = { kind: 'first', holder: undefined, uuidReused: false }
 const COPY: ClaimVerdict = { kind: 'duplicate', holder: { logId: NIL_UUID, offset: 0 }, uuidReused: false }
@@ -65,24 +68,29 @@ export async function* remakeRows(
   const receipts = await readReceipts(deps.sql, lane, offsets[0]!, offsets.at(-1)! + 1)
   const makers = { projectsOf: projectsOf(deps.projects, deps.logger), identity: createIdentity(deps.sql) }
   const [bounds, output] = await Promise.all([boundsOf(deps.log, lane), outputOf(deps, lane)])
-  const covered = new Set<number>()
-  for (const receipt of receipts) {
-    const own = offsets.filter((offset) => offset >= receipt.fromOffset && offset < receipt.toOffset)
-    for (const offset of own) covered.add(offset)
-    const readable = own.filter((offset) => offset >= bounds.start && offset < bounds.end)
-    const gone = own.filter((offset) => !readable.includes(offset))
-    if (gone.length > 0) yield nothing(gone, 'not_in_the_log')
-    if (readable.length === 0) continue
-    const raw = await readRaw(deps.log, lane, receipt, bounds, readable)
-    if (!raw) {
-      yield nothing(readable, 'other_bytes')
-      continue
-    }
-    for (let i = 0; i < raw.length; i += CHUNK)
-      yield await remakeChunk(makers, lane, output, receipt, raw.slice(i, i + CHUNK))
+  let at = 0
+  const offsetsBelow = (end: number): number[] => {
+    const from = at
+    while (at < offsets.length && offsets[at]! < end) at++
+    return offsets.slice(from, at)
   }
-  const without = offsets.filter((offset) => !covered.has(offset))
-  if (without.length > 0) yield nothing(without, 'no_receipt')
+  for (const receipt of receipts) {
+    const before = offsetsBelow(receipt.fromOffset)
+    if (before.length > 0) yield nothing(before, 'no_receipt')
+    const own = offsetsBelow(receipt.toOffset)
+    const isHeld = (offset: number) => offset >= bounds.start && offset < bounds.end
+    const gone = own.filter((offset) => !isHeld(offset))
+    if (gone.length > 0) yield nothing(gone, 'not_in_the_log')
+    const wanted = new Set(own.filter(isHeld))
+    if (wanted.size === 0) continue
+    if (await isAsThen(deps.log, lane, receipt, bounds)) {
+      for await (const raw of readRaw(deps.log, lane, wanted))
+        yield await remakeChunk(makers, lane, output, receipt, raw)
+    }
+    if (wanted.size > 0) yield nothing([...wanted], 'other_bytes')
+  }
+  const behind = offsetsBelow(Number.MAX_SAFE_INTEGER)
+  if (behind.length > 0) yield nothing(behind, 'no_receipt')
 }
 
 function nothing(offsets: readonly number[], why: Unmakeable): Remade {
@@ -104,26 +112,40 @@ async function outputOf({ log, partitions }: RemakeDeps, lane: LaneId): Promise<
 }
 
 /**
- * The raw records at `offsets`; undefined when the range of the receipt holds other bytes than then. A range that
- * retention has cut, or that was cut before (checksum 0), cannot be compared: its records are those of the log id.
+ * Whether the range of the receipt holds the bytes of then. A range that retention has cut, or that was cut before
+ * (checksum 0), cannot be compared: its records are those of the log id.
  */
-async function readRaw(
+async function isAsThen(
   log: Log,
-  lane: LaneId,
-  receipt: StoredReceipt,
+  { topic, partition }: LaneId,
+  { fromOffset, toOffset, checksum }: StoredReceipt,
   bounds: { start: number; end: number },
-  offsets: readonly number[],
-): Promise<StoredRecord[] | undefined> {
-  const wanted = new Set(offsets)
-  const whole = receipt.checksum !== 0 && receipt.fromOffset >= bounds.start && receipt.toOffset <= bounds.end
-  const from = whole ? receipt.fromOffset : offsets[0]!
-  const to = whole ? receipt.toOffset : offsets.at(-1)! + 1
-  const records: StoredRecord[] = []
-  for await (const some of log.read(lane.topic, lane.partition, from, to))
-    records.push(...(whole ? some : some.filter(({ offset }) => wanted.has(offset))))
-  if (whole && rangeChecksum(records) !== receipt.checksum) return undefined
-  const found = records.filter(({ offset }) => wanted.has(offset))
-  return found.length === wanted.size ? found : undefined
+): Promise<boolean> {
+  if (checksum === 0 || fromOffset < bounds.start || toOffset > bounds.end) return true
+  return (await checksumOf(log.read(topic, partition, fromOffset, toOffset))) === checksum
+}
+
+/** The raw records of `wanted`, in ascending order, in chunks; what was read is no longer wanted then. */
+async function* readRaw(
+  log: Log,
+  { topic, partition }: LaneId,
+  wanted: Set<number>,
+): AsyncGenerator<StoredRecord[]> {
+  let chunk: StoredRecord[] = []
+  let bytes = 0
+  const [first, last] = [wanted.values().next().value!, [...wanted].at(-1)!]
+  for await (const records of log.read(topic, partition, first, last + 1)) {
+    for (const record of records) {
+      if (!wanted.delete(record.offset)) continue
+      chunk.push(record)
+      bytes += record.header.length + record.value.length
+      if (chunk.length < CHUNK && bytes < CHUNK_BYTES) continue
+      yield chunk
+      chunk = []
+      bytes = 0
+    }
+  }
+  if (chunk.length > 0) yield chunk
 }
 
 async function remakeChunk(
@@ -168,5 +190,13 @@ async function remakeChunk(
     })
   const stamps = await identity.restamp(requests, identityOptionsOf(projects))
   const rows = encodeRows(slots, stamps, output, true)
-  return { records: outputRecords(slots, rows, NO_STATE, output, undefined), unmakeable }
+  const records = outputRecords(slots, rows, NO_STATE, output, undefined)
+  return {
+    records: records.map(({ header, value, ...record }) => ({
+      ...record,
+      header: viewOf(header),
+      value: viewOf(value),
+    })),
+    unmakeable,
+  }
 }

@@ -19,7 +19,7 @@ import {
   type OutcomeCode,
   STORED,
 } from '../event/index.ts'
-import type { Log, LogRecord, StoredRecord } from '../log/index.ts'
+import type { Log, SendRecord, StoredRecord } from '../log/index.ts'
 import { type Decision, type Judge, openBatch, prepareBatch, type Slot } from './batch.ts'
 import { rangeChecksum } from './checksum.ts'
 import { judgeAgain, readNote } from './cookieless/index.ts'
@@ -39,7 +39,7 @@ export async function replayRecords(
   lane: LaneId,
   output: OutputLane,
   receipt: StoredReceipt,
-): Promise<LogRecord[]> {
+): Promise<SendRecord[]> {
   const raw = await readRange(deps.log, lane, receipt)
   if (rangeChecksum(raw) !== receipt.checksum) {
     throw ingestError(

@@ -94,25 +94,51 @@ const CHUNK_RUNS = 200_000
 
 /** Audits every raw partition that ingest ever read. Throws retriable errors when a part cannot be reached. */
 export async function audit(deps: AuditDeps, options: AuditOptions = {}): Promise<AuditReport> {
-  const { ranges, waitMs = WAIT_MS, findingsMax = FINDINGS_MAX } = options
-  const lanes = await readProgress(deps.sql)
-  // Asked after the progress was read: what receipts below it promise is in the log by then, below these ends.
-  const ready = await outcomesLoaded(deps, lanes, waitMs)
-  const byKey = new Map(lanes.map((lane) => [laneKey(lane), lane]))
+  const auditor = await Auditor.open(deps, options)
   const partitions: PartitionAudit[] = []
-  for (const range of ranges ?? lanes.map((lane) => ({ ...lane, from: 0, to: lane.nextOffset }))) {
-    const lane = byKey.get(laneKey(range))
-    if (!lane) throw new Error(`no fence of raw partition ${laneKey(range)}`)
-    const one = new LaneAudit(deps, lane, findingsMax)
-    const { from, to } = range
-    partitions.push(await one.run(from, Math.min(to, lane.nextOffset), ready.has(lane.partition)))
-  }
+  for (const range of options.ranges ??
+    auditor.lanes.map((lane) => ({ ...lane, from: 0, to: lane.nextOffset })))
+    partitions.push(await auditor.compare(range))
   const unaccounted = partitions.reduce((sum, { findings }) => sum + offsetsOf(findings), 0)
   const spools = await auditSpools(deps.sql)
   const losses = await readLosses(deps.sql)
   const spoolFindings = spools.filter(({ finding }) => finding !== undefined).length
   const compared = partitions.every(({ outcomesCompared }) => outcomesCompared)
   return { partitions, losses, spools, spoolFindings, unaccounted, exact: unaccounted === 0 && compared }
+}
+
+/** Compares ranges with ClickHouse as it must be below the load progress of one moment, however many they are. */
+export class Auditor {
+  private readonly byKey: ReadonlyMap<string, LaneProgress>
+
+  private constructor(
+    private readonly deps: AuditDeps,
+    readonly lanes: readonly LaneProgress[],
+    private readonly outcomesReady: ReadonlySet<number>,
+    private readonly findingsMax: number,
+  ) {
+    this.byKey = new Map(lanes.map((lane) => [laneKey(lane), lane]))
+  }
+
+  static async open(deps: AuditDeps, options: Omit<AuditOptions, 'ranges'> = {}): Promise<Auditor> {
+    const { waitMs = WAIT_MS, findingsMax = FINDINGS_MAX } = options
+    const lanes = await readProgress(deps.sql)
+    // Asked after the progress was read: what receipts below it promise is in the log by then, below these ends.
+    const ready = await outcomesLoaded(deps, lanes, waitMs)
+    return new Auditor(deps, lanes, ready, findingsMax)
+  }
+
+  laneOf(range: { logId: string; partition: number }): LaneProgress {
+    const lane = this.byKey.get(laneKey(range))
+    if (!lane) throw new Error(`no fence of raw partition ${laneKey(range)}`)
+    return lane
+  }
+
+  compare(range: OffsetRange): Promise<PartitionAudit> {
+    const lane = this.laneOf(range)
+    const one = new LaneAudit(this.deps, lane, this.findingsMax)
+    return one.run(range.from, Math.min(range.to, lane.nextOffset), this.outcomesReady.has(lane.partition))
+  }
 }
 
 function laneKey({ logId, partition }: { logId: string; partition: number }): string {

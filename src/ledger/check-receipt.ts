@@ -5,12 +5,13 @@
 import {
   decodeRuns,
   describeOutcome,
+  endedSubs,
   expandRuns,
-  LOST,
   type OffsetOutcome,
   type OutcomeRun,
   STORED,
   sourceHash,
+  storedSubs,
 } from '../event/index.ts'
 import type { Finding } from './findings.ts'
 import type { Receipt, Sums } from './receipts.ts'
@@ -29,7 +30,7 @@ export type CheckedReceipt = {
   lost: number
   /** Its rows in `events`, as the receipt says it. */
   rows: Sums
-  /** Its rows in `outcomes`: one for each other offset. */
+  /** Its rows in `outcomes`: one for each other offset, and one for each refused row of a stored one. */
   rest: Sums
   /** False when the outcomes cannot be read or have another length: they say nothing of single offsets. */
   readable: boolean
@@ -119,13 +120,13 @@ function tally(from: number, runs: readonly OutcomeRun[]): Tally {
   let rest = 0
   let restHashSum = 0
   let offset = from
-  for (const { length, code, rows: ofEach } of runs) {
+  for (const run of runs) {
+    const { length, code } = run
     states[describeOutcome(code).state] += length
-    if (code === STORED) rows += length * ofEach
-    else if (code !== LOST) {
-      rest += length
-      for (let i = 0; i < length; i++) restHashSum += sourceHash({ offset: offset + i, sub: 0 })
-    }
+    if (code === STORED) rows += length * run.rows
+    const ended = endedSubs(run)
+    rest += length * ended.length
+    if (ended.length > 0) restHashSum += hashOfRun(offset, length, ended)
     offset += length
   }
   const { stored, duplicate, dropped, dead_lettered: deadLettered, lost } = states
@@ -145,13 +146,18 @@ function tally(from: number, runs: readonly OutcomeRun[]): Tally {
 function hashOf(from: number, runs: readonly OutcomeRun[]): bigint {
   let sum = 0
   let offset = from
-  for (const { length, code, rows } of runs) {
-    for (let i = 0; code === STORED && i < length; i++) {
-      for (let sub = 0; sub < rows; sub++) sum += sourceHash({ offset: offset + i, sub })
-    }
-    offset += length
+  for (const run of runs) {
+    sum += hashOfRun(offset, run.length, storedSubs(run))
+    offset += run.length
   }
   return BigInt(sum)
+}
+
+function hashOfRun(from: number, length: number, subs: readonly number[]): number {
+  let sum = 0
+  for (let offset = from; offset < from + length; offset++)
+    for (const sub of subs) sum += sourceHash({ offset, sub })
+  return sum
 }
 
 function describe({ stored, duplicate, dropped, deadLettered, rows }: Counts): string {

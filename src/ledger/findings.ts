@@ -2,7 +2,7 @@
  * What does not add up, and by which offsets. Pure: given what receipts say, what deletions took and what ClickHouse
  * holds of a short range, names every offset on which they differ.
  */
-import { LOST, type OffsetOutcome, type Place, STORED, sourceHash } from '../event/index.ts'
+import { endedSubs, type OffsetOutcome, type Place, sourceHash, storedSubs } from '../event/index.ts'
 import type { PresentPlace } from '../warehouse/index.ts'
 import type { ErasedGroup } from './erasures.ts'
 
@@ -54,15 +54,14 @@ export function compareRows(
   outcomes.forEach((outcome, i) => {
     if (!outcome) return
     const offset = from + i
-    const expected = outcome.code === STORED ? outcome.rows : 0
+    const expected = storedSubs(outcome)
     const { subs, doubled } = found.get(offset) ?? NONE
-    const lacks = expected - subs.size
-    for (let sub = 0, left = lacks; left > 0; sub++) {
-      if (subs.has(sub)) continue
-      absent.push({ offset, sub })
-      left--
+    for (const sub of expected) if (!subs.has(sub)) absent.push({ offset, sub })
+    const strange = [...subs].filter((sub) => !expected.includes(sub))
+    if (strange.length > 0) {
+      const detail = `${strange.length} of ${subs.size} rows are not of the ${expected.length} by the receipt`
+      add(findings, 'row_unexpected', offset, detail)
     }
-    if (lacks < 0) add(findings, 'row_unexpected', offset, `${subs.size} rows, ${expected} by the receipt`)
     if (doubled) add(findings, 'row_doubled', offset, 'a row is there more than once')
   })
   for (const { offset } of notErased(absent, erased, findings)) {
@@ -85,10 +84,11 @@ export function compareOutcomes(
   outcomes.forEach((outcome, i) => {
     if (!outcome) return
     const offset = from + i
-    const expected = outcome.code !== STORED && outcome.code !== LOST
-    const there = found.has(offset)
-    if (expected && !there) absent.push({ offset, sub: 0 })
-    if (!expected && there) add(findings, 'outcome_unexpected', offset, 'a row in outcomes')
+    const expected = endedSubs(outcome)
+    const { subs } = found.get(offset) ?? NONE
+    for (const sub of expected) if (!subs.has(sub)) absent.push({ offset, sub })
+    if ([...subs].some((sub) => !expected.includes(sub)))
+      add(findings, 'outcome_unexpected', offset, 'a row in outcomes')
   })
   for (const { offset } of notErased(absent, erased, findings))
     add(findings, 'outcome_missing', offset, 'no row in outcomes')

@@ -30,7 +30,7 @@ export { type OutcomeCount, type Period, rangesDecidedIn, readOutcomeCounts } fr
 export { type LaneProgress, readProgress } from './progress.ts'
 export { type Receipt, readReceipts } from './receipts.ts'
 export { lastErrors, type RecentEvent, type RecentOptions, recentOf } from './recent.ts'
-export { rollUp } from './roll-up.ts'
+export { countLost, rollUp } from './roll-up.ts'
 export { type Trace, type TraceDeps, type TracedSource, type TraceOptions, trace } from './trace.ts'
 export type { TraceEntry } from './trace-entries.ts'
 export { showAudit, UnaccountedWatch } from './watch.ts'

@@ -46,6 +46,7 @@ import {
   UnaccountedWatch,
 } from './index.ts'
 import { tiledReceipts } from './tiling.ts'
+import { noteCompared, readGaps, readTotals } from './watch-state.ts'
 
 setDefaultTimeout(60_000)
 
@@ -83,6 +84,9 @@ afterEach(async () => {
 const S = { code: STORED, rows: 1 }
 const S2 = { code: STORED, rows: 2 }
 const DUP = { code: DUPLICATE, rows: 0 }
+const REFUSED = deadLetterCode('refused_by_warehouse')
+/** Of three rows ClickHouse refused the middle one. */
+const PART = { code: STORED, rows: 2, gone: [{ sub: 1, code: REFUSED }] }
 const DROP = { code: dropCode('illegal_distinct_id'), rows: 0 }
 const DEAD = { code: deadLetterCode('unreadable_event'), rows: 0 }
 
@@ -186,6 +190,27 @@ describe('audit', () => {
     expect(await findings()).toEqual(['0: row_doubled 1..1'])
     await remove('events', 5)
     expect((await findings()).sort()).toContain('0: row_missing 5..5')
+  })
+
+  test('an event of which ClickHouse refused a row, and its row before or behind it missing', async () => {
+    for (const outcomes of [
+      [S, PART, S],
+      [S, S],
+    ])
+      await raw[0]!.batch(outcomes)
+    await loadAll(0)
+    expect((await audit(deps(), { waitMs: 0 })).partitions[0]).toMatchObject({
+      stored: 5,
+      rowsExpected: 6,
+      outcomesPresent: 1,
+      findings: [],
+    })
+    await recordErasure([2])
+    await remove('events', 2)
+    expect(await findings()).toEqual([])
+    await remove('events', 1, 2)
+    await remove('outcomes', 1, 1)
+    expect(await findings()).toEqual(['0: row_missing 1..1', '0: outcome_missing 1..1'])
   })
 
   test('a row that no receipt knows of', async () => {
@@ -321,6 +346,95 @@ describe('audit', () => {
     const found: number[] = []
     for (let step = 0; step < 3; step++) found.push(await watch.check())
     expect(found).toEqual([0, 0, 1])
+  })
+})
+
+describe('what a running audit reads and knows', () => {
+  const through = async () =>
+    (
+      await postgres.sql<{ through: number }[]>`
+        SELECT audited_through AS through FROM audit_progress WHERE log_id = ${rawId} ORDER BY partition`
+    ).map((row) => row.through)
+
+  test('what it has compared is noted piece by piece: killed on its way it goes on from there', async () => {
+    await clean()
+    let questions = 0
+    const warehouse: typeof servers.warehouse = {
+      ...servers.warehouse,
+      query: (sql, params) => {
+        if (++questions > 5) throw new Error('killed')
+        return servers.warehouse.query(sql, params)
+      },
+    }
+    const silent = pino({ level: 'silent' })
+    const limits = { pieceOffsets: 10 }
+    const killed = new UnaccountedWatch({ ...deps(), warehouse }, silent, limits)
+    await expect(killed.check()).rejects.toThrow('killed')
+    const [zero] = await through()
+    expect(zero).toBeGreaterThan(0)
+    expect(zero).toBeLessThan(30)
+    questions = 0
+    expect(await new UnaccountedWatch(deps(), silent, limits).check()).toBe(0)
+    expect(await through()).toEqual([30, 3])
+  })
+
+  test('a call is bounded over all raw partitions, and none keeps another waiting', async () => {
+    for (let i = 0; i < 6; i++) for (const one of raw) await one.batch([S, S, DUP, S, S])
+    for (const partition of [0, 1]) await loadAll(partition)
+    const watch = new UnaccountedWatch(deps(), pino({ level: 'silent' }), { newOffsetsMax: 20 })
+    await watch.check()
+    expect(await through()).toEqual([10, 10])
+    const waits = await readTotals(postgres.sql)
+    await watch.check()
+    await watch.check()
+    expect(await through()).toEqual([30, 30])
+    expect((await readTotals(postgres.sql)).auditedAtS).toBeGreaterThan(waits.auditedAtS)
+  })
+
+  test('a raw partition that was never looked at is as old as its first batch', async () => {
+    await clean()
+    await postgres.sql`UPDATE receipt SET created_at = now() - interval '1 hour' WHERE partition = 1`
+    await postgres.sql`
+      INSERT INTO audit_progress (log_id, partition, audited_through, audited_at, pass_ended_at)
+      VALUES (${rawId}, 0, 30, now(), now())`
+    const ageS = Date.now() / 1000 - (await readTotals(postgres.sql)).auditedAtS
+    expect(ageS).toBeGreaterThan(3_500)
+    expect(ageS).toBeLessThan(3_700)
+    expect((await readTotals(postgres.sql)).passEndedAtS).toBe(0)
+    await new UnaccountedWatch(deps(), pino({ level: 'silent' })).check()
+    expect(Date.now() / 1000 - (await readTotals(postgres.sql)).auditedAtS).toBeLessThan(60)
+  })
+
+  const addGaps = (count: number, apart: number, length: number) => postgres.sql`
+    INSERT INTO audit_gap (log_id, partition, from_offset, to_offset, unaccounted)
+    SELECT ${rawId}, 0, n * ${apart}::bigint, n * ${apart}::bigint + ${length}::bigint, ${length}::bigint
+    FROM generate_series(0, ${count}::int - 1) AS n`
+  const sizeOf = (ranges: readonly { from: number; to: number }[]) =>
+    ranges.reduce((sum, { from, to }) => sum + to - from, 0)
+
+  test('of very many gaps far from each other it reads some, and nothing between them', async () => {
+    await addGaps(200_000, 1_000_000, 1)
+    const first = await readGaps(postgres.sql, 4_000_000)
+    expect([first.length, sizeOf(first)]).toEqual([64, 64])
+    await postgres.sql`UPDATE audit_gap SET found_at = now() WHERE from_offset < 64000000`
+    const next = await readGaps(postgres.sql, 4_000_000)
+    expect(next[0]!.from).toBe(64_000_000)
+  })
+
+  test('gaps side by side are one range, and a long one is looked at in parts', async () => {
+    await addGaps(1_000, 100, 1)
+    expect(await readGaps(postgres.sql, 4_000_000)).toEqual([
+      { logId: rawId, partition: 0, from: 0, to: 99_901 },
+    ])
+    expect(sizeOf(await readGaps(postgres.sql, 50_000))).toBeLessThanOrEqual(50_000)
+    await clean()
+    await postgres.sql`DELETE FROM audit_gap`
+    await addGaps(1, 1, 1_000)
+    const part = await audit(deps(), { waitMs: 0, ranges: await readGaps(postgres.sql, 10) })
+    await noteCompared(postgres.sql, part.partitions[0]!, {})
+    expect([...(await postgres.sql`SELECT from_offset, to_offset, unaccounted FROM audit_gap`)]).toEqual([
+      { from_offset: 10, to_offset: 1_000, unaccounted: 990 },
+    ])
   })
 })
 
@@ -493,6 +607,31 @@ describe('roll-up', () => {
     expect(await told()).toEqual(expected)
     expect(await rollUp(postgres.sql, 876_000)).toBe(0)
     expect(await told()).toEqual(expected)
+  })
+
+  test('moves what was stored under its project, also when the batch was of several hours and SDKs', async () => {
+    await clean()
+    const counts = [
+      [HOUR, 1, 'web', STORED, 4],
+      [HOUR + 1, 1, 'ios', STORED, 2],
+      [HOUR, 1, 'web', DUPLICATE, 2],
+      [HOUR, 2, 'web', DROP.code, 1],
+      [HOUR, 1, 'web', DEAD.code, 1],
+    ]
+    await postgres.sql`
+      UPDATE receipt SET counts = ${JSON.stringify(counts)}::text::jsonb,
+        outcomes = ${encodeOutcomes([S, DEAD, DUP, S2, DROP, S, DEAD, S, S, DUP])}
+      WHERE partition = 0 AND from_offset = 0`
+    await postgres.sql`INSERT INTO audit_progress (log_id, partition, audited_through) VALUES (${rawId}, 0, 10)`
+    await rollUp(postgres.sql, 876_000)
+    const expected = [
+      '0 1 web stored  3',
+      '0 1 web duplicate  2',
+      '0 1 web dead_lettered unreadable_event 2',
+      '0 2 web dropped illegal_distinct_id 1',
+      '1 1 ios stored  2',
+    ]
+    expect((await told()).sort()).toEqual(expected.sort())
   })
 
   test('is by day once the detail is over, and says the same', async () => {

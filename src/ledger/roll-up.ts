@@ -4,12 +4,12 @@
  * partition that moves in the same transaction: each receipt counts once, whatever is repeated.
  *
  * A receipt's outcomes have the last word. What its counts do not say (a lost range, an older version's receipt) is
- * counted under no project and the hour of the decision; a row that ClickHouse refused after ingest had stored it is
- * moved from stored to dead-lettered, under its project when the batch was of one alone, else under none.
+ * counted under no project and the hour of the decision; a row that ClickHouse refused after ingest had stored it, or that a
+ * repair gave up, is moved from stored to its new end, under its project when the batch was of one alone, else under none.
  * Cost: about 20 µs per receipt, once.
  */
 import { guardState, type Sql, type Transaction, transaction } from '../catalog/index.ts'
-import { decodeRuns, type OutcomeCode, type ReceiptCount, STORED } from '../event/index.ts'
+import { decodeRuns, LOST, type OutcomeCode, type ReceiptCount, STORED } from '../event/index.ts'
 
 /** Receipts per transaction. */
 const PAGE_RECEIPTS = 500
@@ -92,10 +92,39 @@ function countsOf({ outcomes, counts, hour }: Row): ReceiptCount[] {
   const differs = new Map<OutcomeCode, number>()
   for (const { code, length } of decodeRuns(outcomes)) differs.set(code, (differs.get(code) ?? 0) + length)
   for (const [, , , code, events] of counts ?? []) differs.set(code, (differs.get(code) ?? 0) - events)
-  const stored = (counts ?? []).filter(([, , , code]) => code === STORED)
-  const [ofHour, teamId, sdk] = stored.length === 1 ? stored[0]! : ([hour, 0, ''] as const)
+  const [ofHour, teamId, sdk] = storedUnder(counts, hour)
   const rest = [...differs].map(([code, events]): ReceiptCount => [ofHour, teamId, sdk, code, events])
   return [...(counts ?? []), ...rest]
+}
+
+/** Hour, project and SDK of a stored event of a receipt of which no more is known. */
+function storedUnder(counts: ReceiptCount[] | null, hour: number): readonly [number, number, string] {
+  const stored = (counts ?? []).filter(([, , , code]) => code === STORED)
+  const [first] = stored
+  if (!first || stored.some(([, teamId]) => teamId !== first[1])) return [hour, 0, '']
+  const [ofHour, teamId, sdk] = first
+  return [ofHour, teamId, sdk]
+}
+
+/**
+ * Counts events of a receipt that were stored as lost, when they were rolled up already: to be called in the transaction
+ * that changes the receipt, with what it was.
+ */
+export async function countLost(
+  tx: Transaction,
+  { logId, partition }: { logId: string; partition: number },
+  receipt: { to: number; counts: ReceiptCount[] | null; decidedMs: number },
+  events: number,
+): Promise<void> {
+  // Waits for a roll-up that may have read the receipt as it was.
+  const [progress] = await tx<{ rolled_through: number }[]>`
+    SELECT rolled_through FROM audit_progress WHERE log_id = ${logId} AND partition = ${partition} FOR UPDATE`
+  if (events === 0 || !progress || receipt.to > progress.rolled_through) return
+  const under = storedUnder(receipt.counts, Math.floor(receipt.decidedMs / 1000 / HOUR_S))
+  await addCounts(tx, [
+    [...under, STORED, -events],
+    [...under, LOST, events],
+  ])
 }
 
 async function addCounts(tx: Transaction, counts: readonly ReceiptCount[]): Promise<void> {

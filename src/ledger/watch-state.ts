@@ -6,8 +6,12 @@ import { guardState, type Sql, transaction } from '../catalog/index.ts'
 import type { OffsetRange, PartitionAudit } from './audit.ts'
 import { united } from './findings.ts'
 
-/** Ranges that are looked at again in each call; those nearest to each other are taken together. */
+/** Ranges that are looked at again in each call. */
 const GAPS_MAX = 64
+/** What is no farther apart is looked at together. */
+const NEAR_OFFSETS = 10_000
+/** Of these the ranges are made: bounds what is read when very much does not add up. */
+const GAP_ROWS_MAX = 10_000
 
 export type Watched = {
   logId: string
@@ -37,59 +41,74 @@ export async function readWatched(sql: Sql, passEveryS: number): Promise<Watched
   )
 }
 
-/** What did not add up, as at most `GAPS_MAX` ranges. */
-export async function readGaps(sql: Sql): Promise<OffsetRange[]> {
+/**
+ * What did not add up, those first that were looked at the longest ago: at most `GAPS_MAX` ranges, of `offsetsMax` offsets
+ * together. The others have their turn in the next calls.
+ */
+export async function readGaps(sql: Sql, offsetsMax: number): Promise<OffsetRange[]> {
   const rows = await guardState(
     'read what did not add up',
     () => sql<OffsetRange[]>`
-    SELECT log_id AS "logId", partition, from_offset AS from, to_offset AS to FROM audit_gap
-    ORDER BY log_id, partition, from_offset`,
+    SELECT log_id AS "logId", partition, from_offset AS from, to_offset AS to FROM (
+      SELECT * FROM audit_gap ORDER BY found_at, log_id, partition, from_offset LIMIT ${GAP_ROWS_MAX}
+    ) AS oldest ORDER BY log_id, partition, from_offset`,
   )
-  const gaps = [...rows]
-  while (gaps.length > GAPS_MAX) {
-    let nearest = 0
-    let distance = Number.POSITIVE_INFINITY
-    for (let i = 1; i < gaps.length; i++) {
-      const [before, gap] = [gaps[i - 1]!, gaps[i]!]
-      const isSame = before.logId === gap.logId && before.partition === gap.partition
-      if (!isSame || gap.from - before.to >= distance) continue
-      nearest = i
-      distance = gap.from - before.to
-    }
-    if (nearest === 0) break
-    gaps[nearest - 1]!.to = Math.max(gaps[nearest - 1]!.to, gaps[nearest]!.to)
-    gaps.splice(nearest, 1)
+  const gaps: OffsetRange[] = []
+  let left = offsetsMax
+  for (const row of rows) {
+    const last = gaps.at(-1)
+    const isNear =
+      last?.logId === row.logId && last.partition === row.partition && row.from - last.to <= NEAR_OFFSETS
+    if (left <= 0 || (!isNear && gaps.length === GAPS_MAX)) break
+    const from = isNear ? last.to : row.from
+    const to = Math.min(row.to, from + left)
+    if (isNear) last.to = Math.max(last.to, to)
+    else gaps.push({ ...row, to })
+    left -= Math.max(0, to - from)
   }
   return gaps
 }
 
 /**
  * Replaces what is known of the compared range by what was found in it now, and moves on, in one transaction. Findings
- * of which there are too many replace nothing and move nothing: the range is looked at again until it is mended.
+ * of which there are too many replace nothing and move nothing: the range is looked at again until it is mended. `audited`:
+ * it was new, and all there is that is new, or a piece of it.
  */
 export async function noteCompared(
   sql: Sql,
   { logId, partition, from, outcomesCompared, outcomesThrough, findings, cut }: PartitionAudit,
-  moved: { audited: boolean; passTo: number | undefined },
+  moved: { audited?: 'all' | 'piece'; passTo?: number | undefined },
 ): Promise<void> {
+  const found = JSON.stringify(united(findings))
   await guardState('note what was audited', () =>
     transaction(sql, async (tx) => {
       if (!cut) {
+        // What reaches over the end was looked at up to there only.
         await tx`
-          DELETE FROM audit_gap WHERE log_id = ${logId} AND partition = ${partition}
-            AND from_offset >= ${from} AND from_offset < ${outcomesThrough}`
-      }
-      for (const gap of united(findings)) {
-        await tx`
+          WITH gone AS (
+            DELETE FROM audit_gap WHERE log_id = ${logId} AND partition = ${partition}
+              AND from_offset >= ${from} AND from_offset < ${outcomesThrough}
+            RETURNING to_offset
+          )
           INSERT INTO audit_gap AS g (log_id, partition, from_offset, to_offset, unaccounted)
-          VALUES (${logId}, ${partition}, ${gap.from}, ${gap.to}, ${gap.to - gap.from})
+          SELECT ${logId}::uuid, ${partition}::int, ${outcomesThrough}::bigint, max(to_offset),
+            max(to_offset) - ${outcomesThrough}::bigint
+          FROM gone HAVING max(to_offset) > ${outcomesThrough}::bigint
           ON CONFLICT (log_id, partition, from_offset) DO UPDATE
-          SET to_offset = excluded.to_offset, unaccounted = excluded.unaccounted`
+          SET to_offset = greatest(g.to_offset, excluded.to_offset),
+            unaccounted = greatest(g.unaccounted, excluded.unaccounted)`
       }
-      if (moved.audited && outcomesCompared) {
+      await tx`
+        INSERT INTO audit_gap AS g (log_id, partition, from_offset, to_offset, unaccounted)
+        SELECT ${logId}::uuid, ${partition}::int, f.from, f.to, f.to - f.from
+        FROM jsonb_to_recordset(${found}::text::jsonb) AS f("from" bigint, "to" bigint)
+        ON CONFLICT (log_id, partition, from_offset) DO UPDATE
+        SET to_offset = excluded.to_offset, unaccounted = excluded.unaccounted, found_at = now()`
+      if (moved.audited !== undefined && outcomesCompared) {
         await tx`
           UPDATE audit_progress
-          SET audited_through = greatest(audited_through, ${cut ? 0 : outcomesThrough}::bigint), audited_at = now()
+          SET audited_through = greatest(audited_through, ${cut ? 0 : outcomesThrough}::bigint),
+            audited_at = CASE WHEN ${moved.audited === 'all'} THEN now() ELSE audited_at END
           WHERE log_id = ${logId} AND partition = ${partition}`
       }
       if (moved.passTo !== undefined) {
@@ -106,16 +125,19 @@ export async function noteCompared(
 
 export type WatchTotals = { unaccounted: number; audited: number; auditedAtS: number; passEndedAtS: number }
 
+/** A raw partition that was never looked at waits since its first batch. */
 export async function readTotals(sql: Sql): Promise<WatchTotals> {
   const [row] = await guardState(
     'read what was audited',
     () => sql<WatchTotals[]>`
     SELECT (SELECT coalesce(sum(unaccounted), 0)::float8 FROM audit_gap) AS unaccounted,
       coalesce(sum(audited_through), 0)::float8 AS audited,
-      coalesce(extract(epoch FROM min(audited_at)), 0)::float8 AS "auditedAtS",
+      coalesce(extract(epoch FROM min(coalesce(audited_at, (
+        SELECT created_at FROM receipt r WHERE r.log_id = f.log_id AND r.partition = f.partition
+        ORDER BY from_offset LIMIT 1)))), 0)::float8 AS "auditedAtS",
       CASE WHEN bool_or(pass_ended_at IS NULL) THEN 0
         ELSE coalesce(extract(epoch FROM min(pass_ended_at)), 0) END::float8 AS "passEndedAtS"
-    FROM audit_progress JOIN ingest_fence USING (log_id, partition) WHERE closed_at IS NULL`,
+    FROM ingest_fence f LEFT JOIN audit_progress USING (log_id, partition) WHERE closed_at IS NULL`,
   )
   return row!
 }

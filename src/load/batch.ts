@@ -121,6 +121,12 @@ export function halveBatch(batch: Batch): [Batch, Batch] {
   return [makeBatch(batch.table, first), makeBatch(batch.table, second)]
 }
 
+/** Cuts a batch into pieces of at most `bytesMax`, or of one row. */
+export function piecesOf(batch: Batch, bytesMax: number): Batch[] {
+  if (batch.bytes <= bytesMax || batch.rows.length < 2) return [batch]
+  return halveBatch(batch).flatMap((half) => piecesOf(half, bytesMax))
+}
+
 function splitRange(part: BatchRange, count: number): [BatchRange, BatchRange] {
   const { range, rows, lastAfter } = part
   const head = rows.slice(0, count)

@@ -2,18 +2,28 @@
 import { expect, test } from 'bun:test'
 import { Blocked } from './blocked.ts'
 
+/** A sentence begins with its code. */
 type Step = [who: string, sentence: string | undefined]
 
 test.each<[rule: string, steps: Step[], told: (string | undefined)[], now: string | undefined]>([
   [
-    'one that waits and goes on is told once each',
+    'one that waits, then for something else, and goes on is told once each',
     [
       ['insert', 'a'],
       ['insert', 'b'],
       ['insert', undefined],
     ],
-    ['a', undefined],
+    ['a', 'b', undefined],
     undefined,
+  ],
+  [
+    'one that goes on waiting for the same is told once',
+    [
+      ['insert', 'a 1'],
+      ['insert', 'a 2'],
+    ],
+    ['a 1'],
+    'a 2',
   ],
   [
     'one that goes on does not clear another',
@@ -32,7 +42,7 @@ test.each<[rule: string, steps: Step[], told: (string | undefined)[], now: strin
       ['insert', undefined],
       ['events/3', undefined],
     ],
-    ['a', undefined],
+    ['a', 'b', undefined],
     undefined,
   ],
   [
@@ -42,13 +52,14 @@ test.each<[rule: string, steps: Step[], told: (string | undefined)[], now: strin
       ['events/3', 'b'],
       ['insert', undefined],
     ],
-    ['a'],
+    ['a', 'b'],
     'b',
   ],
 ])('%s', (_, steps, told, now) => {
   const changes: (string | undefined)[] = []
   const blocked = new Blocked((sentence) => changes.push(sentence))
-  for (const [who, sentence] of steps) blocked.set(who, sentence)
+  for (const [who, sentence] of steps)
+    blocked.set(who, sentence === undefined ? undefined : { code: sentence[0]!, sentence })
   expect(changes).toEqual(told)
   expect(blocked.sentence).toBe(now)
 })

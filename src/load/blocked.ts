@@ -1,22 +1,27 @@
 /**
  * Why the rows of a table wait, by who is held up: its insert, the settling of an intent, the opening of a partition. One
- * of them that goes on says nothing of the others. In: a sentence, or undefined when it goes on. Pure.
+ * of them that goes on says nothing of the others. In: a sentence with its error code, or undefined when it goes on. Pure.
  */
-export class Blocked {
-  private readonly sentences = new Map<string, string>()
+import type { Why } from './why.ts'
 
-  /** `changed` is told the oldest sentence when the first one comes, and undefined when the last one has gone. */
+export class Blocked {
+  private readonly reasons = new Map<string, Why>()
+
+  /** `changed` is told the oldest sentence when the first one comes or it is of another kind, undefined when the last has gone. */
   constructor(private readonly changed: (sentence: string | undefined) => void) {}
 
   get sentence(): string | undefined {
-    return this.sentences.values().next().value
+    return this.oldest?.sentence
   }
 
-  set(who: string, sentence: string | undefined): void {
-    const before = this.sentence
-    if (sentence === undefined) this.sentences.delete(who)
-    else this.sentences.set(who, sentence)
-    const now = this.sentence
-    if ((before === undefined) !== (now === undefined)) this.changed(now)
+  private get oldest(): Why | undefined {
+    return this.reasons.values().next().value
+  }
+
+  set(who: string, why: Why | undefined): void {
+    const before = this.oldest?.code
+    if (why === undefined) this.reasons.delete(who)
+    else this.reasons.set(who, why)
+    if (before !== this.oldest?.code) this.changed(this.sentence)
   }
 }

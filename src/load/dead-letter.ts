@@ -21,6 +21,7 @@ import {
   STORED,
   sourceHash,
   TOPICS,
+  withoutRow,
   writerPartition,
 } from '../event/index.ts'
 import type { Log, LogRecord, StoredRecord } from '../log/index.ts'
@@ -144,7 +145,10 @@ async function readRaw(log: Log, source: Source): Promise<StoredRecord | undefin
   return undefined
 }
 
-/** Moves one row of an event from stored to dead-lettered in the receipt of its batch. Without one the audit says so. */
+/**
+ * Moves one row of an event from stored to dead-lettered in the receipt of its batch, by its number, so that the audit
+ * knows which one `events` lacks. May be repeated. Without a receipt the audit says so.
+ */
 export async function amendReceipt(tx: Transaction, source: Source): Promise<void> {
   // The last that begins at or below it, in this order: one that the ledger merges away while we wait for its lock is
   // then passed over for the one that took it in.
@@ -156,10 +160,10 @@ export async function amendReceipt(tx: Transaction, source: Source): Promise<voi
   const outcomes = decodeOutcomes(receipt.outcomes)
   const at = source.offset - receipt.from_offset
   const before = outcomes[at]
-  if (!before || before.code !== STORED || before.rows === 0) return
-  const last = before.rows === 1
-  outcomes[at] = last ? { code: deadLetterCode(REASON), rows: 0 } : { code: STORED, rows: before.rows - 1 }
-  const events = last ? 1 : 0
+  const after = before && withoutRow(before, source.sub, deadLetterCode(REASON))
+  if (!after) return
+  outcomes[at] = after
+  const events = after.code === STORED ? 0 : 1
   await tx`
     UPDATE receipt SET outcomes = ${encodeOutcomes(outcomes)}, stored = stored - ${events},
       dead_lettered = dead_lettered + ${events}, stored_rows = stored_rows - 1, hash_sum = hash_sum - ${sourceHash(source)}

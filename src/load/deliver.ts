@@ -6,7 +6,8 @@
  *            ┌─ world at fault: wait, ask, send again; for ever ─┐
  * ask ──▶ send ◀──────────────────────────────────────────────────┘
  *  │       ├─ taken ─▶ (ask) ─▶ done
- *  │       └─ a row refused ─▶ split into two child intents, or, when it is alone, to the dead letters: done
+ *  │       ├─ no memory for it, at its owner's every try, and none of it there ─▶ split into small child intents
+ *  │       └─ a row refused ─▶ split into two, or, when it is alone, to the dead letters: done
  *  └─ all there: done · part of it there and the token too old to trust: repair
  * ```
  * The first owner's first try needs no question. Every later one asks which sources are there, since the token is
@@ -18,13 +19,16 @@ import type { Logger } from '../observe/index.ts'
 import { backoffMs, type LoadFailpoint, pause } from '../platform/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 import { isWarehouseDown } from './ask.ts'
-import { type Batch, halveBatch, intentOf } from './batch.ts'
+import { type Batch, halveBatch, intentOf, piecesOf } from './batch.ts'
 import { askPresence, type Presence } from './check-sources.ts'
 import { buryRow } from './dead-letter.ts'
 import type { Hold } from './hold-intent.ts'
 import { markDone, markRefused, markRepair, replaceByChildren } from './intent.ts'
+import { untilMerged } from './merges.ts'
 import { loadMetrics } from './metrics.ts'
+import type { Pace } from './pace.ts'
 import { BACKOFF } from './wait.ts'
+import { type Why, whyOf } from './why.ts'
 
 /** Called when a step is reached: the failpoints, unless a test wants another end there. */
 export type StepHook = (step: LoadFailpoint) => Promise<void> | void
@@ -35,8 +39,10 @@ export type DeliverDeps = {
   logger: Logger
   partitions: number
   clock: () => number
-  /** One sentence while rows wait (ClickHouse does not take them, the log does not take a refused one), else undefined. */
-  blocked: (sentence: string | undefined) => void
+  /** Told why while rows wait (ClickHouse does not take them, the log does not take a refused one), else undefined. */
+  blocked: (why: Why | undefined) => void
+  /** Of the table; learns what ClickHouse bears. */
+  pace: Pace
   reached: StepHook
 }
 
@@ -51,6 +57,10 @@ export const INTENT_AGE_MS_MAX = 600_000
 
 /** So often ClickHouse must refuse a row that is alone in its insert. */
 const REFUSALS_MAX = 3
+/** So often in a row ClickHouse must have no memory for an insert before it is cut up: it may be others that use it. */
+const NO_MEMORY_MAX = 3
+/** Small enough at once, since pieces are an heir's to send, who may not cut them again. */
+const PIECE_BYTES_MAX = 2 ** 20
 
 const TABLES = new Map<string, Table>(Object.values(TABLE_OF_TOPIC).map((table) => [table.name, table]))
 
@@ -79,36 +89,51 @@ async function untilTaken(
 ): Promise<Delivery> {
   const verdict = hold.intent.refused
   const startedMs = deps.clock()
+  let noMemory = 0
   for (let attempt = 0; ; attempt++) {
     stop.throwIfAborted()
     try {
       const doubtful = (role === 'heir' || attempt > 0) && batch.table === TOPICS.events
       const ageMs = hold.intent.ageMs + deps.clock() - startedMs
+      // Pieces have other tokens. So nothing of the whole may be on its way: each try must have ended with this answer.
+      const tooLarge = role === 'owner' && noMemory >= NO_MEMORY_MAX && noMemory === attempt
       return verdict === undefined
-        ? await attemptOnce(deps, hold, batch, doubtful, ageMs)
+        ? await attemptOnce(deps, hold, batch, { doubtful, ageMs, tooLarge })
         : await bury(deps, hold, batch, verdict)
     } catch (error) {
       if (!isWarehouseDown(error) && !isHeldElsewhere(error)) throw error
-      waitSentence(deps, batch, error)
-      await pause(backoffMs(attempt + 1, BACKOFF), stop)
+      const { code } = error as HeadraceError
+      loadMetrics.retries.inc({ table: batch.table, code })
+      deps.blocked(whyOf(error as HeadraceError))
+      noMemory = code === 'HR_WAREHOUSE_OUT_OF_MEMORY' ? noMemory + 1 : 0
+      if (noMemory > 0) deps.pace.tooLarge()
+      if (code === 'HR_WAREHOUSE_TOO_MANY_PARTS') {
+        deps.pace.crowded()
+        await untilMerged(deps.warehouse, batch.table, stop)
+      } else await pause(backoffMs(attempt + 1, BACKOFF), stop)
     }
   }
 }
+
+/** `doubtful`: it may have been sent before. `tooLarge`: it never fit into the memory of ClickHouse. */
+type Attempt = { doubtful: boolean; ageMs: number; tooLarge: boolean }
 
 async function attemptOnce(
   deps: DeliverDeps,
   hold: Hold,
   batch: Batch,
-  doubtful: boolean,
-  ageMs: number,
+  { doubtful, ageMs, tooLarge }: Attempt,
 ): Promise<Delivery> {
   const { id } = hold.intent
-  if (doubtful) {
-    const presence = await askPresence(deps.warehouse, batch.rows)
-    if (presence === 'all') return done(deps, hold)
-    if (presence === 'some' && ageMs > INTENT_AGE_MS_MAX)
-      return repair(deps, hold, batch, 'part of its rows are there, and its token may be forgotten')
-  }
+  const before = doubtful ? await askPresence(deps.warehouse, batch.rows) : 'none'
+  if (before === 'all') return done(deps, hold)
+  if (before === 'some' && ageMs > INTENT_AGE_MS_MAX)
+    return repair(deps, hold, batch, 'part of its rows are there, and its token may be forgotten')
+  if (tooLarge && before === 'none' && batch.bytes > PIECE_BYTES_MAX && batch.rows.length > 1)
+    return split(deps, hold, batch, piecesOf(batch, PIECE_BYTES_MAX), {
+      docs: 'docs/runbooks/load.md#no-memory',
+      why: `ClickHouse has no memory for ${batch.rows.length} rows at once; they are sent in pieces`,
+    })
   const sentMs = deps.clock()
   await deps.reached('insert_sent')
   try {
@@ -168,17 +193,23 @@ async function refused(deps: DeliverDeps, hold: Hold, batch: Batch, error: Headr
     }
     return bury(deps, hold, batch, error.message)
   }
-  deps.logger.warn(
-    {
-      table: batch.table,
-      intent: id,
-      rows: batch.rows.length,
-      code: error.code,
-      docs: 'docs/runbooks/load.md#refused-rows',
-    },
-    `ClickHouse refuses an insert of ${batch.rows.length} rows; it is halved to find the row: ${error.message}`,
-  )
-  const children = halveBatch(batch).map((half) => intentOf(half, Bun.randomUUIDv7(), id))
+  return split(deps, hold, batch, halveBatch(batch), {
+    docs: 'docs/runbooks/load.md#refused-rows',
+    why: `ClickHouse refuses an insert of ${batch.rows.length} rows; it is halved to find the row: ${error.message}`,
+  })
+}
+
+/** Of at least two rows, none of which is there. */
+async function split(
+  deps: DeliverDeps,
+  hold: Hold,
+  batch: Batch,
+  parts: readonly Batch[],
+  { why, docs }: { why: string; docs: string },
+): Promise<Delivery> {
+  const { id } = hold.intent
+  deps.logger.warn({ table: batch.table, intent: id, rows: batch.rows.length, docs }, why)
+  const children = parts.map((part) => intentOf(part, Bun.randomUUIDv7(), id))
   await hold.write((tx) => replaceByChildren(tx, id, children))
   await deps.reached('split')
   return 'split'
@@ -227,6 +258,7 @@ function countInsert(deps: DeliverDeps, batch: Batch, sentMs: number): void {
   loadMetrics.bytes.inc(label, batch.bytes)
   loadMetrics.inserts.inc(label)
   loadMetrics.insertSeconds.observe(label, (nowMs - sentMs) / 1000)
+  deps.pace.taken(nowMs, nowMs - sentMs, batch.bytes)
   if (batch.table !== TOPICS.events) return
   let oldestMs = nowMs
   for (const { appendedMs } of batch.rows) if (appendedMs < oldestMs) oldestMs = appendedMs
@@ -236,16 +268,4 @@ function countInsert(deps: DeliverDeps, batch: Batch, sentMs: number): void {
 /** The loader that had this partition before may only be slow to let go of where its dead letters go. */
 function isHeldElsewhere(error: unknown): boolean {
   return error instanceof HeadraceError && error.code === 'HR_LOG_NOT_WRITER'
-}
-
-function waitSentence(deps: DeliverDeps, batch: Batch, error: unknown): void {
-  const { code, message } = error as HeadraceError
-  loadMetrics.retries.inc({ table: batch.table, code })
-  const what =
-    code === 'HR_WAREHOUSE_SCHEMA_BEHIND'
-      ? 'the schema of ClickHouse is behind this version; its migrations must run'
-      : code === 'HR_LOG_NOT_WRITER'
-        ? 'a refused row cannot be written to the dead letters'
-        : 'ClickHouse does not take rows'
-  deps.blocked(`${what}: ${message}`)
 }

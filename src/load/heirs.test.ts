@@ -14,6 +14,7 @@ import { STORED, TOPICS } from '../event/index.ts'
 import type { LoadFailpoint } from '../platform/index.ts'
 import { INTENT_AGE_MS_MAX } from './deliver.ts'
 import { LoadBench, PARTITIONS, type Servers, startServers } from './load.fixture.ts'
+import { Pace } from './pace.ts'
 
 setDefaultTimeout(60_000)
 
@@ -81,7 +82,16 @@ describe('the owner is killed', () => {
     await waitFor('the lock', locked, 5_000)
     // The embedded log leaves its partitions to a stopped member; a Kafka would not: settle as its heir does.
     const { settlePartition } = await import('./settle.ts')
-    const deps = { ...bench.deps(), logIds: bench.ids, clock: Date.now, blocked: () => {}, reached: () => {} }
+    const pace = new Pace({ everyMs: 200, busyPercent: 100, bytesMax: 2 ** 20 })
+    const rest = {
+      logIds: bench.ids,
+      clock: Date.now,
+      blocked: () => {},
+      settling: () => {},
+      reached: () => {},
+      pace,
+    }
+    const deps = { ...bench.deps(), ...rest }
     await waitFor(
       'the heir',
       async () => {

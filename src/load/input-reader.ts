@@ -18,6 +18,7 @@ import { ABANDON_WAIT_MS, type Lane, type LaneReader } from './lane.ts'
 import { loadMetrics } from './metrics.ts'
 import { type InputPlace, PartitionInput } from './partition-input.ts'
 import { BACKOFF, ended } from './wait.ts'
+import { type Why, whyOf } from './why.ts'
 
 /** One `next`: small, since every partition may overshoot the lane's bound by one. */
 const READ_RECORDS_MAX = 2_000
@@ -141,18 +142,14 @@ export class InputReader implements LaneReader {
       await ask()
       this.blocked(undefined)
     } catch (error) {
-      this.blocked(
-        isWarehouseDown(error)
-          ? `ClickHouse does not take rows: ${(error as HeadraceError).message}`
-          : undefined,
-      )
+      this.blocked(isWarehouseDown(error) ? whyOf(error as HeadraceError) : undefined)
       throw error
     }
   }
 
-  private blocked(sentence: string | undefined): void {
+  private blocked(why: Why | undefined): void {
     // One that is closed says no more: another may speak for its partition by now.
-    if (!this.closing.signal.aborted) this.lane.blocked.set(`${this.topic}/${this.partition}`, sentence)
+    if (!this.closing.signal.aborted) this.lane.blocked.set(`${this.topic}/${this.partition}`, why)
   }
 
   /** The topic may have been made anew since the last look: offsets then mean other records. */

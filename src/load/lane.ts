@@ -8,8 +8,9 @@
  *     ▲                                       │                      │
  *     └────── inputs of the cut start anew at their fences ◀─────────┘ anything else (they settle first)
  * ```
- * Bounds: rows that wait BUFFER_*_MAX, then reading stops; one batch on its way, one being settled. So at most about
- * 64 MB waiting, 64 MB sent, 128 MB settled, and that only far behind: at 5,000 events/s it is 8 MB.
+ * When a cut is due is for `pace.ts`: at low load a moment after the first row, at most one in `flushMs` at any load.
+ * Bounds: what waits, is sent or is settled is for `memory.ts`, over all tables; beyond it reading stops. It is used only
+ * far behind: at 5,000 events/s of 1.2 kB two cuts are 12 MB.
  */
 import { type HeadraceError, isRetriable } from '../event/index.ts'
 import { Signal } from '../platform/index.ts'
@@ -17,10 +18,12 @@ import { INSERT_BYTES_MAX, INSERT_ROWS_MAX } from '../warehouse/index.ts'
 import { type BatchRange, intentOf, makeBatch } from './batch.ts'
 import { Blocked } from './blocked.ts'
 import { CUT_LIMITS, planCut } from './cut.ts'
-import { deliver } from './deliver.ts'
+import { type DeliverDeps, deliver } from './deliver.ts'
 import { holdIntent } from './hold-intent.ts'
 import { writeIntent } from './intent.ts'
+import { type Holder, memoryOf, type RowMemory } from './memory.ts'
 import { loadMetrics } from './metrics.ts'
+import { Pace } from './pace.ts'
 import type { PartitionInput } from './partition-input.ts'
 import { type SettleDeps, settlePartition } from './settle.ts'
 import { ended } from './wait.ts'
@@ -33,42 +36,41 @@ export type LaneReader = {
   restart(pauseMs: number): void
 }
 
-export type LaneDeps = Omit<SettleDeps, 'blocked'> & {
+type InFlight = { readers: LaneReader[]; done: Promise<void> }
+
+export type LaneDeps = Omit<SettleDeps, 'blocked' | 'pace' | 'settling'> & {
+  /** Of the process. */
+  memory: RowMemory
   flushMs: number
-  flushRows: number
+  busyPercent: number
   /** Something that no retry mends: the process must stop. */
   fatal: (error: unknown) => void
 }
 
-const LIMITS = {
-  rowsMax: Math.min(CUT_LIMITS.rowsMax, INSERT_ROWS_MAX),
-  bytesMax: Math.min(CUT_LIMITS.bytesMax, INSERT_BYTES_MAX),
-  monthsMax: CUT_LIMITS.monthsMax,
-}
-/** A cut is due at once when so much waits; twice as much may wait while one is sent. */
-const FLUSH_BYTES = 32 * 1024 * 1024
-const BUFFER_BYTES_MAX = 2 * FLUSH_BYTES
-const BUFFER_ROWS_MAX = LIMITS.rowsMax
+const ROWS_MAX = Math.min(CUT_LIMITS.rowsMax, INSERT_ROWS_MAX)
+const BYTES_MAX = Math.min(CUT_LIMITS.bytesMax, INSERT_BYTES_MAX)
 /** How long the first rows after a quiet time wait for company. */
 const LINGER_MS_MAX = 100
 /** A call to ClickHouse that hangs cannot be called back; nobody waits longer for it when all is stopped. */
 export const ABANDON_WAIT_MS = 1_000
 
-export class Lane {
+export class Lane implements Holder {
   private readonly readers = new Set<LaneReader>()
   private readonly arrived = new Signal()
-  private readonly drained = new Signal()
   private readonly stopping = new AbortController()
   private running: Promise<void> | undefined
   /** Inputs of the cut that is on its way. */
-  private inFlight: { readers: LaneReader[]; done: Promise<void> } | undefined
+  private inFlight: InFlight | undefined
   private settling: Promise<unknown> = Promise.resolve()
-  private lastCutMs = 0
+  /** What the rows of the cut that is on its way hold, and those of the intent that is settled. */
+  private sendingBytes = 0
+  private settlingBytes = 0
+  private readonly pace: Pace
   private waitingSinceMs: number | undefined
   private turn = 0
   /** Why rows wait now. */
   readonly blocked: Blocked
-  private readonly sendDeps: SettleDeps
+  private readonly sendDeps: DeliverDeps
   private readonly settleDeps: SettleDeps
 
   constructor(
@@ -76,8 +78,17 @@ export class Lane {
     readonly deps: LaneDeps,
   ) {
     this.blocked = new Blocked((sentence) => this.tellBlocked(sentence))
-    this.sendDeps = { ...deps, blocked: (sentence) => this.blocked.set('insert', sentence) }
-    this.settleDeps = { ...deps, blocked: (sentence) => this.blocked.set('settle', sentence) }
+    const { flushMs: everyMs, busyPercent } = deps
+    this.pace = new Pace({ everyMs, busyPercent, bytesMax: BYTES_MAX })
+    const { pace } = this
+    this.sendDeps = { ...deps, pace, blocked: (why) => this.blocked.set('insert', why) }
+    const settling = (bytes: number) => {
+      const settled = this.settlingBytes
+      this.settlingBytes = bytes
+      if (settled > bytes) deps.memory.letGo(settled - bytes)
+    }
+    this.settleDeps = { ...deps, pace, settling, blocked: (why) => this.blocked.set('settle', why) }
+    deps.memory.add(this)
   }
 
   start(): void {
@@ -97,7 +108,7 @@ export class Lane {
 
   remove(reader: LaneReader): void {
     this.readers.delete(reader)
-    this.drained.notify()
+    this.deps.memory.freed.notify()
   }
 
   /** Resolves when no cut with rows of `reader` (any reader, if undefined) is on its way, at the latest after `waitMs`. */
@@ -115,11 +126,21 @@ export class Lane {
 
   /** Resolves when more may be read, or `signal` aborts. */
   async room(signal: AbortSignal): Promise<void> {
-    for (;;) {
-      const { rows, bytes } = this.waiting()
-      if (signal.aborted || (rows < BUFFER_ROWS_MAX && bytes < BUFFER_BYTES_MAX)) return
-      await this.drained.wait(signal)
-    }
+    const { memory } = this.deps
+    while (!signal.aborted && !this.mayRead()) await memory.freed.wait(signal)
+  }
+
+  private mayRead(): boolean {
+    const { rows, bytes } = this.waiting()
+    const waits = this.blocked.sentence !== undefined
+    return (
+      rows < ROWS_MAX && bytes < BYTES_MAX && this.deps.memory.mayRead(this, memoryOf(rows, bytes), waits)
+    )
+  }
+
+  held(): number {
+    const { rows, bytes } = this.waiting()
+    return memoryOf(rows, bytes) + this.sendingBytes + this.settlingBytes
   }
 
   /** One partition after the other, so that one batch at a time is read again. */
@@ -153,29 +174,35 @@ export class Lane {
         await this.arrived.wait(signal, waitMs)
         continue
       }
-      const cut = this.takeCut()
-      this.inFlight = { readers: cut.readers, done: this.send(cut) }
+      this.inFlight = this.beginCut()
       await this.inFlight.done
       this.inFlight = undefined
-      this.drained.notify()
+      const sent = this.sendingBytes
+      this.sendingBytes = 0
+      this.deps.memory.letGo(sent)
     }
   }
 
-  /** When the next cut is due: 0 now, infinite while nothing waits. At most one in flushMs unless enough waits. */
+  /** Its rows are nobody's but those of who sends them: what is let go of must not be in a variable of the loop. */
+  private beginCut(): InFlight {
+    const cut = this.takeCut()
+    return { readers: cut.readers, done: this.send(cut) }
+  }
+
+  /** When the next cut is due: 0 now, infinite while nothing waits. */
   private dueInMs(): number {
-    const { rows, bytes, movable } = this.waiting()
+    const { bytes, movable } = this.waiting()
     loadMetrics.buffered.set({ table: this.table }, bytes)
     if (!movable) {
       this.waitingSinceMs = undefined
       return Number.POSITIVE_INFINITY
     }
-    const { flushMs, flushRows, clock } = this.deps
-    if (rows >= flushRows || bytes >= FLUSH_BYTES) return 0
+    const { flushMs, clock } = this.deps
     const now = clock()
     const since = this.waitingSinceMs ?? now
     this.waitingSinceMs = since
-    const due = Math.max(since + Math.min(LINGER_MS_MAX, flushMs / 10), this.lastCutMs + flushMs)
-    return Math.max(0, Math.min(due - now, flushMs))
+    const lingerMs = Math.min(LINGER_MS_MAX, flushMs / 10)
+    return Math.max(0, Math.min(since + lingerMs - now, lingerMs), this.pace.dueInMs(now))
   }
 
   /** Takes the next cut out of the inputs; their fences in memory move at once. */
@@ -183,12 +210,12 @@ export class Lane {
     const ready = [...this.readers].filter((reader) => reader.input?.movable)
     const turned = [...ready.slice(this.turn % ready.length), ...ready.slice(0, this.turn % ready.length)]
     this.turn++
-    this.lastCutMs = this.deps.clock()
+    this.pace.cut(this.deps.clock())
     this.waitingSinceMs = undefined
     const inputs = turned.map(({ input }) => input as PartitionInput)
     const plan = planCut(
       inputs.map(({ waiting }) => waiting),
-      LIMITS,
+      { rowsMax: ROWS_MAX, bytesMax: this.pace.bytesMax, monthsMax: CUT_LIMITS.monthsMax },
     )
     const ranges: BatchRange[] = []
     const readers: LaneReader[] = []
@@ -204,11 +231,13 @@ export class Lane {
 
   private async send({ ranges, readers }: { ranges: BatchRange[]; readers: LaneReader[] }): Promise<void> {
     const batch = makeBatch(this.table, ranges)
+    this.sendingBytes = memoryOf(batch.rows.length, batch.bytes)
+    // What waited is on its way: there may be room for what comes next.
+    this.deps.memory.freed.notify()
     const intent = intentOf(batch, Bun.randomUUIDv7())
     try {
       await writeIntent(this.deps.sql, intent, ranges)
       await this.deps.reached('intent_written')
-      this.drained.notify()
       if (batch.rows.length === 0) return
       const result = await holdIntent(this.deps.sql, intent.id, async (hold) => {
         await this.deps.reached('locked')
@@ -248,5 +277,6 @@ export class Lane {
       this.deps.logger.warn({ table: this.table, docs: 'docs/runbooks/load.md#clickhouse-away' }, sentence)
     else this.deps.logger.info({ table: this.table }, `rows of ${this.table} are taken again`)
     loadMetrics.blocked.set({ table: this.table }, sentence ? 1 : 0)
+    if (!sentence) this.deps.memory.freed.notify()
   }
 }

@@ -75,7 +75,7 @@ export class LoadBench {
 
   deps(more: Partial<LoadDeps> = {}): LoadDeps {
     return {
-      settings: { loadFlushMs: 200, loadFlushRows: 50_000 },
+      settings: { loadFlushMs: 200, loadBusyPercent: 100, loadMemoryMb: 64 },
       log: this.log,
       sql: this.sql,
       warehouse: this.warehouse,
@@ -163,7 +163,7 @@ if (import.meta.main) {
   const options = JSON.parse(process.argv[2]!) as ChildOptions
   let hit = false
   await startLoad({
-    settings: { loadFlushMs: 200, loadFlushRows: 50_000 },
+    settings: { loadFlushMs: 200, loadBusyPercent: 100, loadMemoryMb: 64 },
     log: await openEmbeddedLog({ dir: options.dir }),
     sql: openPostgres({ url: { socketDir: options.socketDir }, name: 'load', connectionsMax: 16 }),
     warehouse: openWarehouse({ url: options.warehouseUrl }),

@@ -18,6 +18,7 @@ import { startLoad } from './index.ts'
 import { InputReader } from './input-reader.ts'
 import { Lane } from './lane.ts'
 import { LoadBench, PARTITIONS, type Servers, startServers } from './load.fixture.ts'
+import { RowMemory } from './memory.ts'
 import { loadMetrics } from './metrics.ts'
 
 // Beyond it the runner kills the servers of all tests, so it must be larger than any deadline inside.
@@ -133,6 +134,28 @@ describe('what the log gives is in ClickHouse once', () => {
     expect(cuts.map(({ rows }) => rows)).toEqual([50, 10])
   })
 
+  test('however fast rows come, inserts into a table keep their distance and grow', async () => {
+    const EVERY_MS = 300
+    await bench.load({ settings: { loadFlushMs: EVERY_MS, loadBusyPercent: 100, loadMemoryMb: 64 } })
+    let sent = 0
+    for (let round = 0; round < 5; round++) {
+      for (let i = 0; i < 20; i++) {
+        await bench.producer.send(bench.raw[i % PARTITIONS]!.rows(stored(50)))
+        sent += 50
+      }
+      await bench.waitForRows(sent - 500)
+    }
+    await bench.waitForRows(sent)
+    await bench.waitForSettled()
+    const cuts = await bench.sql<{ rows: number; gap_ms: number | null }[]>`
+      SELECT rows, (extract(epoch FROM created_at - lag(created_at) OVER (ORDER BY created_at)) * 1000)::float8 AS gap_ms
+      FROM load_intent WHERE table_name = 'events' ORDER BY created_at`
+    // Postgres says when it was written, which is a little after it was cut.
+    for (const { gap_ms } of cuts) if (gap_ms !== null) expect(gap_ms).toBeGreaterThan(EVERY_MS / 2)
+    expect(Math.max(...cuts.map(({ rows }) => rows))).toBeGreaterThan(500)
+    expect(await bench.stored()).toEqual({ rows: sent, sources: sent })
+  })
+
   test('two loaders share the partitions, one leaves, the other goes on', async () => {
     const first = await bench.load()
     const send = async () => {
@@ -154,7 +177,10 @@ describe('what the log gives is in ClickHouse once', () => {
 test('its connections to Postgres end again and again, in whatever it is doing: nothing is lost, nothing twice', async () => {
   const sql = openPostgres({ url: servers.postgres.url, name: 'load-ended', connectionsMax: 16 })
   try {
-    const load = await bench.load({ sql, settings: { loadFlushMs: 20, loadFlushRows: 50_000 } })
+    const load = await bench.load({
+      sql,
+      settings: { loadFlushMs: 20, loadBusyPercent: 100, loadMemoryMb: 64 },
+    })
     let sent = 0
     for (let round = 0; round < 40; round++) {
       await bench.producer.send(bench.raw[round % PARTITIONS]!.rows(stored(25)))
@@ -233,9 +259,10 @@ describe('what is missing is not passed over', () => {
     const lane = new Lane('events', {
       ...bench.deps(),
       logIds: oldIds,
+      memory: new RowMemory(64 * 2 ** 20, 1),
       clock: Date.now,
       flushMs: 200,
-      flushRows: 50_000,
+      busyPercent: 100,
       reached: () => {},
       fatal: end.reject,
     })

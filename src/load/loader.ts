@@ -14,10 +14,11 @@ import { loadError } from './errors.ts'
 import { countIntents, neededFrom, pruneIntents } from './intent.ts'
 import { Lane } from './lane.ts'
 import { Membership, REVOKE_WAIT_MS } from './membership.ts'
+import { RowMemory } from './memory.ts'
 import { loadMetrics } from './metrics.ts'
 
 export type LoadDeps = {
-  settings: Pick<Settings, 'loadFlushMs' | 'loadFlushRows'>
+  settings: Pick<Settings, 'loadFlushMs' | 'loadBusyPercent' | 'loadMemoryMb'>
   log: Log
   /** Needs up to 14 connections at once: one per table that sends and one per table that settles. */
   sql: Sql
@@ -74,7 +75,8 @@ class Loader implements Load {
     private readonly deps: LoadDeps,
     private readonly logIds: Map<string, string>,
   ) {
-    this.lanes = new Map(ROW_TOPICS.map((topic) => [topic, this.makeLane(topic)]))
+    const memory = new RowMemory(deps.settings.loadMemoryMb * 2 ** 20, ROW_TOPICS.length)
+    this.lanes = new Map(ROW_TOPICS.map((topic) => [topic, this.makeLane(topic, memory)]))
     const oneWriter = ROW_TOPICS.filter((topic) => partitionsOf(topic, deps.partitions) === deps.partitions)
     const twoWriters = ROW_TOPICS.filter((topic) => !oneWriter.includes(topic))
     const changed = () => {
@@ -87,7 +89,7 @@ class Loader implements Load {
     ]
   }
 
-  private makeLane(topic: RowTopic): Lane {
+  private makeLane(topic: RowTopic, memory: RowMemory): Lane {
     const { sql, log, warehouse, logger, partitions, settings } = this.deps
     return new Lane(TABLE_OF_TOPIC[topic].name, {
       sql,
@@ -96,9 +98,10 @@ class Loader implements Load {
       logger,
       partitions,
       logIds: this.logIds,
+      memory,
       clock: this.deps.clock ?? Date.now,
       flushMs: settings.loadFlushMs,
-      flushRows: settings.loadFlushRows,
+      busyPercent: settings.loadBusyPercent,
       reached: this.deps.reached ?? failpoint,
       fatal: this.deps.fatal ?? throwLater,
     })

@@ -17,6 +17,7 @@ import {
   deadLetterCode,
   decodeOutcomes,
   encodeRowHeader,
+  type OffsetOutcome,
   PERSON,
   STORED,
   sourceHash,
@@ -24,6 +25,7 @@ import {
   viewOf,
   writerPartition,
 } from '../event/index.ts'
+import { audit } from '../ledger/index.ts'
 import { openEmbeddedLog, type SendRecord } from '../log/index.ts'
 import { openWarehouse } from '../warehouse/index.ts'
 import { LoadBench, PARTITIONS, type Servers, startServers } from './load.fixture.ts'
@@ -52,7 +54,7 @@ function spoiled(record: SendRecord): SendRecord {
 }
 
 /** Receipt and fence are those of a clean batch; the rows at `bad` are sent spoiled. */
-async function sendBatch(partition: number, count: number, bad: number[]): Promise<void> {
+async function sendBatch(partition: number, events: number | OffsetOutcome[], bad: number[]): Promise<void> {
   const raw = bench.raw[partition]!
   const { send } = bench.producer
   bench.producer.send = (records) => {
@@ -65,7 +67,7 @@ async function sendBatch(partition: number, count: number, bad: number[]): Promi
       }),
     )
   }
-  await raw.batch(stored(count))
+  await raw.batch(typeof events === 'number' ? stored(events) : events)
   bench.producer.send = send
 }
 
@@ -98,12 +100,13 @@ function otherLetter(): { header: Uint8Array; value: Uint8Array } {
 async function letters() {
   return bench.warehouse.query<{
     _offset: number
+    _sub: number
     reason: string
     step: string
     raw_value: string
     detail: string
   }>(
-    'SELECT _offset, reason, step, raw_value, detail FROM dead_letters FINAL WHERE _log_id = {id:UUID} ORDER BY _partition, _offset',
+    'SELECT _offset, _sub, reason, step, raw_value, detail FROM dead_letters FINAL WHERE _log_id = {id:UUID} ORDER BY _partition, _offset, _sub',
     { id: bench.rawId },
   )
 }
@@ -147,6 +150,27 @@ describe('a row that ClickHouse refuses', () => {
     ]).toEqual([48, 2, 48, hashSum])
     await bench.waitForSettled()
     expect((await bench.intents()).repair).toBeUndefined()
+  })
+
+  test('one of several rows of an event: its receipt keeps which one, and the others are stored', async () => {
+    const several = (rows: number) => ({ code: STORED, rows })
+    // The rows 0/1, 2/0 and 2/1.
+    await sendBatch(0, [several(3), several(1), several(2)], [1, 4, 5])
+    await bench.load()
+    await waitFor('dead letters', async () => (await letters()).length === 3, 20_000)
+    await bench.waitForRows(3)
+    await bench.waitForSettled()
+    const refused = deadLetterCode('refused_by_warehouse')
+    const gone = (...subs: number[]) => subs.map((sub) => ({ sub, code: refused }))
+    const [receipt] = await bench.sql`SELECT * FROM receipt WHERE partition = 0`
+    expect(decodeOutcomes(receipt!.outcomes)).toEqual([
+      { code: STORED, rows: 2, gone: gone(1) },
+      { code: STORED, rows: 1 },
+      { code: refused, rows: 0, gone: gone(0, 1) },
+    ])
+    const report = await audit({ sql: bench.sql, log: bench.log, warehouse: bench.warehouse })
+    expect(report.partitions.flatMap(({ findings }) => findings)).toEqual([])
+    expect(report.partitions[0]).toMatchObject({ stored: 2, deadLettered: 1, rowsPresent: 3 })
   })
 
   for (const step of ['split', 'buried'] as const) {
@@ -296,7 +320,8 @@ test('a question that ClickHouse refuses for a reason nobody expects holds up it
   await waitFor(
     'load to wait',
     async () =>
-      fatal !== undefined || (await load.notReady())?.includes('ClickHouse does not take rows') === true,
+      fatal !== undefined ||
+      (await load.notReady())?.includes('ClickHouse does not say which rows it has') === true,
     10_000,
   )
   expect(fatal).toBeUndefined()

@@ -10,12 +10,15 @@ import { type Batch, rebuildBatch } from './batch.ts'
 import { type DeliverDeps, deliver } from './deliver.ts'
 import { type Hold, holdIntent } from './hold-intent.ts'
 import { markRepair, openIntents } from './intent.ts'
+import { memoryOf } from './memory.ts'
 import { loadMetrics } from './metrics.ts'
 
 export type SettleDeps = DeliverDeps & {
   sql: Sql
   /** Topic → log id, as the log is now. */
   logIds: Map<string, string>
+  /** Told what the rows of the intent at hand take in memory, 0 when there is none. */
+  settling: (bytes: number) => void
 }
 
 /**
@@ -42,6 +45,8 @@ export async function settlePartition(
 async function settleIntent(deps: SettleDeps, id: string, signal: AbortSignal): Promise<string> {
   let failure: unknown
   const result = await holdIntent(deps.sql, id, async (hold) => {
+    const { rows, bytes } = hold.intent
+    deps.settling(memoryOf(rows, bytes))
     let batch: Batch
     try {
       batch = await rebuildBatch(deps.log, hold.intent, deps.logIds)
@@ -52,7 +57,7 @@ async function settleIntent(deps: SettleDeps, id: string, signal: AbortSignal): 
       return giveUp(deps, hold, error)
     }
     return deliver(deps, hold, batch, 'heir', signal)
-  })
+  }).finally(() => deps.settling(0))
   if (failure) throw failure
   if (result) await deps.reached('committed')
   return result ?? 'settled by another'

@@ -72,6 +72,31 @@ test('a place can stop the process instead, once; let go, it goes on as if nothi
   expect(stdout).toBe('went on\n')
 })
 
+test('a place with `then` kills only a process that has stood still', async () => {
+  const program = `
+    const { failpoint } = await import(${JSON.stringify(MODULE)})
+    for (const name of ['locked', 'acked', 'locked']) {
+      console.log(name)
+      failpoint(name)
+    }`
+  const child = Bun.spawn([process.execPath, '-e', program], {
+    env: { PATH: process.env.PATH ?? '', HEADRACE_TEST_FAILPOINT: 'acked:1:stop,locked:1:then' },
+    stdin: 'ignore',
+    stdout: 'pipe',
+    stderr: 'pipe',
+  })
+  const letGo = setInterval(() => child.kill('SIGCONT'), 100)
+  const [stdout, stderr] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ])
+  clearInterval(letGo)
+  await child.exited
+  expect(child.signalCode).toBe('SIGKILL')
+  expect(stderr).toBe('stopped at acked\nfailpoint locked\n')
+  expect(stdout).toBe('locked\nacked\nlocked\n')
+})
+
 test('a plan that cannot be read ends the process with one sentence', async () => {
   for (const plan of ['somewhere:1', 'acked', 'acked:2', 'acked:1:go']) {
     const { signal, stderr } = await pass('acked', { HEADRACE_TEST_FAILPOINT: plan })

@@ -2,8 +2,8 @@
  * Places where a fault test lets a process die or stand still. In: `HEADRACE_TEST_FAILPOINT`, as it was when the process
  * started, such as `after_read:0.01,acked:0.2`: the probability with which each call kills this process with SIGKILL, as
  * a power cut would, after one line on standard error that names the place. `acked:0.2:stop` stops it there with SIGSTOP
- * instead, once: when somebody lets it go on, it goes on as if nothing had been. `HEADRACE_TEST_SEED` makes the choice
- * repeatable.
+ * instead, once: when somebody lets it go on, it goes on as if nothing had been; `locked:0.5:then` kills only a process
+ * that has stood still before. `HEADRACE_TEST_SEED` makes the choice repeatable.
  *
  * Must hold: without the variable a call is a call of an empty function, and nothing can bring it to life later. One
  * call per request, group or batch, never per event.
@@ -124,35 +124,44 @@ export const failpoint: (name: Failpoint) => void = armed(
 
 function armed(plan: string | undefined, seed: number): (name: Failpoint) => void {
   if (plan === undefined || plan === '') return () => {}
-  const places = readPlan(plan)
+  const { places, afterwards } = readPlan(plan)
   const random = sequence(seed)
   return (name) => {
     const place = places.get(name)
     if (random() >= (place?.chance ?? 0)) return
-    if (place!.end === stand) places.delete(name)
+    const { stops } = place!
+    if (stops) places.delete(name)
+    const end = () => {
+      if (!stops) return die(name)
+      stand(name)
+      for (const [other, planned] of afterwards) places.set(other, planned)
+    }
     const lateMs = LATE_MS[name] * random()
-    if (lateMs === 0) place!.end(name)
-    else setTimeout(place!.end, lateMs, name)
+    if (lateMs === 0) end()
+    else setTimeout(end, lateMs)
   }
 }
 
-type Place = { chance: number; end: (name: Failpoint) => void }
+type Place = { chance: number; stops: boolean }
+/** `afterwards`: of a process that has stood still. */
+type Places = Record<'places' | 'afterwards', Map<Failpoint, Place>>
 
-function readPlan(plan: string): Map<Failpoint, Place> {
-  const places = new Map<Failpoint, Place>()
+function readPlan(plan: string): Places {
+  const read: Places = { places: new Map(), afterwards: new Map() }
   for (const part of plan.split(',')) {
     const [name = '', chance, word] = part.split(':')
     const probability = Number(chance)
-    const isKnown = Object.hasOwn(LATE_MS, name) && (word === undefined || word === 'stop')
+    const isKnown = Object.hasOwn(LATE_MS, name) && [undefined, 'stop', 'then'].includes(word)
     if (!isKnown || !(probability >= 0 && probability <= 1)) {
       const names = Object.keys(LATE_MS).join(', ')
       throw new Error(
-        `HEADRACE_TEST_FAILPOINT has "${part}"; allowed is name:probability or name:probability:stop with one of ${names}`,
+        `HEADRACE_TEST_FAILPOINT has "${part}"; allowed is name:probability, name:probability:stop or name:probability:then with one of ${names}`,
       )
     }
-    places.set(name as Failpoint, { chance: probability, end: word === 'stop' ? stand : die })
+    const into = word === 'then' ? read.afterwards : read.places
+    into.set(name as Failpoint, { chance: probability, stops: word === 'stop' })
   }
-  return places
+  return read
 }
 
 function die(name: Failpoint): void {

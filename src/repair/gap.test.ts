@@ -97,6 +97,12 @@ test.each([
     const repairs = await repairGaps(bench.deps, APPLY)
     expect(repairs).toMatchObject([{ lost: [], kept: [{ from: 1, to: END }] }])
     expect(formatGaps(repairs, true)).toContain('0 acknowledged records are lost')
+    // Counted under the project of each, so that the roll-up adds up: three of it, one of nobody.
+    const [kept] = await bench.sql<{ counts: [number, number, string, number, number][] }[]>`
+      SELECT counts FROM receipt WHERE from_offset = 1`
+    const of = (team: number) =>
+      kept!.counts.reduce((sum, [, teamId, , , events]) => sum + (teamId === team ? events : 0), 0)
+    expect([of(1), of(0)]).toEqual([3, 1])
     const again = await rewind(bench.deps, APPLY)
     expect(again.lanes).toEqual([])
     await bench.sentAgain(() => bench.ingested(END + 2))

@@ -193,7 +193,8 @@ async function giveUp(
   )
   let last = before
   if (fence.nextOffset < through) {
-    const gone = await insertGone(tx, lane, { from: fence.nextOffset, to: through }, decided, last)
+    const known = { decided, projects: timeline.projects.get(logId) ?? new Map() }
+    const gone = await insertGone(tx, lane, { from: fence.nextOffset, to: through }, known, last)
     last = gone.last
     const [first] = gone.lost
     const newest = ranges.at(-1)

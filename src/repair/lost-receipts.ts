@@ -12,14 +12,18 @@ import {
   type OffsetOutcome,
   type OutcomeCode,
   type Place,
+  type ReceiptCount,
   STORED,
   sourceHash,
+  storedSubs,
 } from '../event/index.ts'
 import { type Outbox, rangeChecksum } from '../ingest/index.ts'
 import type { Log, StoredRecord } from '../log/index.ts'
 
 /** Offsets per receipt: an audit unpacks one at a time. */
 const OFFSETS_MAX = 100_000
+
+const HOUR_MS = 3_600_000
 
 /** Keys per statement. */
 const LISTED_MAX = 5_000
@@ -37,6 +41,7 @@ type Receipt = {
   prev_sub: number | null
   config_version: number
   outbox: Outbox | null
+  counts: ReceiptCount[] | null
   created_at: Date
 }
 
@@ -51,19 +56,28 @@ export async function insertGone(
   tx: Transaction,
   lane: Lane,
   { from, to }: Range,
-  decided: Decided,
+  { decided, projects }: { decided: Decided; projects: ReadonlyMap<number, number> },
   prev: Place | undefined,
 ): Promise<{ lost: Range[]; last: Place | undefined }> {
+  const hour = Math.floor(Date.now() / HOUR_MS)
   const lost: Range[] = []
   let last = prev
   for (let at = from; at < to; at += OFFSETS_MAX) {
     const outcomes: OffsetOutcome[] = []
+    const counts = new Map<string, ReceiptCount>()
     for (let offset = at; offset < Math.min(at + OFFSETS_MAX, to); offset++) {
       const code = decided.get(offset) ?? LOST
       outcomes.push({ code, rows: code === STORED ? 1 : 0 })
       if (code === LOST) addOffset(lost, offset)
+      else {
+        const teamId = projects.get(offset) ?? 0
+        const count = counts.get(`${teamId}/${code}`) ?? [hour, teamId, '', code, 0]
+        counts.set(`${teamId}/${code}`, count)
+        count[4]++
+      }
     }
-    await insertReceipt(tx, lane, at, outcomes, last, { checksum: 0, configVersion: 0, outbox: null })
+    const rest = { checksum: 0, configVersion: 0, outbox: null, counts: [...counts.values()] }
+    await insertReceipt(tx, lane, at, outcomes, last, rest)
     last = lastStored(at, outcomes) ?? last
   }
   return { lost, last }
@@ -83,7 +97,7 @@ export async function amendUnproduced(
   decided: Decided,
 ): Promise<{ lost: Range[]; last: Place | undefined }> {
   const receipts = await tx<Receipt[]>`
-    SELECT from_offset, to_offset, checksum, outcomes, prev_offset, prev_sub, config_version, outbox, created_at
+    SELECT from_offset, to_offset, checksum, outcomes, prev_offset, prev_sub, config_version, outbox, counts, created_at
     FROM receipt WHERE log_id = ${lane.logId} AND partition = ${lane.partition}
       AND to_offset > ${fence.producedThrough} AND from_offset < ${fence.nextOffset}
       AND ${fromCovering(tx, lane.logId, lane.partition, fence.producedThrough)}
@@ -109,7 +123,14 @@ export async function amendUnproduced(
     )
     await tx`
       DELETE FROM receipt WHERE log_id = ${lane.logId} AND partition = ${lane.partition} AND from_offset = ${from}`
-    const common = { configVersion: receipt.config_version, createdAt: receipt.created_at }
+    const { counts } = receipt
+    const isWhole = amended.length === 0 || kept.length === 0 || isOfOneProject(counts)
+    const common = {
+      configVersion: receipt.config_version,
+      createdAt: receipt.created_at,
+      // The roll-up makes them come to the outcomes, under the project when there is one alone.
+      counts: isWhole ? counts : null,
+    }
     if (amended.length > 0) {
       const checksum = kept.length === 0 ? receipt.checksum : 0
       await insertReceipt(tx, lane, from, amended, last, { ...common, checksum, outbox: marksOf(receipt) })
@@ -129,6 +150,11 @@ export async function amendUnproduced(
     })
   }
   return { lost, last }
+}
+
+/** Both parts of the batch may be counted by the counts of the whole then. */
+function isOfOneProject(counts: readonly ReceiptCount[] | null): boolean {
+  return new Set(counts?.map(([, teamId]) => teamId)).size <= 1
 }
 
 /** The outbox of a batch that began at `from`, for its part from `cut` on. */
@@ -184,25 +210,32 @@ async function insertReceipt(
   from: number,
   outcomes: readonly OffsetOutcome[],
   prev: Place | undefined,
-  rest: { checksum: number; configVersion: number; outbox: Outbox | null; createdAt?: Date },
+  rest: {
+    checksum: number
+    configVersion: number
+    outbox: Outbox | null
+    counts: readonly ReceiptCount[] | null
+    createdAt?: Date
+  },
 ): Promise<void> {
   const counts = { stored: 0, duplicate: 0, dropped: 0, dead_lettered: 0, erased: 0, expired: 0, lost: 0 }
   let rows = 0
   let hashSum = 0n
-  outcomes.forEach(({ code, rows: ofOffset }, i) => {
-    counts[describeOutcome(code).state]++
-    for (let sub = 0; code === STORED && sub < ofOffset; sub++) {
+  outcomes.forEach((outcome, i) => {
+    counts[describeOutcome(outcome.code).state]++
+    for (const sub of storedSubs(outcome)) {
       rows++
       hashSum += BigInt(sourceHash({ offset: from + i, sub }))
     }
   })
   await tx`
     INSERT INTO receipt (log_id, partition, from_offset, to_offset, checksum, outcomes, stored, duplicate, dropped,
-      dead_lettered, stored_rows, hash_sum, prev_offset, prev_sub, config_version, outbox, created_at)
+      dead_lettered, stored_rows, hash_sum, prev_offset, prev_sub, config_version, outbox, counts, created_at)
     VALUES (${lane.logId}, ${lane.partition}, ${from}, ${from + outcomes.length}, ${rest.checksum},
       ${encodeOutcomes(outcomes)}, ${counts.stored}, ${counts.duplicate}, ${counts.dropped}, ${counts.dead_lettered},
       ${rows}, ${String(hashSum)}, ${prev?.offset ?? null}, ${prev?.sub ?? null}, ${rest.configVersion},
-      ${rest.outbox ? JSON.stringify(rest.outbox) : null}::text::jsonb, coalesce(${rest.createdAt ?? null}::timestamptz, now()))`
+      ${rest.outbox ? JSON.stringify(rest.outbox) : null}::text::jsonb,
+      ${rest.counts ? JSON.stringify(rest.counts) : null}::text::jsonb, coalesce(${rest.createdAt ?? null}::timestamptz, now()))`
 }
 
 async function readRaw(log: Log, { topic, partition }: Lane, { from, to }: Range): Promise<StoredRecord[]> {
@@ -213,7 +246,9 @@ async function readRaw(log: Log, { topic, partition }: Lane, { from, to }: Range
 
 function lastStored(from: number, outcomes: readonly OffsetOutcome[]): Place | undefined {
   const at = outcomes.findLastIndex(({ code }) => code === STORED)
-  return at < 0 ? undefined : { offset: from + at, sub: outcomes[at]!.rows - 1 }
+  if (at < 0) return undefined
+  const { rows, gone } = outcomes[at]!
+  return { offset: from + at, sub: rows + (gone?.length ?? 0) - 1 }
 }
 
 function placeOf(offset: number | null, sub: number | null): Place | undefined {

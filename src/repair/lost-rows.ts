@@ -5,6 +5,7 @@
  */
 import { fromCovering, guardState, type Sql, stateError, transaction } from '../catalog/index.ts'
 import {
+  codeOfRow,
   DEAD_LETTERS,
   decodeOutcomes,
   describeOutcome,
@@ -14,27 +15,36 @@ import {
   OUTCOMES,
   type OutcomeRow,
   type Place,
+  type ReceiptCount,
   STORED,
   sourceHash,
+  withoutRow,
 } from '../event/index.ts'
+import { countLost } from '../ledger/index.ts'
 import { addOffset, type Range } from './lost-receipts.ts'
 import type { LaneOf, MadeRow } from './warehouse-make.ts'
 import type { RowKind } from './warehouse-plan.ts'
 
 const DETAIL = 'the record is lost; this is what its receipt says'
 
-type ReceiptRow = { from_offset: number; to_offset: number; outcomes: Uint8Array; created_ms: number }
+type ReceiptRow = {
+  from_offset: number
+  to_offset: number
+  outcomes: Uint8Array
+  counts: ReceiptCount[] | null
+  created_ms: number
+}
 
 /** `places` of rows of `events` that are gone. One transaction. */
 export async function giveUpRows(sql: Sql, lane: LaneOf, places: readonly Place[]): Promise<void> {
   const { logId, partition, topic } = lane
   await guardState('give up rows', () =>
     transaction(sql, async (tx) => {
-      const gone = Map.groupBy(places, ({ offset }) => offset)
-      const offsets = [...gone.keys()].sort((a, b) => a - b)
-      const ended: number[] = []
+      const offsets = [...new Set(places.map(({ offset }) => offset))].sort((a, b) => a - b)
+      const lost: number[] = []
       const receipts = await tx<ReceiptRow[]>`
-        SELECT from_offset, to_offset, outcomes FROM receipt WHERE log_id = ${logId} AND partition = ${partition}
+        SELECT from_offset, to_offset, outcomes, counts, (extract(epoch FROM created_at) * 1000)::float8 AS created_ms
+        FROM receipt WHERE log_id = ${logId} AND partition = ${partition}
           AND from_offset <= ${offsets.at(-1)!} AND to_offset > ${offsets[0]!}
           AND ${fromCovering(tx, logId, partition, offsets[0]!)}
         ORDER BY from_offset FOR UPDATE`
@@ -50,27 +60,33 @@ export async function giveUpRows(sql: Sql, lane: LaneOf, places: readonly Place[
       for (const receipt of receipts) {
         const outcomes = decodeOutcomes(receipt.outcomes)
         let events = 0
+        let deadLetters = 0
         let rows = 0
         let hashSum = 0n
-        for (const [offset, places] of gone) {
-          const at = offset - receipt.from_offset
+        for (const place of places) {
+          const at = place.offset - receipt.from_offset
           const before = outcomes[at]
-          if (before?.code !== STORED || offset >= receipt.to_offset) continue
-          for (const place of places) hashSum += BigInt(sourceHash(place))
-          rows += places.length
-          const left = before.rows - places.length
-          outcomes[at] = left > 0 ? { code: STORED, rows: left } : { code: LOST, rows: 0 }
-          if (left > 0) continue
+          const after = before && withoutRow(before, place.sub, LOST)
+          if (!after) continue
+          outcomes[at] = after
+          hashSum += BigInt(sourceHash(place))
+          rows++
+          if (after.code === STORED) continue
           events++
-          ended.push(offset)
+          // Another row of it is a dead letter since ClickHouse refused it: that is what the event is now.
+          if (after.code === LOST) lost.push(place.offset)
+          else deadLetters++
         }
         await tx`
           UPDATE receipt SET outcomes = ${encodeOutcomes(outcomes)}, stored = stored - ${events},
-            stored_rows = stored_rows - ${rows}, hash_sum = hash_sum - ${String(hashSum)}::numeric
+            dead_lettered = dead_lettered + ${deadLetters}, stored_rows = stored_rows - ${rows},
+            hash_sum = hash_sum - ${String(hashSum)}::numeric
           WHERE log_id = ${logId} AND partition = ${partition} AND from_offset = ${receipt.from_offset}`
+        const { to_offset: to, counts, created_ms: decidedMs } = receipt
+        await countLost(tx, lane, { to, counts, decidedMs }, events)
       }
-      // An event of which a row is left is not lost: a copy of it stays a duplicate.
-      for (const { from, to } of rangesOf(ended.sort((a, b) => a - b)))
+      // An event of which a row or a dead letter is left is not lost: a copy of it stays a duplicate.
+      for (const { from, to } of rangesOf(lost.sort((a, b) => a - b)))
         await tx`
           INSERT INTO ingest_loss (log_id, partition, from_offset, topic, to_offset, cause)
           VALUES (${logId}, ${partition}, ${from}, ${topic}, ${to}, 'warehouse')
@@ -96,7 +112,7 @@ export async function namelessRows(
   const offsets = places.map(({ offset }) => offset)
   const receipts = await guardState(
     'read receipts',
-    () => sql<ReceiptRow[]>`
+    () => sql<Omit<ReceiptRow, 'counts'>[]>`
       SELECT from_offset, to_offset, outcomes, (extract(epoch FROM created_at) * 1000)::float8 AS created_ms
       FROM receipt WHERE log_id = ${logId} AND partition = ${partition}
         AND from_offset <= ${Math.max(...offsets)} AND to_offset > ${Math.min(...offsets)}
@@ -108,7 +124,8 @@ export async function namelessRows(
     return places
       .filter(({ offset }) => offset >= from_offset && offset < to_offset)
       .map((place) => {
-        const { state, reason } = describeOutcome(decoded[place.offset - from_offset]!.code)
+        const outcome = decoded[place.offset - from_offset]!
+        const { state, reason } = describeOutcome(codeOfRow(outcome, place.sub))
         const known = {
           team_id: 0,
           uuid: NIL_UUID,

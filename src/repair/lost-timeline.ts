@@ -2,7 +2,7 @@
  * What was produced that Postgres does not know, or not to the end: what had been decided about each raw offset, which
  * state rows were sent, which projects and group types were in use. In: offsets per raw log from which on that is asked.
  * Out: plain data for `rewind.ts` and `gap.ts`. The row topics tell, and ClickHouse of what they no longer hold
- * (loaded-rows.ts). Changes nothing. Memory: a number per offset found, a key per changed person.
+ * (loaded-rows.ts). Changes nothing. Memory: two numbers per offset found, a key per changed person.
  */
 import type { Sql } from '../catalog/index.ts'
 import {
@@ -29,6 +29,8 @@ import type { ListedState } from './lost-receipts.ts'
 export type LostTimeline = {
   /** Per raw log id: offset → what had been decided, for offsets at or above its fence. */
   decided: Map<string, Map<number, OutcomeCode>>
+  /** Per raw log id: offset → its project, where one is known. */
+  projects: Map<string, Map<number, number>>
   /** Newest version that was sent of each. */
   state: ListedState[]
   teamIds: Set<number>
@@ -79,6 +81,7 @@ export async function readLostTimeline(
 
 class Collector implements LoadedRowTaker {
   private readonly decided = new Map<string, Map<number, OutcomeCode>>()
+  private readonly projects = new Map<string, Map<number, number>>()
   private readonly state = new Map<string, ListedState>()
   private readonly teamIds = new Set<number>()
   private readonly groupTypes = new Map<number, Map<string, number>>()
@@ -91,24 +94,22 @@ class Collector implements LoadedRowTaker {
   }
 
   timeline(): LostTimeline {
-    const { decided, teamIds, groupTypes, buried } = this
-    return { decided, state: [...this.state.values()], teamIds, groupTypes, buried }
+    const { decided, projects, teamIds, groupTypes, buried } = this
+    return { decided, projects, state: [...this.state.values()], teamIds, groupTypes, buried }
   }
 
   takeDecision({ header, value }: StoredRecord, topic: RowTopic): void {
     const { source, teamId } = decodeRowHeader(header)
     const fence = this.fences.get(source.logId)
     if (fence === undefined || source.offset < fence) return
-    if (teamId > 0) this.teamIds.add(teamId)
     if (topic === TOPICS.events) {
-      this.decide(source.logId, source.offset, STORED)
+      this.decide(source.logId, source.offset, teamId, STORED)
       this.learnGroupTypes(teamId, value)
-    } else this.decide(source.logId, source.offset, codeOf(OUTCOMES.decode(new ByteReader(value))))
+    } else this.decide(source.logId, source.offset, teamId, codeOf(OUTCOMES.decode(new ByteReader(value))))
   }
 
   takeLoaded(logId: string, teamId: number, offset: number, code: OutcomeCode): void {
-    if (teamId > 0) this.teamIds.add(teamId)
-    this.decide(logId, offset, code)
+    this.decide(logId, offset, teamId, code)
   }
 
   takeGroupType(teamId: number, type: string, index: number): void {
@@ -117,12 +118,12 @@ class Collector implements LoadedRowTaker {
 
   /** Of the role load: a row that was stored by ingest, and refused by ClickHouse. */
   takeBurial({ header, value }: StoredRecord): void {
-    const { source } = decodeRowHeader(header)
+    const { source, teamId } = decodeRowHeader(header)
     const { logId, partition, offset, sub } = source
     this.buried.add(`${logId}/${partition}/${offset}/${sub}`)
     const fence = this.fences.get(logId)
     if (fence === undefined || offset < fence) return
-    this.decide(logId, offset, codeOf(OUTCOMES.decode(new ByteReader(value))))
+    this.decide(logId, offset, teamId, codeOf(OUTCOMES.decode(new ByteReader(value))))
   }
 
   takeState({ value }: StoredRecord, topic: RowTopic): void {
@@ -145,10 +146,15 @@ class Collector implements LoadedRowTaker {
     if (!known || known.above < one.above) this.state.set(key, one)
   }
 
-  private decide(logId: string, offset: number, code: OutcomeCode): void {
+  private decide(logId: string, offset: number, teamId: number, code: OutcomeCode): void {
     const decided = this.decided.get(logId) ?? new Map<number, OutcomeCode>()
     this.decided.set(logId, decided)
     decided.set(offset, code)
+    if (teamId <= 0) return
+    this.teamIds.add(teamId)
+    const projects = this.projects.get(logId) ?? new Map<number, number>()
+    this.projects.set(logId, projects)
+    projects.set(offset, teamId)
   }
 
   /** `$groups` names types and keys, `$group_<index>` the same keys by index. */

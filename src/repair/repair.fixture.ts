@@ -168,7 +168,7 @@ export class Bench {
   async load(done: (load: Load) => Promise<boolean>): Promise<void> {
     const load = await startLoad({
       ...this.deps,
-      settings: { loadFlushMs: 100, loadFlushRows: 50_000 },
+      settings: { loadFlushMs: 100, loadBusyPercent: 100, loadMemoryMb: 64 },
       logger,
     })
     try {

@@ -20,7 +20,7 @@ const HEADS = ['missing', 'from topics', 'from raw', 'expired', 'refused', 'gone
 
 /** One line for each raw partition and table in which anything was wrong, then what is left. */
 export function formatRows(repair: RowsRepair): string {
-  const { applied, lanes, warnings, months, doubledLeft, state, intents, attempts } = repair
+  const { applied, lanes, warnings, months, doubledLeft, state, intents, attempts, fenced } = repair
   const wrong = lanes.flatMap((lane) => lane.tables.filter(isWrong).map((table) => ({ lane, table })))
   const lines: string[] = []
   if (wrong.length > 0) {
@@ -32,6 +32,7 @@ export function formatRows(repair: RowsRepair): string {
     lines.push(...columns([['raw partition', 'table', ...HEADS], ...cells]), '')
   }
   if (attempts > 0) lines.push(`${attempts} inserts of an earlier repair were cut off, and are settled`)
+  if (fenced > 0) lines.push(`${fenced} rows of inserts that load had handed over were sent as these`)
   if (warnings > 0) lines.push(`${warnings} ingestion warnings ${were(applied)} inserted`)
   if (months.length > 0)
     lines.push(

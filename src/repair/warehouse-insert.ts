@@ -21,7 +21,15 @@ import { stillMissing } from './warehouse-places.ts'
 import { ROW_KINDS } from './warehouse-plan.ts'
 
 /** Where a test may cut the repair off. */
-export type RepairStep = 'promised' | 'inserted' | 'settled' | 'merged' | 'deleted' | 'given_up'
+export type RepairStep =
+  | 'fenced'
+  | 'promised'
+  | 'inserted'
+  | 'settled'
+  | 'chosen'
+  | 'merged'
+  | 'deleted'
+  | 'given_up'
 
 export type InsertDeps = RemakeDeps & {
   warehouse: Warehouse

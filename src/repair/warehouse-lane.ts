@@ -208,7 +208,7 @@ export class LaneRun {
     if (doubled.length > 0) this.doubled.push({ from, to })
     if (this.options.apply && this.options.deleteUnexpected && unexpected.length > 0) {
       await this.deps.hold()
-      await deletePlaces(warehouse, kind.table, this.range, unexpected)
+      await deletePlaces(this.deps, kind.table, this.range, unexpected)
       await this.deps.reached('deleted')
     }
     if (missing.length > 0) await this.bringIn(kind, missing)
@@ -321,8 +321,7 @@ function sumsOf(
   let rows = 0
   let hashSum = 0
   outcomes.forEach((outcome, i) => {
-    const count = kind.rows(outcome)
-    for (let sub = 0; sub < count; sub++) {
+    for (const sub of kind.subs(outcome)) {
       if (erased.size > 0 && erased.has(`${from + i}/${sub}`)) continue
       hashSum += sourceHash({ offset: from + i, sub })
       rows++

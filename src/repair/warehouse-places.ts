@@ -1,6 +1,6 @@
-/** What ClickHouse has of a stretch of raw offsets, and which partition directories it lies in. Reads only. */
+/** What ClickHouse has of a stretch of raw offsets, on whatever replica. Reads only. */
 import { DEAD_LETTERS, EVENTS, type Place, type Table } from '../event/index.ts'
-import { presentCopies, type Warehouse } from '../warehouse/index.ts'
+import { presentCopies, syncReplicas, type Warehouse } from '../warehouse/index.ts'
 import type { Lane } from './lost-receipts.ts'
 
 /** Places of one query: the text of a query is limited. */
@@ -48,6 +48,7 @@ export async function stillMissing<P extends Place>(
   places: readonly P[],
 ): Promise<P[]> {
   if (places.length === 0) return []
+  await syncReplicas(warehouse, table)
   const offsets = places.map(({ offset }) => offset)
   const from = offsets.reduce((a, b) => Math.min(a, b))
   const to = offsets.reduce((a, b) => Math.max(a, b)) + 1

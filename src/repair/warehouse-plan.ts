@@ -1,20 +1,22 @@
 /**
  * What is wrong with the rows of a stretch of raw offsets: pure, from what the receipts say and what ClickHouse has.
  * Three tables are judged by receipts: each offset that is stored has its rows in `events`; every other one but a lost
- * one has a row in `outcomes`; a dead letter has one in `dead_letters`, too. Copies count in `events` only: the other
- * two replace a row by its copy, and readers expect it.
+ * one has a row in `outcomes`; a dead letter has one in `dead_letters`, too; and so has each row that ClickHouse refused
+ * of an event with several. Copies count in `events` only: the other two replace a row by its copy, and readers expect it.
  */
 import {
+  codeOfRow,
   DEAD_LETTERS,
   describeOutcome,
   EVENTS,
-  LOST,
+  endedSubs,
   type OffsetOutcome,
   OUTCOMES,
   type OutcomeCode,
   type Place,
   type RowTopic,
   STORED,
+  storedSubs,
   type Table,
   TOPICS,
 } from '../event/index.ts'
@@ -23,29 +25,29 @@ import type { PresentPlace } from '../warehouse/index.ts'
 export type RowKind = {
   readonly table: Table
   readonly topic: RowTopic
-  /** How many rows an offset has in this table. */
-  rows(outcome: OffsetOutcome): number
+  /** Numbers of the rows that an offset has in this table. */
+  subs(outcome: OffsetOutcome): readonly number[]
   readonly copiesCount: boolean
 }
 
 export const EVENT_ROWS: RowKind = {
   table: EVENTS,
   topic: TOPICS.events,
-  rows: ({ code, rows }) => (code === STORED ? rows : 0),
+  subs: storedSubs,
   copiesCount: true,
 }
 
 export const OUTCOME_ROWS: RowKind = {
   table: OUTCOMES,
   topic: TOPICS.outcomes,
-  rows: ({ code }) => (code === STORED || code === LOST ? 0 : 1),
+  subs: endedSubs,
   copiesCount: false,
 }
 
 export const LETTER_ROWS: RowKind = {
   table: DEAD_LETTERS,
   topic: TOPICS.deadLetters,
-  rows: ({ code }) => (isDeadLetter(code) ? 1 : 0),
+  subs: (outcome) => endedSubs(outcome).filter((sub) => isDeadLetter(codeOfRow(outcome, sub))),
   copiesCount: false,
 }
 
@@ -69,18 +71,12 @@ export function differenceOf(
   const difference: Difference = { missing: [], doubled: [], unexpected: [] }
   outcomes.forEach((outcome, i) => {
     const offset = from + i
-    const expected = kind.rows(outcome)
+    const expected = kind.subs(outcome)
     const there = byOffset.get(offset) ?? []
-    if (expected === 0 && there.length === 0) return
+    if (expected.length === 0 && there.length === 0) return
     const subs = new Set(there.map(({ sub }) => sub))
-    for (let sub = 0; sub < expected && subs.size < expected; sub++) {
-      if (subs.has(sub)) continue
-      subs.add(sub)
-      difference.missing.push({ offset, sub })
-    }
-    // Which of more rows than expected are right nobody knows, but numbers begin at 0.
-    const sorted = [...there].sort((a, b) => a.sub - b.sub)
-    for (const { sub } of sorted.slice(expected)) difference.unexpected.push({ offset, sub })
+    for (const sub of expected) if (!subs.has(sub)) difference.missing.push({ offset, sub })
+    for (const sub of subs) if (!expected.includes(sub)) difference.unexpected.push({ offset, sub })
     if (!kind.copiesCount) return
     for (const { sub, copies } of there) if (copies > 1) difference.doubled.push({ offset, sub })
   })

@@ -10,17 +10,20 @@ import {
   test,
 } from 'bun:test'
 import pino from 'pino'
+import { startTcpProxy } from '../../test/support/tcp-proxy.ts'
 import { ProjectCatalog } from '../catalog/index.ts'
 import {
   DEAD_LETTERS,
   EVENTS,
   encodeOutcomes,
   encodeRowHeader,
+  LOST,
   STORED,
   TOPICS,
   writerPartition,
 } from '../event/index.ts'
-import { formatAudit } from '../ledger/index.ts'
+import { formatAudit, rollUp } from '../ledger/index.ts'
+import { openWarehouse } from '../warehouse/index.ts'
 import { formatRows, type RowsOptions, type RowsRepair, repairRows } from './index.ts'
 import { Bench, type Captured, Servers, TOKEN } from './repair.fixture.ts'
 import type { RepairStep } from './warehouse-insert.ts'
@@ -59,11 +62,17 @@ const MIXED: Captured[] = [
 const ROWS = ['events', 'outcomes', 'dead_letters', 'ingestion_warnings']
 const STATE = ['person', 'person_distinct_id_overrides', 'groups']
 
-async function repair(options: Partial<RowsOptions> = {}): Promise<RowsRepair> {
+async function repair(
+  options: Partial<RowsOptions> = {},
+  warehouse = bench.deps.warehouse,
+): Promise<RowsRepair> {
   const projects = new ProjectCatalog(bench.sql)
   try {
     const logger = pino({ level: 'silent' })
-    return await repairRows({ ...bench.deps, projects, logger }, { apply: true, waitMs: 1_000, ...options })
+    return await repairRows(
+      { ...bench.deps, warehouse, projects, logger },
+      { apply: true, waitMs: 1_000, ...options },
+    )
   } finally {
     await projects.close()
   }
@@ -239,6 +248,26 @@ describe('rows that are missing', () => {
     expect(stamps!.restamped).toBe(6)
   })
 
+  test('large events are made anew a few at a time', async () => {
+    const large = (n: number) => ({
+      json: JSON.stringify({ properties: { n, text: 'x'.repeat(3 * 2 ** 20) } }),
+    })
+    await sendAndLoad([large(0), { json: '{}' }, large(2), large(3)])
+    const propertiesOf = () =>
+      bench.deps.warehouse.query(
+        'SELECT _offset, properties FROM events WHERE _log_id = {id:UUID} ORDER BY _offset',
+        {
+          id: bench.rawId,
+        },
+      )
+    const before = await propertiesOf()
+    await forgetRowTopics()
+    await deleteRows('events', '_offset != 1')
+    expect(tableOf(await repair(), 'events')).toMatchObject({ missing: 3, fromRaw: 3, gone: 0 })
+    // No diff of megabytes when it fails.
+    expect(Bun.deepEquals(await propertiesOf(), before)).toBe(true)
+  })
+
   test('what neither holds is said, and becomes a loss only when that is accepted', async () => {
     await sendAndLoad()
     await forgetRowTopics()
@@ -252,9 +281,21 @@ describe('rows that are missing', () => {
     expect(formatRows(said)).toContain('raw_events/0 1..2  events: no log holds it any more')
     expect((await bench.audit()).unaccounted).toBe(3)
 
+    // What was rolled up already follows.
+    await bench.sql`TRUNCATE audit_progress, receipt_hourly`
+    await bench.sql`INSERT INTO audit_progress (log_id, partition, audited_through) VALUES (${bench.rawId}, 0, ${MIXED.length})`
+    await rollUp(bench.sql, 1_000)
+    const storedOf = async (code: number) => {
+      const [row] = await bench.sql<{ events: number }[]>`
+        SELECT coalesce(sum(events), 0)::int AS events FROM receipt_hourly WHERE team_id = 1 AND code = ${code}`
+      return row!.events
+    }
+    expect([await storedOf(STORED), await storedOf(LOST)]).toEqual([6, 0])
+
     // Cut off between the two tables.
     await expect(repair({ acceptLoss: true, reached: cutAt('given_up') })).rejects.toThrow(Cut)
     expect(await repair({ acceptLoss: true })).toMatchObject({ left: false })
+    expect([await storedOf(STORED), await storedOf(LOST)]).toEqual([4, 2])
     const report = await exact()
     expect(report.partitions[0]).toMatchObject({ stored: 4, lost: 2, deadLettered: 1 })
     expect(report.losses).toMatchObject([{ from: 1, to: 3, cause: 'warehouse' }])
@@ -335,6 +376,75 @@ describe('rows that are too many', () => {
     expect(kept!.distinct_id).toBe('carl')
   })
 
+  test('of copies that differ the first one stays: as ingest stamped it, else the oldest', async () => {
+    await sendAndLoad()
+    const before = await contentOf('events')
+    const later = `now64(6) + toIntervalHour(1) AS inserted_at, '{"later":1}' AS person_properties`
+    const earlier = `inserted_at - toIntervalHour(1) AS inserted_at`
+    await copy(0, `REPLACE (true AS _restamped, ${later})`)
+    await copy(1, `REPLACE (${later})`)
+    // Stored before, but stamped anew: as a repair that an insert of then came after.
+    await copy(2, `REPLACE (true AS _restamped, ${earlier}, '{"earlier":1}' AS person_properties)`)
+    await copy(5, `REPLACE (true AS _restamped, ${later}, 'somebody else' AS distinct_id)`)
+    const startMerges = async (step: RepairStep) => {
+      if (step === 'chosen') await command('SYSTEM START MERGES events')
+    }
+    expect(await repair({ reached: startMerges })).toMatchObject({ left: false, doubledLeft: 0 })
+    expect(await contentOf('events')).toEqual(before)
+    const [stamps] = await bench.deps.warehouse.query<{ n: number }>(
+      'SELECT countIf(_restamped) AS n FROM events WHERE _log_id = {id:UUID}',
+      { id: bench.rawId },
+    )
+    expect(stamps!.n).toBe(0)
+    await exact()
+  })
+
+  test('the copy that stays comes back when the server merged it away meanwhile', async () => {
+    await sendAndLoad()
+    const before = await contentOf('events')
+    await copy(0, `REPLACE (true AS _restamped, '{"later":1}' AS person_properties)`)
+    const merged = async (step: RepairStep) => {
+      if (step !== 'chosen') return
+      await command('SYSTEM START MERGES events')
+      await deleteRows('events', '_offset = 0 AND NOT _restamped')
+    }
+    expect(await repair({ reached: merged })).toMatchObject({ left: false, doubledLeft: 0 })
+    expect(await contentOf('events')).toEqual(before)
+    await exact()
+  })
+
+  test('a merge and a delete that answer to nobody are waited for', async () => {
+    await sendAndLoad()
+    await copy(0)
+    await copy(1, `REPLACE (true AS _restamped, '{"later":1}' AS person_properties)`)
+    const { port } = new URL(servers.warehouse.url)
+    const proxy = await startTcpProxy({ target: { host: '127.0.0.1', port: Number(port) } })
+    const unanswered = new Set<string>()
+    const asked = new Map<number, string>()
+    proxy.onRequest = ({ id }, chunk) => {
+      asked.set(id, /ALTER TABLE|OPTIMIZE TABLE/.exec(chunk.toString('latin1'))?.[0] ?? '')
+    }
+    proxy.onAnswer = (pair, chunk) => {
+      const verb = asked.get(pair.id)!
+      if (verb !== '' && !unanswered.has(verb)) pair.cut()
+      unanswered.add(verb)
+      return chunk
+    }
+    const warehouse = openWarehouse({ url: `http://127.0.0.1:${proxy.port}` })
+    try {
+      const startMerges = async (step: RepairStep) => {
+        if (step === 'chosen') await command('SYSTEM START MERGES events')
+      }
+      const done = await repair({ reached: startMerges }, warehouse)
+      expect(done).toMatchObject({ left: false, doubledLeft: 0 })
+      expect([...unanswered].sort()).toEqual(['', 'ALTER TABLE', 'OPTIMIZE TABLE'])
+      await exact()
+    } finally {
+      await warehouse.close()
+      await proxy.close()
+    }
+  })
+
   test('a row that no receipt knows of is named, and goes only when that is wanted', async () => {
     await sendAndLoad()
     await copy(0, 'REPLACE (toUInt64(4) AS _offset)')
@@ -358,6 +468,21 @@ describe('inserts that load handed over', () => {
     expect(await repair({ from: 0, to: 3 })).toMatchObject({ left: true, intents: { settled: 0 } })
     const done = await repair()
     expect(done).toMatchObject({ left: false, intents: { settled: handed.count, left: 0 } })
+    await exact()
+  })
+
+  test('are no second copy when their owner wakes late, wherever the repair was cut off', async () => {
+    await sendAndLoad()
+    await handOver()
+    // As if it had never been sent: ClickHouse does not know its token.
+    const id = Bun.randomUUIDv7()
+    await bench.sql`UPDATE load_intent SET id = ${id} WHERE table_name = 'events'`
+    await deleteRows('events', '_offset >= 0')
+    await expect(repair({ reached: cutAt('fenced') })).rejects.toThrow(Cut)
+    expect(await repair()).toMatchObject({ left: false, intents: { left: 0 } })
+    const rows = await rawRowsOf(TOPICS.events)
+    await bench.deps.warehouse.insertRows({ table: EVENTS, rows, token: id })
+    expect(await rowsOf('events')).toEqual(['0/0', '1/0', '2/0', '5/0', '6/0', '8/0'])
     await exact()
   })
 

@@ -9,13 +9,14 @@
  * inserts under way (warehouse-attempts.ts), so there is nothing to resume from that could be wrong.
  * Cost where nothing is wrong: three sums in ClickHouse for each 500,000 offsets, one look-up for each person.
  */
-import { INGESTION_WARNINGS, TOPICS } from '../event/index.ts'
+import { EVENTS, INGESTION_WARNINGS, TOPICS } from '../event/index.ts'
 import type { RemakeDeps } from '../ingest/index.ts'
 import { type LaneProgress, readProgress } from '../ledger/index.ts'
-import type { Warehouse } from '../warehouse/index.ts'
+import { syncReplicas, type Warehouse } from '../warehouse/index.ts'
 import type { Lane } from './lost-receipts.ts'
 import { withRepairLock } from './warehouse-attempts.ts'
 import { type Doubled, monthsOf, removeCopies } from './warehouse-copies.ts'
+import { fenceIntents } from './warehouse-fence.ts'
 import { type InsertDeps, type RepairStep, settleOpenAttempts } from './warehouse-insert.ts'
 import { type Compared, type IntentRepair, settleIntents } from './warehouse-intents.ts'
 import { type Keeps, keepsOf } from './warehouse-kept.ts'
@@ -53,6 +54,8 @@ export type RowsRepair = {
   applied: boolean
   /** Inserts of an earlier repair that had been cut off. */
   attempts: number
+  /** Rows that were sent under the token of an insert that load had handed over. */
+  fenced: number
   lanes: LaneRepair[]
   warnings: number
   /** Months of `events` that have copies, and rows that were there more than once after their merge. */
@@ -68,6 +71,7 @@ export type RowsRepair = {
 }
 
 const WAIT_MS = 10_000
+const TABLES = [...ROW_KINDS.map(({ table }) => table), INGESTION_WARNINGS]
 const OTHER_TOPICS = [TOPICS.outcomes, TOPICS.deadLetters, TOPICS.ingestionWarnings] as const
 
 /** Throws HR_REPAIR_BUSY, HR_REPAIR_RETENTION, and retriable errors, after which it is run again. */
@@ -95,8 +99,12 @@ class RowsRun {
     const asked = this.rangesOf(all)
     const ranges = asked.filter(({ from, to }) => to > from)
     this.total = ranges.reduce((sum, { from, to }) => sum + to - from, 0)
-    for (const table of [...ROW_KINDS.map((kind) => kind.table), INGESTION_WARNINGS])
+    for (const table of TABLES) {
       this.keeps.set(table.name, await keepsOf(this.deps.sql, this.deps.warehouse, table))
+      // What the progress covers was stored before it was read: afterwards every replica has it.
+      await syncReplicas(this.deps.warehouse, table)
+    }
+    const fenced = apply ? await fenceIntents(this.deps, ranges, this.keeps.get(EVENTS.name)!) : 0
     // Asked after the progress was read: what it covers is in the log by then, below these ends.
     const parts = topicParts(OTHER_TOPICS, this.deps.partitions, this.options.partition)
     const lateNow = await lateParts(this.deps, parts, waitMs)
@@ -105,7 +113,7 @@ class RowsRun {
       lanes.push(await this.repairLane(range, producedThrough, lateNow))
     const warnings = await this.repairWarnings(lanes)
     const months = await this.months()
-    const copiesLeft = apply ? await removeCopies(this.deps, months, this.doubled) : []
+    const copiesLeft = apply ? await this.removeCopies(lanes, ranges, lateNow) : []
     const doubledLeft = copiesLeft.reduce((sum, { rows }) => sum + rows, 0)
     const compared = asked.map((range): Compared => {
       const one = lanes.find((lane) => isSame(lane, range))
@@ -128,7 +136,19 @@ class RowsRun {
     const late = lanes.some(({ othersCompared }) => !othersCompared)
     const left =
       late || lanes.some((lane) => this.isLeft(lane)) || (apply ? doubledLeft + intents.left > 0 : found)
-    return { applied: apply, attempts, lanes, warnings, months, doubledLeft, state, intents, found, left }
+    return {
+      applied: apply,
+      attempts,
+      fenced,
+      lanes,
+      warnings,
+      months,
+      doubledLeft,
+      state,
+      intents,
+      found,
+      left,
+    }
   }
 
   private get isWhole(): boolean {
@@ -166,7 +186,8 @@ class RowsRun {
       ...(pageReceipts === undefined ? {} : { pageReceipts }),
       progress: (offsets) => {
         this.done += offsets
-        this.options.progress?.({ offsets: this.done, of: this.total })
+        // Windows with copies are compared twice.
+        this.options.progress?.({ offsets: Math.min(this.done, this.total), of: this.total })
       },
     })
     const repaired = await run.run()
@@ -186,6 +207,28 @@ class RowsRun {
       }
     }
     return missing
+  }
+
+  /**
+   * Copies go, and what had some is compared once more: a merge of the server may have kept the very copy that a delete was
+   * to take.
+   */
+  private async removeCopies(
+    lanes: readonly LaneRepair[],
+    ranges: readonly (LaneRange & { producedThrough: number })[],
+    late: ReadonlySet<string>,
+  ): Promise<(Doubled & { rows: number })[]> {
+    const doubled = this.doubled.splice(0)
+    const left = await removeCopies(this.deps, doubled)
+    for (const { lane, windows } of doubled) {
+      const { producedThrough, ...range } = ranges.find((one) => isSame(one, lane))!
+      const first = lanes.find((one) => isSame(one, lane))!
+      for (const window of windows) {
+        const again = await this.repairLane({ ...range, ...window }, producedThrough, late)
+        first.leftOver.push(...again.leftOver.filter(({ table }) => table === EVENTS.name))
+      }
+    }
+    return left
   }
 
   private async months(): Promise<string[]> {

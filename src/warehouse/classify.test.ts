@@ -23,7 +23,7 @@ const RULES: Record<string, [Doing, unknown, string, string]> = {
   'too many parts: merges lag': [
     'insert',
     ch('TOO_MANY_PARTS', 'Too many parts (3000)'),
-    'HR_WAREHOUSE_UNAVAILABLE',
+    'HR_WAREHOUSE_TOO_MANY_PARTS',
     'retriable',
   ],
   'too many months in one insert': [
@@ -32,12 +32,12 @@ const RULES: Record<string, [Doing, unknown, string, string]> = {
     'HR_WAREHOUSE_TOO_MANY_MONTHS',
     'rejected',
   ],
-  'memory limit': ['insert', ch('MEMORY_LIMIT_EXCEEDED'), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
-  'read-only replica': ['insert', ch('TABLE_IS_READ_ONLY'), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
+  'memory limit': ['insert', ch('MEMORY_LIMIT_EXCEEDED'), 'HR_WAREHOUSE_OUT_OF_MEMORY', 'retriable'],
+  'read-only replica': ['insert', ch('TABLE_IS_READ_ONLY'), 'HR_WAREHOUSE_READ_ONLY', 'retriable'],
   'Keeper gone': ['insert', ch('KEEPER_EXCEPTION'), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
   'quorum not reached': ['insert', ch('TOO_FEW_LIVE_REPLICAS'), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
   'busy front': ['insert', ch('TOO_MANY_SIMULTANEOUS_QUERIES'), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
-  'disk full': ['insert', ch('NOT_ENOUGH_SPACE'), 'HR_WAREHOUSE_UNAVAILABLE', 'retriable'],
+  'disk full': ['insert', ch('NOT_ENOUGH_SPACE'), 'HR_WAREHOUSE_DISK_FULL', 'retriable'],
   'wrong password': ['insert', ch('AUTHENTICATION_FAILED'), 'HR_WAREHOUSE_DENIED', 'retriable'],
   'table missing': ['insert', ch('UNKNOWN_TABLE'), 'HR_WAREHOUSE_SCHEMA_BEHIND', 'retriable'],
   'column missing on insert': [

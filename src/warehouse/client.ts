@@ -100,6 +100,7 @@ export function openWarehouse(options: WarehouseOptions): Warehouse {
   const variant = options.variant ?? 'single'
   const database = options.database ?? 'default'
   const queryTimeoutMs = options.queryTimeoutMs ?? QUERY_TIMEOUT_MS
+  const insertTimeoutMs = options.insertTimeoutMs ?? INSERT_TIMEOUT_MS
   const client = createClient({
     url: options.url,
     ...(options.username === undefined ? {} : { username: options.username }),
@@ -108,7 +109,8 @@ export function openWarehouse(options: WarehouseOptions): Warehouse {
     application: 'headrace',
     // Errors are thrown, classified; the client's own console output would break the one stream of logs.
     log: { level: ClickHouseLogLevel.OFF },
-    request_timeout: options.insertTimeoutMs ?? INSERT_TIMEOUT_MS,
+    // Of a silent socket, whatever it is used for: each call has a limit of its own, which this one must not undercut.
+    request_timeout: Math.max(queryTimeoutMs, insertTimeoutMs),
     clickhouse_settings: { output_format_json_quote_64bit_integers: 0 },
   })
   return {
@@ -138,7 +140,7 @@ export function openWarehouse(options: WarehouseOptions): Warehouse {
         ? undefined
         : `ClickHouse at ${redacted(options.url)} does not answer: ${answer.error.message}`
     },
-    insertRows: (insert) => insertRows(client, insert, variant, options.insertTimeoutMs ?? INSERT_TIMEOUT_MS),
+    insertRows: (insert) => insertRows(client, insert, variant, insertTimeoutMs),
     close: () => client.close(),
   }
 }

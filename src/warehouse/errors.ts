@@ -5,7 +5,28 @@ export const WAREHOUSE_ERRORS = {
   HR_WAREHOUSE_UNAVAILABLE: {
     class: 'retriable',
     status: 503,
-    meaning: 'ClickHouse cannot be reached, did not answer, or cannot take writes now.',
+    meaning: 'ClickHouse cannot be reached, did not answer, or cannot work now.',
+  },
+  HR_WAREHOUSE_READ_ONLY: {
+    class: 'retriable',
+    status: 503,
+    meaning:
+      'ClickHouse, or the table on this replica, is read-only; data is kept until it takes rows again.',
+  },
+  HR_WAREHOUSE_TOO_MANY_PARTS: {
+    class: 'retriable',
+    status: 503,
+    meaning: 'ClickHouse has more parts than it merges in time, and takes no rows until it has merged them.',
+  },
+  HR_WAREHOUSE_OUT_OF_MEMORY: {
+    class: 'retriable',
+    status: 503,
+    meaning: 'ClickHouse has no memory for a statement; data is kept, and inserted in smaller pieces.',
+  },
+  HR_WAREHOUSE_DISK_FULL: {
+    class: 'retriable',
+    status: 503,
+    meaning: 'The disk of ClickHouse is full; data is kept until there is room.',
   },
   HR_WAREHOUSE_DENIED: {
     class: 'retriable',

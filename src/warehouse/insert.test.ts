@@ -266,3 +266,12 @@ describe('present sources', () => {
     expect(plan.map(({ explain }) => explain).join('\n')).toContain('by_source')
   })
 })
+
+test('a question may take longer than an insert may', async () => {
+  const quick = openWarehouse({ url: live.url, insertTimeoutMs: 200 })
+  try {
+    expect(await quick.query('SELECT sleep(1) AS slept')).toEqual([{ slept: 0 }])
+  } finally {
+    await quick.close()
+  }
+})

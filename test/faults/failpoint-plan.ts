@@ -12,18 +12,19 @@ export type Likelihood = {
   elsewhere: number
 }
 
-/** For HEADRACE_TEST_FAILPOINT. `stop`: at its place the life is stopped and not killed. */
+/** For HEADRACE_TEST_FAILPOINT. `stop`: at its place the life is stopped and not killed; once it goes on, it dies at `then`. */
 export function planFor(
   place: Failpoint,
   places: readonly Failpoint[],
   { there, elsewhere }: Likelihood,
   stop = false,
+  then?: Failpoint,
 ): string {
-  return places
-    .map((point) =>
-      point === place ? `${point}:${there(point)}${stop ? ':stop' : ''}` : `${point}:${elsewhere}`,
-    )
-    .join(',')
+  const all = places.map((point) =>
+    point === place ? `${point}:${there(point)}${stop ? ':stop' : ''}` : `${point}:${elsewhere}`,
+  )
+  if (then) all.push(`${then}:${there(then)}:then`)
+  return all.join(',')
 }
 
 /** One of the places with the fewest `met`. */

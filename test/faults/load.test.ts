@@ -9,7 +9,7 @@ import { Rig } from './load/rig.ts'
 setDefaultTimeout(180_000)
 
 const SEED = Number(process.env.HEADRACE_TEST_SEED ?? Date.now() % 1_000_000)
-const KILLS = Number(process.env.HEADRACE_TEST_FAULT_RUNS ?? 10)
+const KILLS = Number(process.env.HEADRACE_TEST_FAULT_RUNS ?? 8)
 const KILLS_MS_MAX = 150_000
 
 describe('I1, I2, I4: load, two processes', () => {

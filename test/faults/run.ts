@@ -1,14 +1,9 @@
 /**
  * The long forms of the fault tests; each prints its reports as lines of JSON, ends with exit code 1 when an invariant
  * does not hold, and stops by itself.
- *
- *   npm run faults -- --runs 200 [--kafka] [--seed N] [--no-pauses]    roles killed and paused at random (crash.ts)
- *   npm run faults -- kafka-down [--runs 1000] [--only name,…] [--captures 4] [--seed N]    see kafka-down/index.ts
- *   npm run faults -- ingest [--runs 2000] [--kafka] [--only name,…] [--seed N]    see ingest/index.ts
- *   npm run faults -- load [--runs 1000] [--kafka] [--seed N]    loaders and ClickHouse killed, see load/index.ts
- *   npm run faults -- rows [--runs 20]    squash and deletions killed at each of their steps, see rows/index.ts
+ * `--help` tells what there is.
  */
-import { parseArgs } from 'node:util'
+import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { startCluster } from '../support/cluster.ts'
 import { startProduct } from '../support/product.ts'
 import { crash, seeded, type Victim } from './crash.ts'
@@ -17,9 +12,21 @@ import { KAFKA_DOWN_NAMES, runKafkaDown } from './kafka-down/index.ts'
 import { runLoadFaults } from './load/index.ts'
 import { runRowsFaults } from './rows/index.ts'
 
-const { values, positionals } = parseArgs({
+const USAGE = `npm run faults -- [--runs 200] [--kafka] [--seed N] [--no-pauses]
+  roles of the product killed and paused at random, under load
+npm run faults -- kafka-down [--runs 1000] [--only name,…] [--captures 4] [--seed N]
+  ${KAFKA_DOWN_NAMES.join(', ')}
+npm run faults -- ingest [--runs 2000] [--kafka] [--only name,…] [--seed N]
+  ${INGEST_FAULT_NAMES.join(', ')}
+npm run faults -- load [--runs 1000] [--kafka] [--seed N]
+  loaders and ClickHouse killed and paused at their places
+npm run faults -- rows [--runs 20]
+  squash and deletions killed at each of their steps`
+
+const { values, positionals } = parsed({
   allowPositionals: true,
   options: {
+    help: { type: 'boolean', default: false },
     runs: { type: 'string' },
     seed: { type: 'string', default: process.env.HEADRACE_TEST_SEED ?? String(Date.now() % 1_000_000) },
     kafka: { type: 'boolean', default: false },
@@ -28,6 +35,10 @@ const { values, positionals } = parseArgs({
     captures: { type: 'string', default: '4' },
   },
 })
+if (values.help) {
+  console.log(USAGE)
+  process.exit(0)
+}
 
 const LOAD = { senders: 4, batchEvents: 20, batchesPerSecond: 5 }
 const PAUSE_EVERY = 20
@@ -64,9 +75,15 @@ switch (positionals.join()) {
     exit(await runRowsFaults({ runs: runsOr(ROWS_RUNS) }))
     break
   default:
-    wrong(
-      `there is no fault test ${positionals.join(' ')}; allowed is kafka-down, ingest, load, rows, or none`,
-    )
+    wrong(`there is no fault test ${positionals.join(' ')}; there are:\n${USAGE}`)
+}
+
+function parsed<const T extends ParseArgsConfig>(config: T) {
+  try {
+    return parseArgs(config)
+  } catch (error) {
+    return wrong(`${(error as Error).message}\n${USAGE}`)
+  }
 }
 
 function runsOr(usual: number): number {

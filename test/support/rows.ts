@@ -5,12 +5,14 @@
 
 import type { Sql } from '../../src/catalog/index.ts'
 import {
+  codeOfRow,
   describeOutcome,
   EVENTS,
   type EventRow,
   encodeOutcomes,
   encodeRawHeader,
   encodeRowHeader,
+  endedSubs,
   type OffsetOutcome,
   OUTCOMES,
   type Place,
@@ -19,8 +21,9 @@ import {
   RAW_TOPICS,
   ROW_TOPICS,
   type RowHeader,
-  STORED,
+  type Source,
   sourceHash,
+  storedSubs,
   TOPICS,
 } from '../../src/event/index.ts'
 import type { Log, LogRecord, Producer } from '../../src/log/index.ts'
@@ -48,11 +51,17 @@ export function uuidAt(logId: string, partition: number, offset: number): string
   return personUuid(partition, `${logId}/${offset}`)
 }
 
-function eventRow(logId: string, partition: number, place: Place, timestampMs = EVENT_TIME_MS): EventRow {
+function eventRow(
+  logId: string,
+  partition: number,
+  place: Place,
+  timestampMs = EVENT_TIME_MS,
+  note = '',
+): EventRow {
   const distinctId = `user-${place.offset % 7}`
   return plainEventRow({
     uuid: uuidAt(logId, partition, place.offset),
-    properties: `{"n":${place.offset}}`,
+    properties: note === '' ? `{"n":${place.offset}}` : JSON.stringify({ n: place.offset, note }),
     timestamp: timestampMs,
     distinct_id: distinctId,
     created_at: EVENT_TIME_MS,
@@ -76,16 +85,17 @@ export class RawPartition {
     return this.nextOffset
   }
 
-  /** What one batch with these outcomes sends to `events`; moves on. */
+  /** What one batch with these outcomes sends to `events`; moves on. `note` makes the rows as large as it is. */
   rows(
     outcomes: readonly OffsetOutcome[],
     timestampMs: (offset: number) => number = () => EVENT_TIME_MS,
+    note = '',
   ): LogRecord[] {
     const { rawId, partition } = this.deps
     const records: LogRecord[] = []
-    for (const { code, rows } of outcomes) {
+    for (const outcome of outcomes) {
       const offset = this.nextOffset++
-      for (let sub = 0; code === STORED && sub < rows; sub++) {
+      for (const sub of storedSubs(outcome)) {
         const header: RowHeader = {
           source: { logId: rawId, partition, offset, sub },
           prev: this.last,
@@ -94,7 +104,7 @@ export class RawPartition {
           restamped: false,
         }
         this.last = { offset, sub }
-        const row = eventRow(rawId, partition, this.last, timestampMs(offset))
+        const row = eventRow(rawId, partition, this.last, timestampMs(offset), note)
         records.push({
           topic: TOPICS.events,
           partition,
@@ -107,22 +117,28 @@ export class RawPartition {
   }
 
   /** A whole batch: raw records, rows, outcomes of the rest, receipt and fence. */
-  async batch(outcomes: readonly OffsetOutcome[], timestampMs?: (offset: number) => number): Promise<void> {
+  async batch(
+    outcomes: readonly OffsetOutcome[],
+    timestampMs?: (offset: number) => number,
+    note?: string,
+  ): Promise<void> {
     const { sql, producer, rawId, partition } = this.deps
     const from = this.nextOffset
     const prev = this.last
     const raw = outcomes.map((_, i) => rawRecord(rawId, partition, from + i))
-    const rows = this.rows(outcomes, timestampMs)
-    const rest = outcomes.flatMap(({ code }, i) =>
-      code === STORED ? [] : [outcomeRecord(rawId, partition, from + i, code)],
+    const rows = this.rows(outcomes, timestampMs, note)
+    const rest = outcomes.flatMap((outcome, i) =>
+      endedSubs(outcome).map((sub) =>
+        outcomeRecord({ logId: rawId, partition, offset: from + i, sub }, codeOfRow(outcome, sub)),
+      ),
     )
     await producer.send([...raw, ...rows, ...rest])
     const counts = { stored: 0, duplicate: 0, dropped: 0, dead_lettered: 0, erased: 0, expired: 0, lost: 0 }
     let storedRows = 0
     let hashSum = 0
-    outcomes.forEach(({ code, rows }, i) => {
-      counts[describeOutcome(code).state]++
-      for (let sub = 0; code === STORED && sub < rows; sub++) {
+    outcomes.forEach((outcome, i) => {
+      counts[describeOutcome(outcome.code).state]++
+      for (const sub of storedSubs(outcome)) {
         storedRows++
         hashSum += sourceHash({ offset: from + i, sub })
       }
@@ -158,9 +174,9 @@ export function rawRecord(rawId: string, partition: number, offset: number): Log
   return { topic: TOPICS.raw, partition, header, value: Buffer.from(`{"event":"$pageview","n":${offset}}`) }
 }
 
-function outcomeRecord(rawId: string, partition: number, offset: number, code: number): LogRecord {
+function outcomeRecord(source: Source, code: number): LogRecord {
+  const { logId, partition, offset, sub } = source
   const { state, reason } = describeOutcome(code)
-  const source = { logId: rawId, partition, offset, sub: 0 }
   return {
     topic: TOPICS.outcomes,
     partition,
@@ -173,17 +189,17 @@ function outcomeRecord(rawId: string, partition: number, offset: number, code: n
     }),
     value: OUTCOMES.encode({
       team_id: 1,
-      uuid: uuidAt(rawId, partition, offset),
+      uuid: uuidAt(logId, partition, offset),
       event: '$pageview',
       distinct_id: `user-${offset % 7}`,
       state,
       reason,
-      first_source: state === 'duplicate' ? `${rawId}/${partition}/0/0` : '',
+      first_source: state === 'duplicate' ? `${logId}/${partition}/0/0` : '',
       timestamp: EVENT_TIME_MS,
-      _log_id: rawId,
+      _log_id: logId,
       _partition: partition,
       _offset: offset,
-      _sub: 0,
+      _sub: sub,
     }),
   }
 }

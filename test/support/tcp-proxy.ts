@@ -17,6 +17,8 @@ export type ProxyPair = {
   swallowAnswers(): void
   /** Closes both sides at once. */
   cut(): void
+  /** Lets so many further bytes of the client arrive, then closes both sides. */
+  cutAfter(bytes: number): void
   /** Bytes of the client that wait here. */
   readonly heldBytes: number
   /** Bytes of the server that were thrown away. */
@@ -40,6 +42,7 @@ class Pair implements ProxyPair {
   private held: Buffer[] = []
   private holding = false
   private swallowing = false
+  private bytesLeft = Number.POSITIVE_INFINITY
   clientOpen = true
   heldBytes = 0
   swallowedBytes = 0
@@ -55,7 +58,7 @@ class Pair implements ProxyPair {
       if (this.holding) {
         this.held.push(chunk)
         this.heldBytes += chunk.length
-      } else if (!server.destroyed) server.write(chunk)
+      } else if (!server.destroyed) this.pass(chunk)
     })
     server.on('data', (chunk: Buffer) => {
       if (this.swallowing || client.destroyed) this.swallowedBytes += chunk.length
@@ -89,6 +92,20 @@ class Pair implements ProxyPair {
 
   cut(): void {
     this.end()
+  }
+
+  cutAfter(bytes: number): void {
+    this.bytesLeft = bytes
+  }
+
+  private pass(chunk: Buffer): void {
+    if (chunk.length < this.bytesLeft) {
+      this.bytesLeft -= chunk.length
+      this.server.write(chunk)
+      return
+    }
+    this.client.pause()
+    this.server.write(chunk.subarray(0, this.bytesLeft), () => this.end())
   }
 
   private end(): void {

@@ -26,7 +26,9 @@ export class Engine {
     const child = await startWarehouseProcess(dir, address)
     const warehouse = openWarehouse({ url: child.url })
     await migrateWarehouse(warehouse)
-    return new Engine(dir, address, child, warehouse)
+    const engine = new Engine(dir, address, child, warehouse)
+    process.once('exit', engine.left)
+    return engine
   }
 
   get url(): string {
@@ -47,8 +49,12 @@ export class Engine {
     this.child = await startWarehouseProcess(this.dir, this.address)
   }
 
+  /** Whoever ends us must not leave it behind. */
+  private readonly left = () => void this.child.kill('SIGKILL')
+
   async remove(): Promise<void> {
     await this.restarting
+    process.off('exit', this.left)
     await this.warehouse.close()
     await this.child.kill('SIGKILL')
     rmSync(this.dir, { recursive: true, force: true })

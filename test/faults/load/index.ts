@@ -1,14 +1,16 @@
 /**
- * The long form: `npm run faults -- load [--runs 1000] [--kafka] [--seed N]`. Loaders and ClickHouse are killed at the
- * failpoints of load, `--runs` times, on the embedded log, or with `--kafka` on a real one, where a loader that is
- * stopped for longer than its session comes back as a zombie. Prints lines of JSON; false when something did not hold.
+ * The long form: `npm run faults -- load [--runs 1000] [--kafka] [--seed N]`. Loaders are killed at the failpoints of
+ * load, `--runs` times, ClickHouse and everything at once as often as forms.ts says, on the embedded log, or with
+ * `--kafka` on a real one, where a loader that is stopped for longer than its session comes back as a zombie. Prints
+ * lines of JSON; false when something did not hold.
  */
 import { killAtFailpoints } from './kills.ts'
 import { Rig } from './rig.ts'
 
 /** Of each kill, on two busy cores. */
 const KILL_MS_MAX = 10_000
-const LEAST_PER_PLACE = 3
+/** Of each form at each place. */
+const LEAST = 3
 
 export async function runLoadFaults(options: {
   runs: number
@@ -20,7 +22,7 @@ export async function runLoadFaults(options: {
   const rig = await Rig.start({ kafka, seed, say: console.log })
   try {
     console.log(`two loaders on ${kafka ? 'Kafka' : 'the embedded log'}, seed ${seed}`)
-    const report = await killAtFailpoints(rig, runs, LEAST_PER_PLACE, 60_000 + runs * KILL_MS_MAX)
+    const report = await killAtFailpoints(rig, runs, LEAST, 60_000 + runs * KILL_MS_MAX)
     const proven = await rig.prove()
     await rig.stopCleanly()
     const seconds = Math.round((performance.now() - began) / 1000)

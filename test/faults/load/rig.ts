@@ -1,6 +1,6 @@
 /**
  * What the fault tests of load stand on: a log that rows and their receipts are written to, a real Postgres, the real
- * engine, and loaders that are started again whenever they end.
+ * engine, and loaders that are started again whenever they end, each with a network of its own to the engine.
  *
  * `prove()` ends a scenario: the stream stops, all is worked off, and then `count()` without FINAL, the distinct
  * sources, the dead letters and the audit must tell of exactly what was sent.
@@ -8,26 +8,28 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { openPostgres, type Sql } from '../../../src/catalog/index.ts'
+import { migrateState, openPostgres, type Sql } from '../../../src/catalog/index.ts'
 import { ROW_TOPICS, TOPICS } from '../../../src/event/index.ts'
 import { audit, formatAudit } from '../../../src/ledger/index.ts'
 import { type Log, openEmbeddedLog, openKafkaLog } from '../../../src/log/index.ts'
+import type { Failpoint } from '../../../src/platform/index.ts'
 import { type Kafka, startKafka } from '../../support/kafka.ts'
-import { startTestPostgres, type TestPostgres } from '../../support/postgres.ts'
 import { createTopics } from '../../support/rows.ts'
 import { waitFor } from '../../support/wait-for.ts'
 import { seeded } from '../crash.ts'
+import { PostgresServer } from '../ingest/server.ts'
 import { LIVES_ON, type Life } from '../kept-process.ts'
 import type { LoadPlan } from '../workers/plan.ts'
 import { bundleWorkers, type Stopped, WorkerProcess } from '../workers/process.ts'
 import { Engine } from './engine.ts'
 import { Stream } from './stream.ts'
+import { type Hurt, Wire } from './wire.ts'
 
 const PARTITIONS = 4
 const PROCESSES = 2
 const FLUSH_MS = 150
 /** The stream holds back beyond: records that are not in an intent yet. */
-const LAG_MAX = 6_000
+const LAG_MAX = 2_000
 const LOOK_MS = 200
 const WORKED_OFF_MS_MAX = 240_000
 /** Kafka gives the partitions of a silent member away after this long. */
@@ -50,10 +52,16 @@ export type Proven = {
 export class Rig {
   readonly random: () => number
   readonly loaders: WorkerProcess[] = []
-  /** Asked at each start of a loader. */
-  nextLife: () => Life = () => LIVES_ON
+  /** Asked at each start of a loader, by its number. */
+  nextLife: (loader: number) => Life = () => LIVES_ON
   /** Told when a loader stands still at a place. */
-  stopped: Stopped = (_, goOn) => goOn()
+  stopped: (loader: number, place: Failpoint, goOn: () => void) => void = (_, __, goOn) => goOn()
+  /** Asked at each insert: what happens to it on its way. */
+  hurt: () => Hurt | undefined = () => undefined
+  /** Kills the sender of an insert that is to come late. */
+  killedByHurt: (loader: number) => Promise<void> = async () => {}
+  private readonly wires: Wire[] = []
+  private readonly births: (() => WorkerProcess)[] = []
   private readonly stream: Stream
   private lagging = 0
   /** Records below the load fences, as far as is known. */
@@ -64,7 +72,7 @@ export class Rig {
   private constructor(
     readonly options: RigOptions,
     readonly engine: Engine,
-    private readonly postgres: TestPostgres,
+    private readonly postgres: PostgresServer,
     private readonly sql: Sql,
     private readonly log: Log,
     private readonly rawId: string,
@@ -80,7 +88,7 @@ export class Rig {
   static async start(options: RigOptions): Promise<Rig> {
     const folder = mkdtempSync(join(tmpdir(), 'headrace-load-faults-'))
     const [postgres, engine, kafka] = await Promise.all([
-      startTestPostgres(),
+      PostgresServer.start(),
       Engine.start(),
       options.kafka ? startKafka({ brokers: 1 }) : undefined,
     ])
@@ -90,26 +98,65 @@ export class Rig {
       : await openEmbeddedLog({ dir })
     const ids = await createTopics(log, PARTITIONS)
     const sql = openPostgres({ url: postgres.url, name: 'rig', connectionsMax: CONNECTIONS_MAX })
+    await migrateState(sql)
     const bundles = await bundleWorkers(folder)
     const rawId = ids.get(TOPICS.raw)!
     const rig = new Rig(options, engine, postgres, sql, log, rawId, folder, kafka)
-    for (let i = 1; i <= PROCESSES; i++) {
+    for (let i = 0; i < PROCESSES; i++) {
+      const wire = await Wire.start(
+        engine.url,
+        rig.random,
+        () => rig.hurt(),
+        () => rig.killedByHurt(i),
+      )
+      rig.wires.push(wire)
       const plan: LoadPlan = {
-        name: `load-${i}`,
+        name: `load-${i + 1}`,
         log: kafka ? { brokers: kafka.brokers, sessionTimeoutMs: SESSION_MS } : { dir },
         postgres: postgres.url,
-        warehouse: engine.url,
+        warehouse: wire.url,
         partitions: PARTITIONS,
         flushMs: FLUSH_MS,
       }
-      const stopped: Stopped = (place, goOn) => rig.stopped(place, goOn)
-      rig.loaders.push(new WorkerProcess(bundles.load, plan, () => rig.nextLife(), stopped))
+      const stopped: Stopped = (place, goOn) => rig.stopped(i, place, goOn)
+      rig.births.push(() => new WorkerProcess(bundles.load, plan, () => rig.nextLife(i), stopped))
     }
     return rig
   }
 
+  /** The loaders start, each with a first life as `nextLife` says by now. */
+  begin(): void {
+    for (const birth of this.births) this.loaders.push(birth())
+  }
+
   get rows(): number {
     return this.stream.rows
+  }
+
+  /** One partition gets a row that ClickHouse refuses. */
+  spoil(): void {
+    this.stream.spoil()
+  }
+
+  /** All that load consists of and stands on dies at one moment, but for the log, which others write; and comes back. */
+  async losePower(): Promise<void> {
+    await this.stream.without(async () => {
+      const died = this.loaders.map((loader) => loader.kill())
+      await Promise.all([...died, this.engine.restart(), this.postgres.kill()])
+      await this.postgres.start()
+    })
+  }
+
+  /** Since a loader stood still: gives whether others have settled what was open then, and loaded on in each partition. */
+  async heirs(): Promise<() => Promise<boolean>> {
+    const { sql } = this
+    const at = (await sql<{ at: string }[]>`SELECT clock_timestamp()::text AS at`)[0]!.at
+    return async () => {
+      const [row] = await sql<{ went_on: boolean }[]>`
+        SELECT NOT EXISTS (SELECT 1 FROM load_intent WHERE state = 'open' AND created_at < ${at}::text::timestamptz)
+          AND (SELECT bool_and(updated_at > ${at}::text::timestamptz) FROM load_fence WHERE topic = ${TOPICS.events}) AS went_on`
+      return row!.went_on
+    }
   }
 
   /** Records that are in no intent yet, as far as is known. */
@@ -189,7 +236,8 @@ export class Rig {
     await this.looks
     await this.sql.end({ timeout: 1 })
     await this.log.close()
-    await Promise.all([this.kafka?.stop(), this.postgres.stop(), this.engine.remove()])
+    await Promise.all(this.wires.map((wire) => wire.close()))
+    await Promise.all([this.kafka?.stop(), this.postgres.remove(), this.engine.remove()])
     rmSync(this.folder, { recursive: true, force: true })
   }
 

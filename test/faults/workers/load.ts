@@ -6,11 +6,10 @@ import { live } from './life.ts'
 import type { LoadPlan } from './plan.ts'
 
 const CONNECTIONS_MAX = 14
-const FLUSH_ROWS = 50_000
 
 const plan = JSON.parse(process.argv[2]!) as LoadPlan
 const { partitions } = plan
-const settings = { loadFlushMs: plan.flushMs, loadFlushRows: FLUSH_ROWS }
+const settings = { loadFlushMs: plan.flushMs, loadBusyPercent: 100, loadMemoryMb: 64 }
 const logger = createLogger('load', 'info')
 const warehouse = openWarehouse({ url: plan.warehouse })
 void live(

@@ -1,0 +1,71 @@
+/** How often and how much, as ClickHouse bears it. */
+import { describe, expect, test } from 'bun:test'
+import { Pace, type PaceOptions } from './pace.ts'
+
+const MB = 2 ** 20
+const pace = (more: Partial<PaceOptions> = {}) =>
+  new Pace({ everyMs: 1_000, busyPercent: 100, bytesMax: 128 * MB, ...more })
+/** A cut at `nowMs` whose insert takes so long. */
+const insert = (one: Pace, nowMs: number, tookMs: number, bytes = one.bytesMax) => {
+  one.cut(nowMs)
+  one.taken(nowMs + tookMs, tookMs, bytes)
+  return nowMs + tookMs
+}
+
+describe('time between two cuts', () => {
+  const rows: [rule: string, options: Partial<PaceOptions>, tookMs: number, dueInMs: number][] = [
+    ['a quick insert: the rest of the second', {}, 100, 900],
+    ['a slow one: at once', {}, 3_000, 0],
+    ['a quick one with half of the time: the second is longer', { busyPercent: 50 }, 100, 900],
+    ['a slow one with half of the time: as long as it took', { busyPercent: 50 }, 3_000, 3_000],
+    ['with a tenth of the time: nine times as long', { busyPercent: 10 }, 200, 1_800],
+  ]
+  for (const [rule, options, tookMs, dueInMs] of rows)
+    test(rule, () => {
+      const one = pace(options)
+      expect(one.dueInMs(0)).toBe(0)
+      const now = insert(one, 5_000, tookMs)
+      expect(one.dueInMs(now)).toBe(dueInMs)
+      expect(one.dueInMs(now + dueInMs)).toBe(0)
+    })
+
+  test('too many parts: twice as long, up to 30 s, and back in steps', () => {
+    const one = pace()
+    one.crowded()
+    one.cut(0)
+    expect(one.dueInMs(0)).toBe(2_000)
+    for (let i = 0; i < 10; i++) one.crowded()
+    one.cut(0)
+    expect(one.dueInMs(0)).toBe(30_000)
+    for (let i = 0; i < 40; i++) insert(one, 0, 10)
+    one.cut(0)
+    expect(one.dueInMs(0)).toBe(1_000)
+  })
+
+  test('a setting above 30 s stays', () => {
+    const one = pace({ everyMs: 60_000 })
+    one.crowded()
+    one.cut(0)
+    expect(one.dueInMs(0)).toBe(60_000)
+  })
+
+  test('a clock that is set back holds up nothing for longer', () => {
+    const one = pace()
+    one.cut(10_000_000)
+    expect(one.dueInMs(0)).toBe(1_000)
+  })
+})
+
+test('no memory: half the size, down to 1 MB, and back in steps', () => {
+  const one = pace()
+  one.tooLarge()
+  expect(one.bytesMax).toBe(64 * MB)
+  for (let i = 0; i < 20; i++) one.tooLarge()
+  expect(one.bytesMax).toBe(MB)
+  insert(one, 0, 10, MB / 4)
+  expect(one.bytesMax).toBe(MB)
+  insert(one, 0, 10)
+  expect(one.bytesMax).toBe(1.25 * MB)
+  for (let i = 0; i < 40; i++) insert(one, 0, 10)
+  expect(one.bytesMax).toBe(128 * MB)
+})
