@@ -1,8 +1,9 @@
 /** What `headrace person delete|deletions` and `headrace project delete|deletions` have in common. */
 import { hostname, userInfo } from 'node:os'
 import { type Command, Option } from 'commander'
-import { listProjects, readProject } from '../catalog/index.ts'
-import type { Deletion } from '../deletion/index.ts'
+import { listProjects, readProject, type Sql } from '../catalog/index.ts'
+import type { Deletion, Order } from '../deletion/index.ts'
+import { confirmed } from './confirmed.ts'
 import { EXIT, type ExitCode } from './exit.ts'
 import { type DeploymentFlags, parseCount, withDeployment } from './options.ts'
 import { withState } from './state.ts'
@@ -30,6 +31,34 @@ export function withDelete(command: Command): Command {
     .option('--yes', 'do it without asking')
     .addOption(new Option('--dry-run', 'only show what would go').conflicts('yes'))
     .option('--json', 'one JSON object')
+}
+
+type Preview = { text: string; json: object; found: boolean }
+
+/**
+ * Without --yes: shows the order that is open, or what would go, and asks. Gives the exit code when nothing is to be done;
+ * undefined to go on. What a deletion that was cut off takes is on record, and no more to be looked for.
+ */
+export async function refusal(
+  sql: Sql,
+  order: Pick<Order, 'teamId' | 'kind' | 'subject'>,
+  flags: DeleteFlags,
+  preview: () => Promise<Preview>,
+): Promise<ExitCode | undefined> {
+  if (flags.yes) return undefined
+  const { deletionJson, findOrder, openText } = await import('../deletion/index.ts')
+  const open = await findOrder(sql, order)
+  const ends = open && open.state !== 'asked'
+  const { text, json, found } = ends ? { text: '', json: {}, found: true } : await preview()
+  if (flags.json)
+    write(
+      JSON.stringify({ applied: false, ...json, ...(open && { open: deletionJson(open, () => undefined) }) }),
+    )
+  else write([...(open ? [openText(open)] : []), ...(text === '' ? [] : [text])].join('\n'))
+  if (!found) return flags.dryRun ? EXIT.done : EXIT.finding
+  if (flags.dryRun || flags.json || !(await confirmed(open ? 'Go on with it?' : 'Delete it?')))
+    return EXIT.finding
+  return undefined
 }
 
 /** `deletions`: the record of one kind. */

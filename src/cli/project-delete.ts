@@ -1,8 +1,7 @@
 /** `headrace project delete|deletions`: a project goes with all that it has. The work is `src/deletion/`. */
 import type { Command } from 'commander'
 import { readProject } from '../catalog/index.ts'
-import { confirmed } from './confirmed.ts'
-import { addDeletions, type DeleteFlags, withDelete, write } from './deletion.ts'
+import { addDeletions, type DeleteFlags, refusal, withDelete, write } from './deletion.ts'
 import { EXIT, type ExitCode } from './exit.ts'
 import { withRows } from './row-work.ts'
 
@@ -29,11 +28,12 @@ async function runDelete(name: string, flags: DeleteFlags): Promise<ExitCode> {
   )
   return withRows(flags, 'project', async (deps) => {
     const { teamId } = await readProject(deps.sql, name)
-    if (!flags.yes) {
+    const order = { teamId, kind: 'project', subject: { project: name } } as const
+    const refused = await refusal(deps.sql, order, flags, async () => {
       const preview = await previewProject(deps, teamId)
-      write(flags.json ? JSON.stringify({ applied: false, ...preview }) : projectPreviewText(name, preview))
-      if (flags.dryRun || flags.json || !(await confirmed('Delete it?'))) return EXIT.finding
-    }
+      return { text: projectPreviewText(name, preview), json: preview, found: true }
+    })
+    if (refused !== undefined) return refused
     const { why, by } = flags
     const deletion = await deleteProject(deps, { teamId, name, by, why }, flags.wait * 1_000)
     write(

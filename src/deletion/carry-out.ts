@@ -27,6 +27,8 @@ export type DeletionDeps = SettleDeps & {
   projectsStaleMs?: number
 }
 /** `hold` throws once somebody else may change rows. */
+/** `resumed`: it was ordered before and past `asked`, so that what came since then is not in it. */
+export type CarriedOut = Deletion & { resumed: boolean }
 export type WorkDeps = DeletionDeps & { hold: () => Promise<void> }
 
 /** What a deletion is about, in ClickHouse. */
@@ -65,7 +67,7 @@ export async function carryOut(
   order: Order,
   plan: Plan,
   waitMs: number,
-): Promise<Deletion> {
+): Promise<CarriedOut> {
   const { sql } = deps
   const busy = () =>
     deletionError(
@@ -75,6 +77,7 @@ export async function carryOut(
   return withRowsLock(sql, busy, async (hold) => {
     let deletion = await openOrder(sql, order)
     const { id } = deletion
+    const resumed = deletion.state !== 'asked'
     failpoint('deletion_asked')
     if (deletion.state === 'asked') {
       await plan.takeOut(deps, deletion, waitMs)
@@ -97,7 +100,7 @@ export async function carryOut(
         await endOrder(tx, id)
       }),
     )
-    return readOrder(sql, id)
+    return { ...(await readOrder(sql, id)), resumed }
   })
 }
 

@@ -3,7 +3,17 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, 
 import { CANARY_TEAM_ID, createProject } from '../catalog/index.ts'
 import { planJob, selectLetters } from '../deadletters/index.ts'
 import { Bench, type Captured, Servers } from '../repair/repair.fixture.ts'
-import { deletePerson, deleteProject, listOrders, previewPerson, previewProject } from './index.ts'
+import {
+  deletePerson,
+  deleteProject,
+  doneText,
+  findOrder,
+  isFinding,
+  listOrders,
+  openText,
+  previewPerson,
+  previewProject,
+} from './index.ts'
 import { KEPT_TABLES, PROJECT_TABLES } from './project.ts'
 
 setDefaultTimeout(60_000)
@@ -98,6 +108,36 @@ test('a dead letter of the person that waits to be sent again stays unsent; its 
   expect(job).toEqual({ state: 'open', runner: null, filter: { teamId: 1 } })
   for (const table of ['events', 'outcomes', 'dead_letters']) expect(await idsOf(table)).toEqual(['bert'])
   await exact()
+})
+
+test('an empty id is refused, since rows without an id have it; of an id that is none nothing is deleted', async () => {
+  const order = { teamId: 1, by: 'test', why: '' }
+  const deps = { ...bench.deps, says: () => {} }
+  for (const ask of [
+    () => previewPerson(deps, { teamId: 1, subject: { distinctId: '' } }),
+    () => deletePerson(deps, { ...order, subject: { distinctId: '' } }, 0),
+  ])
+    await expect(ask()).rejects.toMatchObject({ code: 'HR_DELETION_REFUSED' })
+  expect(await bench.sql`SELECT FROM deletion`).toHaveLength(0)
+  const done = await atWork(() => deletePerson(deps, { ...order, subject: { distinctId: 'ana' } }, 20_000))
+  expect(doneText(done)).toContain('nothing was known')
+  expect(isFinding(done)).toBe(true)
+})
+
+test('a second order ends the first one, and says that what came since then stays', async () => {
+  await sendAndLoad()
+  const order = { teamId: 1, subject: { distinctId: 'anna' }, by: 'first', why: 'asked' }
+  const deps = { ...bench.deps, says: () => {} }
+  // Nobody loads what says that she is taken out.
+  await expect(deletePerson(deps, order, 300)).rejects.toMatchObject({ code: 'HR_REPAIR_WAITS' })
+  const open = await findOrder(bench.sql, { ...order, kind: 'person' })
+  expect(open).toMatchObject({ state: 'erasing', by: 'first' })
+  expect(openText(open!)).toContain('ordered by first')
+  const done = await deleteAnna()
+  expect(done).toMatchObject({ resumed: true, counts: { events: 1 } })
+  expect(isFinding(done)).toBe(true)
+  expect(doneText(done)).toContain('Give it again')
+  expect(await findOrder(bench.sql, { ...order, kind: 'person' })).toBeUndefined()
 })
 
 test('rows that somebody put back go again, and are on record once', async () => {

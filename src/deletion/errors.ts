@@ -8,7 +8,7 @@ export const DELETION_ERRORS = {
   },
   HR_DELETION_REFUSED: {
     class: 'rejected',
-    meaning: 'The project is one that the deployment itself needs.',
+    meaning: 'The project is one that the deployment itself needs, or the distinct id is empty.',
   },
   HR_DELETION_CHANGED: {
     class: 'retriable',

@@ -1,4 +1,5 @@
 /** Deletions as text for a terminal, and as JSON for scripts. Pure. */
+import type { CarriedOut } from './carry-out.ts'
 import { ROW_TABLES } from './conditions.ts'
 import type { Deletion } from './orders.ts'
 import type { Preview } from './person.ts'
@@ -28,8 +29,33 @@ export function projectDoneText(name: string, { id, counts }: Deletion): string 
   return `project ${name} is deleted (${id}): ${rowsText(counts)}`
 }
 
-export function doneText({ id, counts }: Deletion): string {
-  return `deleted (${id}): ${rowsText(counts)}`
+export function doneText(deletion: CarriedOut): string {
+  const { id, counts, resumed, by, createdMs } = deletion
+  if (tookNothing(deletion))
+    return `nothing was known of this person (${id}); check the id: nothing was deleted`
+  const done = `deleted (${id}): ${rowsText(counts)}`
+  return resumed
+    ? `${done}\nThis was the order that ${by} gave at ${timeOf(createdMs)}: what came after it stays. Give it again to delete that, too.`
+    : done
+}
+
+/** Whoever ordered it should look: there was nothing, or an order was ended that does not know of what came since. */
+export function isFinding(deletion: CarriedOut): boolean {
+  return deletion.resumed || tookNothing(deletion)
+}
+
+function tookNothing({ counts }: Deletion): boolean {
+  return (counts.persons ?? 0) === 0 && ROW_TABLES.every((table) => (counts[table] ?? 0) === 0)
+}
+
+/** Of an order that was cut off, in front of the question whether to go on with it. */
+export function openText({ id, by, why, state, counts, createdMs }: Deletion): string {
+  const said = why === '' ? '' : ` (${why})`
+  return `a deletion is under way (${id}), ordered by ${by} at ${timeOf(createdMs)}${said}: ${state}; so far ${rowsText(counts)}`
+}
+
+function timeOf(ms: number): string {
+  return new Date(ms).toISOString().slice(0, 19)
 }
 
 function rowsText(counts: Deletion['counts']): string {
@@ -62,15 +88,7 @@ export function deletionTable(
     head: ['ORDERED', 'PROJECT', 'WHAT', 'STATE', 'EVENTS', 'BY', 'WHY'],
     rows: deletions.map((deletion) => {
       const { kind, state, counts, by, why, createdMs } = deletion
-      return [
-        new Date(createdMs).toISOString().slice(0, 19),
-        nameOf(deletion, project),
-        kind,
-        state,
-        String(counts.events ?? 0),
-        by,
-        why,
-      ]
+      return [timeOf(createdMs), nameOf(deletion, project), kind, state, String(counts.events ?? 0), by, why]
     }),
   }
 }

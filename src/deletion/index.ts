@@ -4,16 +4,18 @@
  * is the record of it in Postgres, `conditions.ts` says which rows are a person's, `erase-rows.ts` takes rows out so that
  * the audit stays exact.
  */
-export type { DeletionDeps } from './carry-out.ts'
+export type { CarriedOut, DeletionDeps } from './carry-out.ts'
 export { DELETION_ERRORS } from './errors.ts'
 export {
   deletionJson,
   deletionTable,
   doneText,
+  isFinding,
+  openText,
   previewText,
   projectDoneText,
   projectPreviewText,
 } from './format.ts'
-export { type Deletion, listOrders, type Subject } from './orders.ts'
+export { type Deletion, findOrder, listOrders, type Order, type Subject } from './orders.ts'
 export { deletePerson, type PersonOrder, type Preview, previewPerson } from './person.ts'
 export { deleteProject, type ProjectPreview, previewProject } from './project.ts'

@@ -57,19 +57,32 @@ type Row = Omit<Deletion, 'subject' | 'version' | 'positions' | 'piece' | 'ended
 export type Order = { teamId: number; kind: Deletion['kind']; subject: Subject; by: string; why: string }
 
 /** The open order for this subject; made when there is none. */
-export async function openOrder(sql: Sql, { teamId, kind, subject, by, why }: Order): Promise<Deletion> {
-  const text = JSON.stringify(subject)
-  return guardState('order a deletion', async () => {
-    await sql`
+export async function openOrder(sql: Sql, order: Order): Promise<Deletion> {
+  const { teamId, kind, subject, by, why } = order
+  await guardState(
+    'order a deletion',
+    () => sql`
       INSERT INTO deletion (id, kind, team_id, subject, asked_by, why)
-      VALUES (${Bun.randomUUIDv7()}, ${kind}, ${teamId}, ${text}::text::jsonb, ${by}, ${why})
-      ON CONFLICT (team_id, kind, subject) WHERE state <> 'done' DO NOTHING`
-    const [row] = await sql<Row[]>`
+      VALUES (${Bun.randomUUIDv7()}, ${kind}, ${teamId}, ${JSON.stringify(subject)}::text::jsonb, ${by}, ${why})
+      ON CONFLICT (team_id, kind, subject) WHERE state <> 'done' DO NOTHING`,
+  )
+  const open = await findOrder(sql, order)
+  if (!open) throw deletionError('HR_DELETION_CHANGED', 'the order was carried out meanwhile')
+  return open
+}
+
+/** The open order for this subject, if there is one. */
+export async function findOrder(
+  sql: Sql,
+  { teamId, kind, subject }: Pick<Order, 'teamId' | 'kind' | 'subject'>,
+): Promise<Deletion | undefined> {
+  const [row] = await guardState(
+    'look for a deletion',
+    () => sql<Row[]>`
       SELECT ${columns(sql)} FROM deletion
-      WHERE team_id = ${teamId} AND kind = ${kind} AND subject = ${text}::text::jsonb AND state <> 'done'`
-    if (!row) throw deletionError('HR_DELETION_CHANGED', 'the order was carried out meanwhile')
-    return deletionOf(row)
-  })
+      WHERE team_id = ${teamId} AND kind = ${kind} AND subject = ${JSON.stringify(subject)}::text::jsonb AND state <> 'done'`,
+  )
+  return row && deletionOf(row)
 }
 
 /** The newest orders of one kind, or those of one project. */

@@ -10,7 +10,7 @@
 import { guardState } from '../catalog/index.ts'
 import { isRetriable } from '../event/index.ts'
 import { rawEnds, until, untilIngested } from '../repair/index.ts'
-import { carryOut, type DeletionDeps, type Plan } from './carry-out.ts'
+import { type CarriedOut, carryOut, type DeletionDeps, type Plan } from './carry-out.ts'
 import { chunksOf, rowsOf, stateOf } from './conditions.ts'
 import { countRows } from './erase-rows.ts'
 import type { Deletion, Order } from './orders.ts'
@@ -37,8 +37,13 @@ export async function previewPerson(
   return { persons, distinctIds: targets.ids.length, rows }
 }
 
-/** As `carryOut`. */
-export function deletePerson(deps: DeletionDeps, order: PersonOrder, waitMs: number): Promise<Deletion> {
+/** As `carryOut`. Throws HR_DELETION_REFUSED for an id that is none. */
+export async function deletePerson(
+  deps: DeletionDeps,
+  order: PersonOrder,
+  waitMs: number,
+): Promise<CarriedOut> {
+  personKey(order.teamId, order.subject)
   return carryOut(deps, { ...order, kind: 'person' }, PERSON_PLAN, waitMs)
 }
 

@@ -13,7 +13,7 @@
 import { CANARY_TEAM_ID, guardState, PROJECTS_STALE_MS, type Sql, transaction } from '../catalog/index.ts'
 import { failpoint, pause } from '../platform/index.ts'
 import { rawEnds, until, untilIngested } from '../repair/index.ts'
-import { carryOut, type DeletionDeps, type Plan, type WorkDeps } from './carry-out.ts'
+import { type CarriedOut, carryOut, type DeletionDeps, type Plan, type WorkDeps } from './carry-out.ts'
 import { STATE_TABLES } from './conditions.ts'
 import { countRows } from './erase-rows.ts'
 import { deletionError } from './errors.ts'
@@ -68,7 +68,7 @@ export async function deleteProject(
   deps: DeletionDeps,
   { name, ...order }: ProjectOrder,
   waitMs: number,
-): Promise<Deletion> {
+): Promise<CarriedOut> {
   if (order.teamId === CANARY_TEAM_ID)
     throw deletionError('HR_DELETION_REFUSED', 'the canary measures with this project; it cannot be deleted')
   return carryOut(deps, { ...order, kind: 'project', subject: { project: name } }, PROJECT_PLAN, waitMs)

@@ -6,14 +6,17 @@
 import { guardState, type Sql } from '../catalog/index.ts'
 import { personUuid } from '../event/index.ts'
 import type { TargetId, TargetPerson, Targets } from './conditions.ts'
+import { deletionError } from './errors.ts'
 import type { Subject } from './orders.ts'
 
 export type PersonKey = { uuid: string | null; distinctId: string | null; uuidOfId: string | null }
 
+/** Throws HR_DELETION_REFUSED for the empty id: rows without an id have it, and they are many persons'. */
 export function personKey(teamId: number, subject: Subject): PersonKey {
   if ('uuid' in subject) return { uuid: subject.uuid, distinctId: null, uuidOfId: null }
   if (!('distinctId' in subject)) throw new TypeError('a project is no person')
   const { distinctId } = subject
+  if (distinctId === '') throw deletionError('HR_DELETION_REFUSED', 'an empty distinct id is nobody’s')
   return { uuid: null, distinctId, uuidOfId: personUuid(teamId, distinctId) }
 }
 

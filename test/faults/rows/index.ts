@@ -28,7 +28,7 @@ export async function runRowsFaults({ runs }: { runs: number }): Promise<boolean
       const seconds = Math.round((performance.now() - began) / 1000)
       console.log(JSON.stringify({ name: 'rows', round, kills, seconds }))
     }
-    await proveExact(rig)
+    if ((await proveExact(rig)) === 0) throw new Error('nothing is on record as erased')
     console.log(JSON.stringify({ name: 'rows', ok: true, kills, acked: rig.acked }))
     return true
   } catch (error) {
