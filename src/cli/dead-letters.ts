@@ -172,9 +172,14 @@ async function runReplay(flags: ReplayFlags): Promise<ExitCode> {
       again: (['failed', 'discarded'] as const).filter((state) => states.has(state)),
     })
     if (!job) {
-      write(flags.json ? JSON.stringify({ applied: true, job: null }) : 'another order has them already')
+      write(
+        flags.json
+          ? JSON.stringify({ applied: true, job: null })
+          : 'another order has them already, or they are being deleted',
+      )
       return EXIT.done
     }
+    if (job.held > 0) process.stderr.write(`${job.held} stay unsent: whose they are is being deleted\n`)
     if (!flags.wait) {
       write(
         flags.json

@@ -14,7 +14,14 @@
  */
 import { guardState, type Transaction, transaction, withRowsLock } from '../catalog/index.ts'
 import { failpoint } from '../platform/index.ts'
-import { rawEnds, type SettleDeps, until, untilIngested, untilLoaded } from '../repair/index.ts'
+import {
+  nothingToRepair,
+  rawEnds,
+  type SettleDeps,
+  until,
+  untilIngested,
+  untilLoaded,
+} from '../repair/index.ts'
 import { forgetSnapshot } from '../squash/index.ts'
 import { changeRows, type Warehouse } from '../warehouse/index.ts'
 import { countRows, eraseRows, type RowsWhere } from './erase-rows.ts'
@@ -45,7 +52,7 @@ export type Plan = {
   /** From `asked` to `taken`. */
   takeOut(deps: DeletionDeps, deletion: Deletion, waitMs: number): Promise<void>
   /** Returns when who had looked before reads nothing but what is in the raw log now. */
-  seen(deps: DeletionDeps, deletion: Deletion): Promise<void>
+  seen(deps: DeletionDeps, deletion: Deletion, waitMs: number): Promise<void>
   /** How many state rows ingest has still to send. */
   unsent(deps: DeletionDeps, deletion: Deletion): Promise<number>
   target(deps: DeletionDeps, deletion: Deletion): Promise<Target>
@@ -85,7 +92,7 @@ export async function carryOut(
       deletion = await readOrder(sql, id)
     }
     if (deletion.state === 'taken') {
-      await plan.seen(deps, deletion)
+      await plan.seen(deps, deletion, waitMs)
       await noteEnds(deps, deletion)
       failpoint('deletion_noted')
       deletion = await readOrder(sql, id)
@@ -122,6 +129,7 @@ async function settle(deps: DeletionDeps, deletion: Deletion, plan: Plan, waitMs
     return unsent === 0 ? undefined : `ingest has ${unsent} state rows of the deletion to send`
   })
   await untilLoaded(deps, deadlineMs)
+  await nothingToRepair(deps, deletion.positions)
 }
 
 async function erase(deps: WorkDeps, id: string, { chunks, rows, state }: Target): Promise<void> {

@@ -1,6 +1,6 @@
 /** A deletion at work beside ingest and load: what waits to be sent again, and what somebody puts back. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, test } from 'bun:test'
-import { CANARY_TEAM_ID, createProject } from '../catalog/index.ts'
+import { CANARY_TEAM_ID, createProject, guardState } from '../catalog/index.ts'
 import { planJob, selectLetters } from '../deadletters/index.ts'
 import { Bench, type Captured, Servers } from '../repair/repair.fixture.ts'
 import {
@@ -14,6 +14,7 @@ import {
   previewPerson,
   previewProject,
 } from './index.ts'
+import { openOrder } from './orders.ts'
 import { KEPT_TABLES, PROJECT_TABLES } from './project.ts'
 
 setDefaultTimeout(60_000)
@@ -27,7 +28,7 @@ afterAll(() => servers.stop())
 beforeEach(async () => {
   bench = await Bench.open(servers)
   await bench.learnRawId()
-  await bench.sql`TRUNCATE deletion, deletion_target, erasures, dead_letter_job, dead_letter_decision CASCADE`
+  await bench.sql`TRUNCATE deletion, deletion_target, erasures, dead_letter_job, dead_letter_decision, audit_gap CASCADE`
 })
 afterEach(() => bench.close())
 
@@ -55,14 +56,14 @@ async function atWork<T>(begin: () => Promise<T>): Promise<T> {
   return work
 }
 
-function deleteAnna() {
+function deleteAnna(waitMs = 20_000) {
   const order = {
     teamId: 1,
     subject: { distinctId: 'anna' },
     by: 'test',
     why: 'asked',
   }
-  return atWork(() => deletePerson({ ...bench.deps, says: () => {} }, order, 20_000))
+  return atWork(() => deletePerson({ ...bench.deps, says: () => {} }, order, waitMs))
 }
 
 const command = (sql: string) => bench.deps.warehouse.command(sql, { id: bench.rawId })
@@ -169,6 +170,99 @@ test('rows that somebody put back go again, and are on record once', async () =>
     ['done', undefined, 1],
   ])
   expect(await bench.sql`SELECT FROM deletion_target`).toHaveLength(0)
+})
+
+test('ids that are on their way to another person keep the person until they are sent', async () => {
+  await sendAndLoad()
+  const order = { teamId: 1, subject: { distinctId: 'anna' }, by: 'test', why: '' }
+  const deps = { ...bench.deps, says: () => {} }
+  await bench.sql`
+    INSERT INTO pending_move (person_id, team_id, outbox)
+    SELECT person_id, 1, '[[1, "anna"]]' FROM person_distinct_id WHERE team_id = 1 AND distinct_id = 'anna'`
+  await expect(deletePerson(deps, order, 300)).rejects.toMatchObject({ code: 'HR_REPAIR_WAITS' })
+  const open = await findOrder(bench.sql, { ...order, kind: 'person' })
+  expect(open).toMatchObject({ state: 'asked' })
+  // Who comes to it between the look and the lock is told the same.
+  const taken = guardState('take out', async () => {
+    await bench.sql`SELECT take_person_out(${open!.id}, NULL, 'anna', NULL)`
+  })
+  await expect(taken).rejects.toMatchObject({ class: 'retriable' })
+  expect(await bench.sql`SELECT FROM deletion_target`).toHaveLength(0)
+  await deleteAnna()
+  expect(await idsOf('events')).toEqual(['bert'])
+})
+
+test('no letter of somebody who is being deleted is planned to be sent again', async () => {
+  await command('TRUNCATE TABLE dead_letters')
+  await sendAndLoad()
+  const deps = { ...bench.deps, says: () => {} }
+  const order = { teamId: 1, subject: { distinctId: 'anna' }, by: 'test', why: '' }
+  const plan = () =>
+    planJob(bench.sql, selectLetters(deps, { teamId: 1 }, new Set(['open', 'replaying'])), {
+      by: 'test',
+      why: '',
+      filter: { teamId: 1 },
+      eventsPerSecond: 1,
+      again: ['discarded'],
+    })
+  const { uuid } = (
+    await bench.sql`SELECT p.uuid FROM person p JOIN person_distinct_id d ON d.person_id = p.id WHERE d.distinct_id = 'anna'`
+  )[0]!
+  const { id } = await openOrder(bench.sql, { ...order, kind: 'person', subject: { uuid } })
+  expect(await plan()).toMatchObject({ letters: 1, held: 1 })
+  await bench.sql`DELETE FROM deletion WHERE id = ${id}`
+  expect(await plan()).toMatchObject({ letters: 1, held: 0 })
+  // What was planned in between is discarded when nothing can be planned any more.
+  await expect(deletePerson(deps, order, 300)).rejects.toMatchObject({ code: 'HR_REPAIR_WAITS' })
+  await bench.sql`UPDATE dead_letter_decision SET state = 'planned' WHERE state = 'discarded'`
+  await bench.sql`UPDATE deletion SET state = 'taken'`
+  await deleteAnna()
+  const states = await bench.sql`SELECT state FROM dead_letter_decision ORDER BY raw_offset`
+  expect(states.map(({ state }) => state)).toEqual(['discarded', 'planned'])
+})
+
+test('a loss below the positions is repaired first, since a repair would bring it back afterwards', async () => {
+  await sendAndLoad()
+  await bench.sql`
+    INSERT INTO audit_gap (log_id, partition, from_offset, to_offset, unaccounted) VALUES (${bench.rawId}, 0, 0, 1, 1)`
+  await expect(deleteAnna(1_000)).rejects.toMatchObject({
+    code: 'HR_REPAIR_WAITS',
+    message: expect.stringContaining('repair rows'),
+  })
+  expect(await idsOf('events')).toEqual(['anna', 'bert'])
+  await bench.sql`DELETE FROM audit_gap`
+  await bench.sql`
+    INSERT INTO repair_attempt (id, table_name, log_id, partition, places, rows)
+    VALUES (gen_random_uuid(), 'events', ${bench.rawId}, 0, '[[0, 1, 0]]', 1)`
+  await expect(deleteAnna(1_000)).rejects.toMatchObject({ code: 'HR_REPAIR_WAITS' })
+  await bench.sql`DELETE FROM repair_attempt`
+  await deleteAnna()
+  expect(await idsOf('events')).toEqual(['bert'])
+})
+
+test('a closed project is waited for from its commit on, however long that took', async () => {
+  const { teamId } = await createProject(bench.sql, { name: 'slow', token: 'slow' })
+  await bench.sql`CREATE TABLE seen_at (closed timestamptz, noted timestamptz)`
+  await bench.sql`
+    CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      IF TG_TABLE_NAME = 'project' AND NEW.state = 'closed' THEN PERFORM pg_sleep(0.6);
+        INSERT INTO seen_at (closed) VALUES (clock_timestamp());
+      ELSIF TG_TABLE_NAME = 'deletion' AND NEW.state = 'erasing' THEN UPDATE seen_at SET noted = coalesce(noted, clock_timestamp());
+      END IF;
+      RETURN NULL;
+    END $$`
+  await bench.sql`CREATE TRIGGER slow AFTER UPDATE ON project FOR EACH ROW EXECUTE FUNCTION slow()`
+  await bench.sql`CREATE TRIGGER slow AFTER UPDATE ON deletion FOR EACH ROW EXECUTE FUNCTION slow()`
+  try {
+    const deps = { ...bench.deps, says: () => {}, projectsStaleMs: 500 }
+    await atWork(() => deleteProject(deps, { teamId, name: 'slow', by: 'test', why: '' }, 20_000))
+    const [seen] = await bench.sql`SELECT extract(epoch FROM noted - closed)::float8 AS seconds FROM seen_at`
+    expect(seen!.seconds).toBeGreaterThanOrEqual(0.5)
+  } finally {
+    await bench.sql`DROP TABLE seen_at`
+    await bench.sql`DROP FUNCTION slow CASCADE`
+  }
 })
 
 test('a project goes whole, with what was ordered about it; others stay, and its late events are nobody’s', async () => {

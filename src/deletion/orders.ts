@@ -6,7 +6,7 @@
  *
  * When it is done, what a person was is forgotten: uuid, distinct ids and all. What stays is that it happened.
  */
-import { guardState, type Sql, type Transaction } from '../catalog/index.ts'
+import { guardState, type Sql, type Transaction, transaction } from '../catalog/index.ts'
 import { deletionError } from './errors.ts'
 
 /** What it is about. */
@@ -59,12 +59,15 @@ export type Order = { teamId: number; kind: Deletion['kind']; subject: Subject; 
 /** The open order for this subject; made when there is none. */
 export async function openOrder(sql: Sql, order: Order): Promise<Deletion> {
   const { teamId, kind, subject, by, why } = order
-  await guardState(
-    'order a deletion',
-    () => sql`
-      INSERT INTO deletion (id, kind, team_id, subject, asked_by, why)
-      VALUES (${Bun.randomUUIDv7()}, ${kind}, ${teamId}, ${JSON.stringify(subject)}::text::jsonb, ${by}, ${why})
-      ON CONFLICT (team_id, kind, subject) WHERE state <> 'done' DO NOTHING`,
+  await guardState('order a deletion', () =>
+    transaction(sql, async (tx) => {
+      // Who plans to send dead letters again shares this lock: what is planned later knows of the order.
+      await tx`SELECT FROM project WHERE team_id = ${teamId} FOR NO KEY UPDATE`
+      await tx`
+        INSERT INTO deletion (id, kind, team_id, subject, asked_by, why)
+        VALUES (${Bun.randomUUIDv7()}, ${kind}, ${teamId}, ${JSON.stringify(subject)}::text::jsonb, ${by}, ${why})
+        ON CONFLICT (team_id, kind, subject) WHERE state <> 'done' DO NOTHING`
+    }),
   )
   const open = await findOrder(sql, order)
   if (!open) throw deletionError('HR_DELETION_CHANGED', 'the order was carried out meanwhile')

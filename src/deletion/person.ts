@@ -7,16 +7,16 @@
  * go by way of ingest's outbox. Nothing that is captured after that goes: what follows looks only below the positions,
  * however late it runs.
  */
-import { guardState } from '../catalog/index.ts'
+import { guardState, type Sql } from '../catalog/index.ts'
 import { isRetriable } from '../event/index.ts'
 import { rawEnds, until, untilIngested } from '../repair/index.ts'
 import { type CarriedOut, carryOut, type DeletionDeps, type Plan } from './carry-out.ts'
 import { chunksOf, rowsOf, stateOf } from './conditions.ts'
 import { countRows } from './erase-rows.ts'
 import type { Deletion, Order } from './orders.ts'
-import { cancelReplays } from './replays.ts'
+import { cancelReplays, untilUnsent } from './replays.ts'
 import { sayOfSpools } from './spools.ts'
-import { currentTargets, personKey, recordedTargets } from './targets.ts'
+import { currentTargets, type PersonKey, personKey, recordedTargets } from './targets.ts'
 
 export type Preview = { persons: number; distinctIds: number; rows: Record<string, number> }
 export type PersonOrder = Omit<Order, 'kind'>
@@ -49,8 +49,12 @@ export async function deletePerson(
 
 const PERSON_PLAN: Plan = {
   takeOut,
-  // Who had looked before has read raw records that were there when the person was taken out.
-  async seen() {},
+  // Who had looked before has read raw records that were there when the person was taken out. A letter that was planned
+  // before anybody knew that it was this person's must be unsent, or in the raw log, before the ends are noted.
+  async seen(deps, { id, teamId, by }, waitMs) {
+    const targets = await recordedTargets(deps.sql, id)
+    await untilUnsent(deps, () => cancelReplays(deps, targets, { teamId, by }), waitMs)
+  },
   unsent,
   async target({ sql }, { id, teamId, positions, version }) {
     const chunks = chunksOf(await recordedTargets(sql, id))
@@ -83,12 +87,14 @@ async function takeOut(
     deps,
     'those of the person come later, as of somebody new: delete it again when they are drained',
   )
-  await until(performance.now() + waitMs, says, async () => {
-    const sending = await cancelReplays(deps, await currentTargets(sql, teamId, key), { teamId, by })
-    return sending === 0 ? undefined : `${sending} dead letters of the person are being sent again`
-  })
+  await untilUnsent(
+    deps,
+    async () => cancelReplays(deps, await currentTargets(sql, teamId, key), { teamId, by }),
+    waitMs,
+  )
   await untilIngested(deps, await rawEnds(deps), performance.now() + waitMs)
   for (let attempt = 1; ; attempt++) {
+    await until(performance.now() + waitMs, says, () => moving(sql, teamId, key))
     try {
       await guardState('take a person out', async () => {
         await sql`SELECT take_person_out(${id}, ${key.uuid}::uuid, ${key.distinctId}::text, ${key.uuidOfId}::uuid)`
@@ -98,6 +104,21 @@ async function takeOut(
       if (!isRetriable(error) || attempt === TAKE_TRIES) throw error
     }
   }
+}
+
+/** Ids of the person that were moved and whose rows are on their way; they would come behind those that say that it is gone. */
+async function moving(
+  sql: Sql,
+  teamId: number,
+  { uuid, distinctId }: PersonKey,
+): Promise<string | undefined> {
+  const [found] = await guardState(
+    'look for ids on their way',
+    () => sql`
+      SELECT FROM pending_move WHERE outbox IS NOT NULL
+        AND person_id = ANY (persons_behind(${teamId}, ${uuid}::uuid, ${distinctId}::text)) LIMIT 1`,
+  )
+  return found && 'ingest is sending distinct ids of the person that were moved'
 }
 
 async function unsent({ sql }: DeletionDeps, { id }: Deletion): Promise<number> {

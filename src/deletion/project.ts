@@ -12,13 +12,13 @@
  */
 import { CANARY_TEAM_ID, guardState, PROJECTS_STALE_MS, type Sql, transaction } from '../catalog/index.ts'
 import { failpoint, pause } from '../platform/index.ts'
-import { rawEnds, until, untilIngested } from '../repair/index.ts'
+import { rawEnds, untilIngested } from '../repair/index.ts'
 import { type CarriedOut, carryOut, type DeletionDeps, type Plan, type WorkDeps } from './carry-out.ts'
 import { STATE_TABLES } from './conditions.ts'
 import { countRows } from './erase-rows.ts'
 import { deletionError } from './errors.ts'
 import type { Deletion, Order } from './orders.ts'
-import { cancelProjectReplays } from './replays.ts'
+import { cancelProjectReplays, untilUnsent } from './replays.ts'
 import { sayOfSpools } from './spools.ts'
 
 /** Tables of Postgres with rows of a project, in an order in which they can go: who points at persons goes first. */
@@ -76,7 +76,7 @@ export async function deleteProject(
 
 const PROJECT_PLAN: Plan = {
   takeOut,
-  seen: (deps, { teamId }) => untilSeen(deps, teamId),
+  seen: untilSeen,
   unsent,
   async target(_, { teamId }) {
     const where = ofTeam(teamId)
@@ -102,7 +102,7 @@ const PROJECT_PLAN: Plan = {
 }
 
 async function takeOut(deps: DeletionDeps, { id, teamId, by }: Deletion, waitMs: number): Promise<void> {
-  const { sql, says } = deps
+  const { sql } = deps
   await sayOfSpools(deps, 'those of the project come later, and are dropped: nobody has their token then')
   await guardState(
     'close the door of a project',
@@ -110,37 +110,34 @@ async function takeOut(deps: DeletionDeps, { id, teamId, by }: Deletion, waitMs:
       UPDATE project SET state = 'closing', state_at = clock_timestamp() WHERE team_id = ${teamId} AND state = 'open'`,
   )
   failpoint('project_closing')
-  await until(performance.now() + waitMs, says, async () => {
-    const sending = await cancelProjectReplays(sql, teamId, by)
-    return sending === 0 ? undefined : `${sending} dead letters of the project are being sent again`
-  })
-  await untilSeen(deps, teamId)
+  await untilUnsent(deps, () => cancelProjectReplays(sql, teamId, by), waitMs)
+  await untilSeen(deps)
   await untilIngested(deps, await rawEnds(deps), performance.now() + waitMs)
+  // Not in the transaction: with many persons it takes seconds.
+  const [counts] = await guardState(
+    'count the persons of a project',
+    () => sql<{ persons: number; distinctIds: number }[]>`
+      SELECT (SELECT count(*) FROM person WHERE team_id = ${teamId} AND deleted_at IS NULL)::bigint AS persons,
+        (SELECT count(*) FROM person_distinct_id WHERE team_id = ${teamId})::bigint AS "distinctIds"`,
+  )
   await guardState('close a project', () =>
     transaction(sql, async (tx) => {
       await tx`
         UPDATE project SET state = 'closed', state_at = clock_timestamp() WHERE team_id = ${teamId} AND state = 'closing'`
       await tx`
         UPDATE deletion SET state = 'taken', version = 0, positions = '[]',
-          counts = jsonb_build_object(
-            'persons', (SELECT count(*) FROM person WHERE team_id = ${teamId} AND deleted_at IS NULL),
-            'distinctIds', (SELECT count(*) FROM person_distinct_id WHERE team_id = ${teamId}))
+          counts = ${JSON.stringify(counts)}::text::jsonb
         WHERE id = ${id} AND state = 'asked'`
     }),
   )
 }
 
-/** Returns when every process that can ask Postgres has seen the project's state of now. */
-async function untilSeen(
-  { sql, projectsStaleMs = PROJECTS_STALE_MS }: DeletionDeps,
-  teamId: number,
-): Promise<void> {
-  const [row] = await guardState(
-    'look when a project changed',
-    () => sql<{ ago: number }[]>`
-      SELECT (extract(epoch FROM clock_timestamp() - state_at) * 1000)::float8 AS ago FROM project WHERE team_id = ${teamId}`,
-  )
-  await pause(Math.max(0, Math.min(projectsStaleMs, projectsStaleMs - (row?.ago ?? 0))))
+/**
+ * Returns when every process that can ask Postgres has seen the project's state of now. The whole time counts from here:
+ * what the row says of its change was said before the commit, and how long that took nobody knows.
+ */
+async function untilSeen({ projectsStaleMs = PROJECTS_STALE_MS }: DeletionDeps): Promise<void> {
+  await pause(projectsStaleMs)
 }
 
 /** Ids that move to another person, and state that is sent again: ingest is at it. */
@@ -155,7 +152,8 @@ async function unsent({ sql }: DeletionDeps, { teamId }: Deletion): Promise<numb
 }
 
 /** Table by table, a page at a time; then all of them are asked. */
-async function letGo({ sql, hold, says }: WorkDeps, { teamId }: Deletion): Promise<void> {
+async function letGo(deps: WorkDeps, { teamId }: Deletion): Promise<void> {
+  const { sql, hold, says } = deps
   const inPages = async (page: () => Promise<number>) => {
     for (let rows = PAGE_ROWS; rows === PAGE_ROWS; ) {
       await hold()
@@ -165,7 +163,7 @@ async function letGo({ sql, hold, says }: WorkDeps, { teamId }: Deletion): Promi
   }
   for (const table of PROJECT_TABLES) {
     says(`Postgres: ${table}`)
-    if (table === 'person') await inPages(() => unlinkPage(sql, teamId))
+    if (table === 'person') await unlinkPersons(deps, teamId)
     await inPages(() => deletePage(sql, table, teamId))
   }
   const left = await tablesLeft(sql, teamId)
@@ -183,15 +181,26 @@ async function deletePage(sql: Sql, table: string, teamId: number): Promise<numb
   return done.count
 }
 
-/** Persons point at those that they were merged into, and could go in no order. */
-async function unlinkPage(sql: Sql, teamId: number): Promise<number> {
-  const done = await guardState(
-    'unlink persons of a project',
-    () => sql`
-      UPDATE person SET merged_into = NULL WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM person WHERE team_id = ${teamId} AND merged_into IS NOT NULL LIMIT ${PAGE_ROWS}))`,
-  )
-  return done.count
+/** Persons point at those that they were merged into, and could go in no order. Each is looked at once. */
+async function unlinkPersons({ sql, hold }: WorkDeps, teamId: number): Promise<void> {
+  for (let after: string | null = null; ; ) {
+    await hold()
+    const linked: { uuid: string }[] = await guardState(
+      'unlink persons of a project',
+      () => sql`
+        UPDATE person SET merged_into = NULL WHERE ctid = ANY (ARRAY(
+          SELECT ctid FROM person
+          WHERE team_id = ${teamId} AND merged_into IS NOT NULL AND (${after}::uuid IS NULL OR uuid > ${after}::uuid)
+          ORDER BY uuid LIMIT ${PAGE_ROWS}))
+        RETURNING uuid`,
+    )
+    failpoint('project_page_gone')
+    if (linked.length < PAGE_ROWS) return
+    after = linked
+      .map(({ uuid }) => uuid)
+      .sort()
+      .at(-1)!
+  }
 }
 
 async function tablesLeft(sql: Sql, teamId: number): Promise<string[]> {

@@ -7,8 +7,8 @@
  * what it sends under that lease first.
  */
 import { guardState, type Sql, transaction } from '../catalog/index.ts'
-import type { Warehouse } from '../warehouse/index.ts'
-import { textLiteral } from '../warehouse/index.ts'
+import { type SettleDeps, until } from '../repair/index.ts'
+import { textLiteral, type Warehouse } from '../warehouse/index.ts'
 import { chunksOf, type Targets } from './conditions.ts'
 import type { Order } from './orders.ts'
 
@@ -16,6 +16,22 @@ import type { Order } from './orders.ts'
 const PAGE_LETTERS = 5_000
 
 type LetterKey = { l: string; p: number; o: number; u: number; e: string }
+
+/** Each look may ask ClickHouse; a letter is sent in a second at most. */
+const LOOK_MS = 500
+
+/** Cancels again until none is being sent. Throws HR_REPAIR_WAITS. */
+export async function untilUnsent(
+  { says }: Pick<SettleDeps, 'says'>,
+  cancel: () => Promise<number>,
+  waitMs: number,
+): Promise<void> {
+  const waitsFor = async () => {
+    const sending = await cancel()
+    return sending === 0 ? undefined : `${sending} dead letters of what is deleted are being sent again`
+  }
+  await until(performance.now() + waitMs, says, waitsFor, LOOK_MS)
+}
 
 /** Gives how many are being sent right now. */
 export async function cancelReplays(

@@ -12,5 +12,13 @@ export { type Inspection, inspect, isOutOfStep } from './inspect.ts'
 export type { LoadProgress } from './load-progress.ts'
 export { type LaneRewind, type Rewind, type RewindDeps, rewind } from './rewind.ts'
 export { formatRows } from './rows-format.ts'
-export { type RawEnd, rawEnds, type SettleDeps, until, untilIngested, untilLoaded } from './settled.ts'
+export {
+  nothingToRepair,
+  type RawEnd,
+  rawEnds,
+  type SettleDeps,
+  until,
+  untilIngested,
+  untilLoaded,
+} from './settled.ts'
 export { type RowsDeps, type RowsOptions, type RowsRepair, repairRows } from './warehouse-rows.ts'

@@ -4,7 +4,7 @@
  * was made with an old look at the state can come then. Reads positions; changes nothing.
  */
 import { guardState, type Sql } from '../catalog/index.ts'
-import { RAW_TOPICS, ROW_TOPICS } from '../event/index.ts'
+import { RAW_TOPICS, ROW_TOPICS, type RowTopic, TOPICS } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import { pause } from '../platform/index.ts'
 import { repairError } from './errors.ts'
@@ -52,8 +52,23 @@ export async function untilIngested(
   })
 }
 
+/** Load itself writes these: the ends of rows that ClickHouse refuses. What it refuses of them waits for a repair. */
+const ENDS_OF_LOAD: readonly RowTopic[] = [TOPICS.deadLetters, TOPICS.outcomes]
+
 /** Everything that the row topics hold now is in ClickHouse, and nothing waits for a repair. Else HR_REPAIR_WAITS. */
 export async function untilLoaded(deps: SettleDeps, deadlineMs: number): Promise<void> {
+  await noRepairOpen(deps)
+  await loadedAsOfNow(
+    deps,
+    ROW_TOPICS.filter((topic) => !ENDS_OF_LOAD.includes(topic)),
+    deadlineMs,
+  )
+  // Their ends are asked only now, when all that comes of refused rows is in them.
+  await loadedAsOfNow(deps, ENDS_OF_LOAD, deadlineMs)
+  await noRepairOpen(deps)
+}
+
+async function noRepairOpen(deps: Pick<SettleDeps, 'sql'>): Promise<void> {
   const [repair] = await guardState(
     'look for inserts under repair',
     () => deps.sql`SELECT FROM load_intent WHERE state = 'repair' LIMIT 1`,
@@ -63,7 +78,14 @@ export async function untilLoaded(deps: SettleDeps, deadlineMs: number): Promise
       'HR_REPAIR_WAITS',
       'ClickHouse may lack rows of an insert that load handed over: `headrace repair rows --yes` first, then this once more',
     )
-  const parts = topicParts([...ROW_TOPICS], deps.partitions, undefined)
+}
+
+async function loadedAsOfNow(
+  deps: SettleDeps,
+  topics: readonly RowTopic[],
+  deadlineMs: number,
+): Promise<void> {
+  const parts = topicParts(topics, deps.partitions, undefined)
   const late = await lateParts(deps, parts, Math.max(0, deadlineMs - performance.now()))
   const [first] = late
   if (first !== undefined)
@@ -73,17 +95,48 @@ export async function untilLoaded(deps: SettleDeps, deadlineMs: number): Promise
     )
 }
 
+/**
+ * No row below `ends` is known to be missing in ClickHouse: a repair would bring it back after it was taken out on purpose,
+ * since only what is there is put on record. Throws HR_REPAIR_WAITS.
+ */
+export async function nothingToRepair(
+  { sql }: Pick<SettleDeps, 'sql'>,
+  ends: readonly RawEnd[],
+): Promise<void> {
+  const [open] = await guardState(
+    'look for what is to be repaired',
+    () => sql<{ attempts: boolean; gaps: boolean }[]>`
+      SELECT EXISTS (SELECT FROM repair_attempt WHERE state = 'open') AS attempts,
+        EXISTS (
+          SELECT FROM audit_gap g WHERE NOT EXISTS (
+            SELECT FROM jsonb_to_recordset(${JSON.stringify(ends)}::text::jsonb) AS e("logId" uuid, partition int, "end" bigint)
+            WHERE e."logId" = g.log_id AND e.partition = g.partition AND e."end" <= g.from_offset)) AS gaps`,
+  )
+  const first = '`headrace repair rows --yes` first, then this once more'
+  if (open!.attempts)
+    throw repairError(
+      'HR_REPAIR_WAITS',
+      `a repair of rows was cut off, and its rows may be missing: ${first}`,
+    )
+  if (open!.gaps)
+    throw repairError(
+      'HR_REPAIR_WAITS',
+      `the audit misses rows in ClickHouse, and a later repair would bring them back: ${first}, when \`headrace audit\` finds nothing`,
+    )
+}
+
 /** Looks until `waitsFor` has nothing to say. Throws HR_REPAIR_WAITS with what it said last. */
 export async function until(
   deadlineMs: number,
   says: (sentence: string) => void,
   waitsFor: () => Promise<string | undefined>,
+  lookMs = LOOK_MS,
 ): Promise<void> {
   for (;;) {
     const sentence = await waitsFor()
     if (sentence === undefined) return
     if (performance.now() >= deadlineMs) throw repairError('HR_REPAIR_WAITS', sentence)
     says(sentence)
-    await pause(LOOK_MS)
+    await pause(lookMs)
   }
 }

@@ -22,6 +22,7 @@ CREATE TABLE deletion (
   created_at timestamptz NOT NULL DEFAULT now(),
   ended_at   timestamptz
 );
+-- Also: which orders of a project are open.
 CREATE UNIQUE INDEX deletion_open ON deletion (team_id, kind, subject) WHERE state <> 'done';
 
 -- The persons and distinct ids of a deletion under way.
@@ -53,6 +54,9 @@ ALTER TABLE project
 CREATE INDEX person_distinct_id_by_person ON person_distinct_id (person_id);
 DROP INDEX person_distinct_id_of_person;
 
+-- What was decided about the dead letters of a project, when it goes.
+CREATE INDEX dead_letter_decision_team ON dead_letter_decision (team_id);
+
 -- Who was merged into a person.
 CREATE INDEX person_merged_into ON person (merged_into) WHERE merged_into IS NOT NULL;
 
@@ -71,6 +75,23 @@ LANGUAGE sql STABLE AS $$
     SELECT p.id FROM down JOIN person p ON p.merged_into = down.id
   )
   SELECT coalesce(array_agg(id ORDER BY id), '{}') FROM down
+$$;
+
+-- Those of some distinct ids of which an order is open to delete whose they are: nothing of theirs is sent again.
+CREATE FUNCTION ids_being_deleted(p_team integer, p_ids text[]) RETURNS SETOF text
+LANGUAGE sql STABLE AS $$
+  WITH orders AS MATERIALIZED (
+    SELECT d.id, d.kind, d.subject ->> 'distinctId' AS distinct_id, CASE WHEN d.kind = 'person' AND d.state = 'asked'
+      THEN persons_behind(p_team, (d.subject ->> 'uuid')::uuid, d.subject ->> 'distinctId') END AS persons
+    FROM deletion d WHERE d.team_id = p_team AND d.state <> 'done'
+  )
+  SELECT i FROM unnest(p_ids) i WHERE EXISTS (
+    SELECT FROM orders o WHERE o.kind = 'project' OR o.distinct_id = i
+      OR EXISTS (
+        SELECT FROM deletion_target t WHERE t.deletion_id = o.id AND t.kind = 'distinct_id' AND t.key = i)
+      OR EXISTS (
+        SELECT FROM person_distinct_id m
+        WHERE m.team_id = p_team AND m.distinct_id = i AND m.person_id = ANY (o.persons)))
 $$;
 
 -- Takes the person of a deletion out of Postgres: tombstones for it and all that were merged into it, nothing else of
@@ -101,6 +122,12 @@ BEGIN
     PERFORM FROM person WHERE id = ANY (v_ids) ORDER BY id FOR NO KEY UPDATE;
     EXIT WHEN v_ids = persons_behind(d.team_id, p_uuid, p_distinct_id);
   END LOOP;
+
+  -- Rows of moved ids that are on their way would come behind those that take them back, with nothing to take them.
+  PERFORM FROM pending_move WHERE person_id = ANY (v_ids) AND outbox IS NOT NULL;
+  IF FOUND THEN
+    RAISE EXCEPTION 'ids of the person are on their way to another one' USING ERRCODE = 'lock_not_available';
+  END IF;
 
   INSERT INTO deletion_target (deletion_id, kind, key, created_ms)
   SELECT p_deletion, 'person', uuid::text, round(extract(epoch FROM created_at) * 1000) FROM person WHERE id = ANY (v_ids);
