@@ -7,6 +7,7 @@
  * applied after. Its rows carry the old person, told by uuid and birth, and the raw log's end after the deletion bounds
  * them.
  */
+import { TOPICS } from '../event/index.ts'
 import { belowOffsets, textLiteral } from '../warehouse/index.ts'
 import type { Position } from './orders.ts'
 
@@ -52,13 +53,21 @@ export function rowsOf(
   const uuids = chunk.persons.map(({ uuid }) => `toUUID('${uuid}')`)
   const decided = below(positions, 'decided')
   if (table === 'ingestion_warnings') {
-    const needles = [
-      ...chunk.ids.map(({ distinctId }) => textLiteral(JSON.stringify(distinctId))),
-      ...chunk.persons.map(({ uuid }) => `'${uuid}'`),
+    const about = [
+      named(
+        ID_FIELDS,
+        chunk.ids.map(({ distinctId }) => textLiteral(JSON.stringify(distinctId))),
+      ),
+      named(
+        PERSON_FIELDS,
+        chunk.persons.map(({ uuid }) => `'"${uuid}"'`),
+      ),
     ]
-    return `team_id = ${teamId} AND arrayExists(x -> position(details, x) > 0, [${needles.join()}]) AND ${decided}`
+    return `team_id = ${teamId} AND (${about.join(' OR ')}) AND ${decided}`
   }
   const byId = ids.length > 0 ? `distinct_id IN (${ids.join()})` : '0'
+  if (table === 'dead_letters' && uuids.length > 0)
+    return `team_id = ${teamId} AND (${byId} OR (${STATE_LETTER} AND ${holds(chunk.persons)})) AND ${decided}`
   if (table !== 'events') return `team_id = ${teamId} AND ${byId} AND ${decided}`
   const byPerson = uuids.length > 0 ? `person_id IN (${uuids.join()})` : '0'
   const births = chunk.persons.flatMap(({ createdMs }) => (createdMs === undefined ? [] : [createdMs]))
@@ -67,6 +76,41 @@ export function rowsOf(
       ? ''
       : ` OR (${below(positions, 'end')} AND ${byPerson} AND toUnixTimestamp64Milli(person_created_at) IN (${births.join()}))`
   return `team_id = ${teamId} AND (${byId} OR ${byPerson}) AND (${decided}${late})`
+}
+
+/** Fields of the details of warnings that say whom it is about. */
+const ID_FIELDS = [
+  'distinctId',
+  'illegalDistinctId',
+  'otherDistinctId',
+  'sourcePersonDistinctId',
+  'targetPersonDistinctId',
+]
+const PERSON_FIELDS = ['personId', 'otherPersonId']
+
+/**
+ * Details with one of `fields` at one of `values` (literals of JSON texts). Looked for as text, which the writer makes the
+ * same each time: within another field its quotes would be escaped. Details that were cut off are a text within JSON, and
+ * there they are.
+ */
+function named(fields: readonly string[], values: readonly string[]): string {
+  if (values.length === 0) return '0'
+  const keys = fields.map((field) => `'"${field}":'`).join()
+  const escaped = `replaceAll(replaceAll(concat(f, v), '\\\\', '\\\\\\\\'), '"', '\\\\"')`
+  const needle = `if(startsWith(details, '{"truncated":'), ${escaped}, concat(f, v))`
+  return `arrayExists(v -> arrayExists(f -> position(details, ${needle}) > 0, [${keys}]), [${values.join()}])`
+}
+
+/** The letter of a person, or of a mapping, that ClickHouse refused: it has the row itself, and no distinct id. */
+const STATE_LETTER = `step IN ('load:${TOPICS.persons}', 'load:${TOPICS.personDistinctIds}')`
+
+/** As RowBinary writes a uuid: two numbers of 64 bits, each with its lowest byte first. */
+function holds(persons: readonly TargetPerson[]): string {
+  const bytes = persons.map(({ uuid }) => {
+    const hex = Buffer.from(uuid.replaceAll('-', ''), 'hex')
+    return `unhex('${hex.subarray(0, 8).reverse().toString('hex')}${hex.subarray(8).reverse().toString('hex')}')`
+  })
+  return `arrayExists(x -> position(raw_value, x) > 0, [${bytes.join()}])`
 }
 
 function below(positions: readonly Position[] | undefined, which: 'decided' | 'end'): string {

@@ -2,7 +2,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, test } from 'bun:test'
 import { CANARY_TEAM_ID, createProject, guardState } from '../catalog/index.ts'
 import { planJob, selectLetters } from '../deadletters/index.ts'
+import { PERSON } from '../event/index.ts'
 import { Bench, type Captured, Servers } from '../repair/repair.fixture.ts'
+import { rowsOf } from './conditions.ts'
 import {
   deletePerson,
   deleteProject,
@@ -170,6 +172,64 @@ test('rows that somebody put back go again, and are on record once', async () =>
     ['done', undefined, 1],
   ])
   expect(await bench.sql`SELECT FROM deletion_target`).toHaveLength(0)
+})
+
+test('a warning is a person’s by the fields that name whom it is about, also in details that were cut off', async () => {
+  const uuid = '00112233-4455-6677-8899-aabbccddeeff'
+  const about = (details: object) => JSON.stringify(details)
+  const cut = (details: object) => about({ truncated: about(details).slice(0, 100) })
+  const hers = [
+    about({ distinctId: 'event', event: 'x' }),
+    about({ eventUuid: 'u', otherDistinctId: 'event' }),
+    about({ personId: uuid, distinctId: 'other' }),
+    about({ distinctId: 'a"n\\na' }),
+    cut({ distinctId: 'event', message: 'x'.repeat(200) }),
+    cut({ distinctId: 'a"n\\na', message: 'x'.repeat(200) }),
+  ]
+  const others = [
+    about({ distinctId: 'other', event: 'event' }),
+    about({ distinctId: 'other', message: '"distinctId":"event"' }),
+    about({ distinctId: 'other', keys: ['event', uuid] }),
+    cut({ distinctId: 'other', event: 'event', message: 'x'.repeat(200) }),
+  ]
+  const targets = {
+    persons: [{ uuid, createdMs: 1 }],
+    ids: ['event', 'a"n\\na'].map((distinctId) => ({ distinctId, overridden: false })),
+  }
+  const rows = [...hers, ...others].map((details) => `(1, unhex('${Buffer.from(details).toString('hex')}'))`)
+  const found = await bench.deps.warehouse.query<{ details: string }>(
+    `SELECT details FROM values('team_id Int64, details String', ${rows.join()})
+     WHERE ${rowsOf('ingestion_warnings', 1, targets, undefined)}`,
+  )
+  expect(found.map(({ details }) => details).sort()).toEqual(hers.sort())
+})
+
+test('the letter of a person that ClickHouse refused goes with the person, and on no record', async () => {
+  await command('TRUNCATE TABLE dead_letters')
+  await sendAndLoad()
+  const { uuid } = (
+    await bench.sql`SELECT p.uuid FROM person p JOIN person_distinct_id d ON d.person_id = p.id WHERE d.distinct_id = 'anna'`
+  )[0]!
+  const letterOf = (id: string) =>
+    PERSON.encode({
+      ...{ id, created_at: 1, team_id: 1, properties: '{"email":"anna@example.com"}' },
+      ...{ is_identified: 0, is_deleted: 0, version: 1 },
+    }).toString('hex')
+  for (const id of [uuid, '00112233-4455-6677-8899-aabbccddeeff'])
+    await command(
+      `INSERT INTO dead_letters (team_id, step, timestamp, raw_value, _log_id, _partition, _offset, _sub)
+       SELECT 1, 'load:persons', now64(3), unhex('${letterOf(id)}'), {id:UUID}, 0, ${id === uuid ? 2 : 0}, 0`,
+    )
+  await deleteAnna()
+  const left = await bench.deps.warehouse.query(
+    `SELECT step, count() AS n FROM dead_letters WHERE _log_id = {id:UUID} GROUP BY step ORDER BY step`,
+    { id: bench.rawId },
+  )
+  expect(left).toMatchObject([{ step: 'load:persons', n: 1 }, { n: 1 }])
+  // Place 2 is another one's, whose letter is there.
+  const [record] =
+    await bench.sql`SELECT sum(rows)::int AS rows FROM erasures WHERE table_name = 'dead_letters'`
+  expect(record).toEqual({ rows: 1 })
 })
 
 test('ids that are on their way to another person keep the person until they are sent', async () => {

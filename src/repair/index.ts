@@ -21,4 +21,5 @@ export {
   untilIngested,
   untilLoaded,
 } from './settled.ts'
+export { countedRows } from './warehouse-places.ts'
 export { type RowsDeps, type RowsOptions, type RowsRepair, repairRows } from './warehouse-rows.ts'
