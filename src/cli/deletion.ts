@@ -6,6 +6,7 @@ import type { Deletion, Order } from '../deletion/index.ts'
 import { confirmed } from './confirmed.ts'
 import { EXIT, type ExitCode } from './exit.ts'
 import { type DeploymentFlags, parseCount, withDeployment } from './options.ts'
+import { write } from './row-work.ts'
 import { withState } from './state.ts'
 import { formatTable } from './table.ts'
 
@@ -84,8 +85,4 @@ async function runList(kind: Deletion['kind'], flags: ListFlags): Promise<ExitCo
     else write(deletions.length === 0 ? 'none' : formatTable(table.head, table.rows))
     return deletions.some(({ state }) => state !== 'done') ? EXIT.finding : EXIT.done
   })
-}
-
-export function write(text: string): void {
-  process.stdout.write(`${text}\n`)
 }

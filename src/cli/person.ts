@@ -2,10 +2,10 @@
 import type { Command } from 'commander'
 import { DEFAULT_PROJECT, readProject } from '../catalog/index.ts'
 import { canonicalUuid } from '../event/index.ts'
-import { addDeletions, type DeleteFlags, refusal, withDelete, write } from './deletion.ts'
+import { addDeletions, type DeleteFlags, refusal, withDelete } from './deletion.ts'
 import { cliError } from './errors.ts'
 import { EXIT, type ExitCode } from './exit.ts'
-import { withRows } from './row-work.ts'
+import { withRows, write } from './row-work.ts'
 
 type PersonFlags = DeleteFlags & { distinctId?: string; project: string }
 

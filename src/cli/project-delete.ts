@@ -1,9 +1,9 @@
 /** `headrace project delete|deletions`: a project goes with all that it has. The work is `src/deletion/`. */
 import type { Command } from 'commander'
 import { readProject } from '../catalog/index.ts'
-import { addDeletions, type DeleteFlags, refusal, withDelete, write } from './deletion.ts'
+import { addDeletions, type DeleteFlags, refusal, withDelete } from './deletion.ts'
 import { EXIT, type ExitCode } from './exit.ts'
-import { withRows } from './row-work.ts'
+import { withRows, write } from './row-work.ts'
 
 export function addProjectDelete(project: Command, done: (code: ExitCode) => void): void {
   withDelete(project.command('delete'))

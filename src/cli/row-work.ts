@@ -4,6 +4,9 @@ import type { Warehouse } from '../warehouse/index.ts'
 import { Context } from './context.ts'
 import { type DeploymentFlags, settingsOf } from './options.ts'
 
+/** A question walks through a whole month of events at most. */
+const QUERY_TIMEOUT_MS = 1_800_000
+
 /** Runs `work` on all of a deployment; each new sentence of it goes to standard error. */
 export async function withRows<T>(
   flags: DeploymentFlags,
@@ -11,7 +14,7 @@ export async function withRows<T>(
   work: (deps: SettleDeps & { warehouse: Warehouse }) => Promise<T>,
 ): Promise<T> {
   // The lock of the work holds one connection.
-  const context = new Context(settingsOf(flags), name, 4)
+  const context = new Context(settingsOf(flags), name, 4, QUERY_TIMEOUT_MS)
   try {
     context.requireRunning()
     const { deployment } = await context.prepareState()
@@ -29,4 +32,8 @@ export async function withRows<T>(
   } finally {
     await context.close()
   }
+}
+
+export function write(text: string): void {
+  process.stdout.write(`${text}\n`)
 }

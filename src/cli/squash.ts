@@ -4,7 +4,7 @@ import { type Command, Option } from 'commander'
 import { warehouseUrl } from './context.ts'
 import { EXIT, type ExitCode } from './exit.ts'
 import { type DeploymentFlags, parseCount, settingsOf, withDeployment } from './options.ts'
-import { withRows } from './row-work.ts'
+import { withRows, write } from './row-work.ts'
 import { parseTime } from './time.ts'
 
 type SquashFlags = DeploymentFlags & {
@@ -68,8 +68,4 @@ async function run(flags: SquashFlags): Promise<ExitCode> {
     write(flags.json ? JSON.stringify({ applied: true, id: squash.id, ...squash.counts }) : doneText(squash))
     return EXIT.done
   })
-}
-
-function write(text: string): void {
-  process.stdout.write(`${text}\n`)
 }

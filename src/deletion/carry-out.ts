@@ -23,7 +23,8 @@ import {
   untilLoaded,
 } from '../repair/index.ts'
 import { forgetSnapshot } from '../squash/index.ts'
-import { changeRows, type Warehouse } from '../warehouse/index.ts'
+import { changeRows, syncReplicas, type Warehouse } from '../warehouse/index.ts'
+import { ROW_TABLES, STATE_TABLES } from './conditions.ts'
 import { countRows, eraseRows, type RowsWhere } from './erase-rows.ts'
 import { deletionError } from './errors.ts'
 import { type Deletion, endOrder, notePositions, type Order, openOrder, readOrder } from './orders.ts'
@@ -137,6 +138,8 @@ async function erase(deps: WorkDeps, id: string, { chunks, rows, state }: Target
   await deps.hold()
   await forgetSnapshot(deps.warehouse)
   for (let round = 1; ; round++) {
+    // A replica that lags would not show rows that others have: they would go without being on record.
+    for (const name of [...ROW_TABLES, ...STATE_TABLES]) await syncReplicas(deps.warehouse, { name })
     await eraseRows(deps, await readOrder(deps.sql, id), chunks, rows)
     for (const { table, where } of state) {
       await deps.hold()

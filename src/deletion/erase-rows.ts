@@ -6,14 +6,15 @@
  * What must hold: what is recorded is what goes. So this runs only when everything below the positions is loaded (no row
  * can come in between), under the lock that keeps repairs out, and a piece that was cut off is carried out as it was
  * recorded: who counted anew would miss what is gone already. Which pieces are left is asked of ClickHouse each time.
- * Cost: a mutation per piece, which writes the parts anew that hold such rows. Memory: the places of 200 cells.
+ * Cost: a walk through each month, and a mutation per piece, which writes the parts anew that hold such rows. Memory: a number
+ * per 10,000 offsets of a month, and the places of 200,000 rows.
  */
 import { guardState, type Sql, transaction } from '../catalog/index.ts'
-import { DEAD_LETTERS } from '../event/index.ts'
+import { DEAD_LETTERS, type Place } from '../event/index.ts'
 import { ERASURE_CELL_OFFSETS, finishErasures, recordErasures } from '../ledger/index.ts'
 import { failpoint } from '../platform/index.ts'
 import { countedRows } from '../repair/index.ts'
-import { changeRows, type Warehouse } from '../warehouse/index.ts'
+import { changeRows, monthsOf, type Warehouse } from '../warehouse/index.ts'
 import { ROW_TABLES } from './conditions.ts'
 import { beginPiece, type Deletion, endPiece, type Piece } from './orders.ts'
 
@@ -28,8 +29,8 @@ export type EraseDeps = {
 /** The rows of chunk `chunk` in `table`, as a condition. */
 export type RowsWhere = (table: string, chunk: number) => string
 
-/** Cells of one question: at most 10,000 places each. */
-const PAGE_CELLS = 200
+/** Rows whose places one question gives: 20 MB as text. */
+const PAGE_ROWS = 200_000
 
 /** Erases everything that `where` says for `chunks` chunks; goes on where an earlier run was cut off. */
 export async function eraseRows(
@@ -38,21 +39,23 @@ export async function eraseRows(
   chunks: number,
   where: RowsWhere,
 ): Promise<void> {
-  if (deletion.piece) await carryOut(deps, deletion.id, deletion.piece, where)
+  if (deletion.piece) await erasePiece(deps, deletion.id, deletion.piece, where)
   for (const table of ROW_TABLES) {
-    for (let chunk = 0; chunk < chunks; chunk++) {
-      const condition = where(table, chunk)
-      for (const month of await monthsWith(deps.warehouse, table, condition)) {
+    for (const month of await monthsOf(deps.warehouse, { name: table })) {
+      for (let chunk = 0; chunk < chunks; chunk++) {
+        const condition = inMonth(where(table, chunk), month)
+        const cells = await cellsWith(deps.warehouse, table, condition)
+        if (cells.length === 0) continue
         const piece = { table, chunk, month }
-        await record(deps, deletion.id, piece, condition)
+        await record(deps, deletion.id, piece, condition, cells)
         failpoint('erasure_recorded')
-        await carryOut(deps, deletion.id, piece, where)
+        await erasePiece(deps, deletion.id, piece, where)
       }
     }
   }
 }
 
-/** Rows by table; copies count. */
+/** Rows by table; copies count. Asked month by month: no question walks through more than one. */
 export async function countRows(
   warehouse: Warehouse,
   chunks: number,
@@ -61,45 +64,83 @@ export async function countRows(
   const counts: Record<string, number> = {}
   for (const table of ROW_TABLES) {
     counts[table] = 0
-    for (let chunk = 0; chunk < chunks; chunk++)
-      counts[table] += await count(warehouse, table, where(table, chunk))
+    for (const month of await monthsOf(warehouse, { name: table })) {
+      for (let chunk = 0; chunk < chunks; chunk++)
+        counts[table] += await count(warehouse, table, inMonth(where(table, chunk), month))
+    }
   }
   return counts
 }
 
-async function record(deps: EraseDeps, id: string, piece: Piece, condition: string): Promise<void> {
-  const { table, month } = piece
+async function record(
+  deps: EraseDeps,
+  id: string,
+  piece: Piece,
+  condition: string,
+  cells: readonly Cell[],
+): Promise<void> {
+  const { table } = piece
   await deps.hold()
   await guardState('record what is erased', () =>
     transaction(deps.sql, async (tx) => {
       await beginPiece(tx, id, piece)
-      for await (const cell of cellsOf(deps.warehouse, table, inMonth(condition, month)))
-        await recordErasures(tx, { id, state: 'erased' }, table, cell, cell.places)
+      for (const page of pagesOf(cells)) {
+        const lane = page[0]!
+        for (const places of await placesIn(deps.warehouse, table, condition, page))
+          await recordErasures(tx, { id, state: 'erased' }, table, lane, places)
+      }
     }),
   )
 }
 
-type Cell = { logId: string; partition: number; cell: number; places: { offset: number; sub: number }[] }
+/** `rows`: those that are to be on record. */
+type Cell = { logId: string; partition: number; cell: number; rows: number }
 
-async function* cellsOf(warehouse: Warehouse, table: string, condition: string): AsyncGenerator<Cell> {
-  let after = ''
-  for (;;) {
-    const page = await warehouse.query<{ l: string; p: number; c: number; places: [number, number][] }>(
-      `SELECT _log_id AS l, _partition AS p, intDiv(_offset, ${ERASURE_CELL_OFFSETS}) AS c,
-         groupUniqArray((_offset, _sub)) AS places
-       FROM ${table} WHERE ${condition} AND ${counted(table)}${after} GROUP BY l, p, c ORDER BY l, p, c LIMIT ${PAGE_CELLS}`,
-    )
-    for (const { l, p, c, places } of page)
-      yield {
-        logId: l,
-        partition: p,
-        cell: c,
-        places: places.map(([offset, sub]) => ({ offset, sub })),
-      }
-    const last = page.at(-1)
-    if (!last || page.length < PAGE_CELLS) return
-    after = ` AND (_log_id, _partition, intDiv(_offset, ${ERASURE_CELL_OFFSETS})) > (toUUID('${last.l}'), ${last.p}, ${last.c})`
+/** Where rows of the condition are, in order: one walk through the month, however many there are. */
+function cellsWith(warehouse: Warehouse, table: string, condition: string): Promise<Cell[]> {
+  return warehouse.query<Cell>(
+    `SELECT toString(_log_id) AS logId, _partition AS partition, intDiv(_offset, ${ERASURE_CELL_OFFSETS}) AS cell,
+       countIf(${counted(table)}) AS rows
+     FROM ${table} WHERE ${condition} GROUP BY logId, partition, cell ORDER BY logId, partition, cell`,
+  )
+}
+
+/** Neighbours of one raw partition, with as many rows as one question gives. */
+function* pagesOf(cells: readonly Cell[]): Generator<Cell[]> {
+  let page: Cell[] = []
+  let rows = 0
+  for (const cell of cells) {
+    if (cell.rows === 0) continue
+    const [first] = page
+    const isNext = first && first.logId === cell.logId && first.partition === cell.partition
+    if (first && (!isNext || rows + cell.rows > PAGE_ROWS)) {
+      yield page
+      page = []
+      rows = 0
+    }
+    page.push(cell)
+    rows += cell.rows
   }
+  if (page.length > 0) yield page
+}
+
+/** The places in each of some cells of one raw partition: a read of their range of offsets. */
+async function placesIn(
+  warehouse: Warehouse,
+  table: string,
+  condition: string,
+  cells: readonly Cell[],
+): Promise<Place[][]> {
+  const { logId, partition, cell: first } = cells[0]!
+  const from = first * ERASURE_CELL_OFFSETS
+  const to = (cells.at(-1)!.cell + 1) * ERASURE_CELL_OFFSETS
+  const rows = await warehouse.query<{ places: [offset: number, sub: number][] }>(
+    `SELECT groupUniqArray((_offset, _sub)) AS places FROM ${table}
+     WHERE _log_id = toUUID('${logId}') AND _partition = ${partition} AND _offset >= ${from} AND _offset < ${to}
+       AND ${condition} AND ${counted(table)}
+     GROUP BY intDiv(_offset, ${ERASURE_CELL_OFFSETS})`,
+  )
+  return rows.map(({ places }) => places.map(([offset, sub]) => ({ offset, sub })))
 }
 
 /** A letter of state that ClickHouse refused is no row that a receipt counts; it goes without a record. */
@@ -107,7 +148,7 @@ function counted(table: string): string {
   return table === DEAD_LETTERS.name ? countedRows(DEAD_LETTERS) : '1'
 }
 
-async function carryOut(
+async function erasePiece(
   { sql, warehouse, hold, says }: EraseDeps,
   id: string,
   { table, chunk, month }: Piece,
@@ -126,15 +167,8 @@ async function carryOut(
   )
 }
 
-async function monthsWith(warehouse: Warehouse, table: string, condition: string): Promise<string[]> {
-  const rows = await warehouse.query<{ month: string }>(
-    `SELECT DISTINCT toString(toYYYYMM(timestamp)) AS month FROM ${table} WHERE ${condition} ORDER BY month`,
-  )
-  return rows.map(({ month }) => month)
-}
-
 function inMonth(condition: string, month: string): string {
-  return `${condition} AND toYYYYMM(timestamp) = ${month}`
+  return `(${condition}) AND toYYYYMM(timestamp) = ${month}`
 }
 
 async function count(warehouse: Warehouse, table: string, condition: string): Promise<number> {

@@ -112,8 +112,9 @@ test('stored events say what overrides said, which go; one that comes behind the
 test('what a squash that was killed left at work in ClickHouse keeps nobody from changing rows', async () => {
   const { warehouse } = bench.deps
   await prepareSnapshot(warehouse)
-  await takeSnapshot(warehouse, Date.now() + 2_000)
-  const dictionary = await makeDictionary(warehouse, { username: '', password: '' })
+  const snapshot = await takeSnapshot(warehouse, Date.now() + 2_000)
+  const access = { username: '', password: '' }
+  const dictionary = await makeDictionary(warehouse, access, snapshot)
   await warehouse.command('SYSTEM STOP MERGES events')
   await warehouse.command(
     `ALTER TABLE events UPDATE person_id = dictGet(${dictionary}, 'person_id', (team_id, distinct_id))
@@ -124,6 +125,16 @@ test('what a squash that was killed left at work in ClickHouse keeps nobody from
   const where = `_log_id = toUUID('${bench.rawId}') AND distinct_id = 'chief'`
   await changeRows(warehouse, { table: 'events', what: 'DELETE', where }, () => {})
   expect(await personsOf('chief')).toEqual({ seen: [], stored: [] })
+})
+
+test('a dictionary that lacks overrides of the snapshot is refused', async () => {
+  const { warehouse } = bench.deps
+  await prepareSnapshot(warehouse)
+  const snapshot = await takeSnapshot(warehouse, Date.now() + 2_000)
+  const access = { username: '', password: '' }
+  await warehouse.command('TRUNCATE TABLE squash_snapshot')
+  await expect(makeDictionary(warehouse, access, snapshot)).rejects.toMatchObject({ code: 'HR_SQUASH_CHANGED' })
+  await forgetSnapshot(warehouse)
 })
 
 test('with another snapshot than was noted it begins anew', async () => {

@@ -11,10 +11,10 @@
  * A newer override of the same id has a higher version, and stays. Cut off at any point, the next run goes on.
  * Sources, sort keys and numbers of rows stay as they are, so the audit does not notice.
  */
-import { guardState, type Sql, withRowsLock } from '../catalog/index.ts'
+import { guardState, type Sql, transaction, withRowsLock } from '../catalog/index.ts'
 import { failpoint } from '../platform/index.ts'
 import { type RawEnd, rawEnds, type SettleDeps, untilIngested, untilLoaded } from '../repair/index.ts'
-import { belowOffsets, changeRows, type Warehouse } from '../warehouse/index.ts'
+import { belowOffsets, changeRows, monthsOf, type Warehouse } from '../warehouse/index.ts'
 import { squashError } from './errors.ts'
 import { moveSquash, openSquash, type Snapshot, type Squash } from './runs.ts'
 import {
@@ -30,7 +30,8 @@ import {
 
 export type SquashDeps = SettleDeps & { warehouse: Warehouse; access: Access }
 
-const PAGE_KEYS = 10_000
+/** Of one transaction, which keeps the persons of as many ids from ingest: ms. */
+const PAGE_KEYS = 1_000
 
 /**
  * Squashes overrides that came before `beforeMs`, or goes on with a squash that was cut off. Throws HR_REPAIR_WAITS after
@@ -64,7 +65,7 @@ export async function runSquash(
     // An insert of a run that was killed may have landed behind our look.
     if (!isSame(squash.snapshot, await readSnapshot(deps.warehouse)))
       throw squashError('HR_SQUASH_CHANGED', 'the snapshot in ClickHouse is another one than was noted')
-    const dictionary = await makeDictionary(deps.warehouse, deps.access)
+    const dictionary = await makeDictionary(deps.warehouse, deps.access, squash.snapshot!)
     if (squash.state === 'writing') {
       const events = await writePersons({ ...deps, hold }, dictionary, squash.ends)
       squash = await moveSquash(deps.sql, squash, { to: 'removing', counts: { events } })
@@ -101,20 +102,17 @@ async function writePersons(
   const key = '(team_id, distinct_id)'
   const person = `dictGet(${dictionary}, 'person_id', ${key})`
   const differs = `dictHas(${dictionary}, ${key}) AND dictGet(${dictionary}, 'is_deleted', ${key}) = 0 AND person_id != ${person} AND ${below}`
-  const months = await warehouse.query<{ month: string; rows: number }>(
-    `SELECT toString(toYYYYMM(timestamp)) AS month, count() AS rows FROM events WHERE ${differs} GROUP BY month ORDER BY month`,
-  )
-  for (const [i, { month, rows }] of months.entries()) {
-    says(`month ${month}, ${i + 1} of ${months.length}: ${rows} events`)
+  const months = await monthsOf(warehouse, { name: 'events' })
+  let events = 0
+  for (const [i, month] of months.entries()) {
+    says(`month ${month}, ${i + 1} of ${months.length}`)
     await hold()
-    await changeRows(
-      warehouse,
-      { table: 'events', month, what: `UPDATE person_id = ${person}`, where: differs },
-      says,
-    )
-    failpoint('squash_month_written')
+    const change = { table: 'events', month, what: `UPDATE person_id = ${person}`, where: differs }
+    const rows = await changeRows(warehouse, change, says)
+    events += rows
+    if (rows > 0) failpoint('squash_month_written')
   }
-  return months.reduce((sum, { rows }) => sum + rows, 0)
+  return events
 }
 
 /** So that a repair does not take overrides that are gone on purpose for missing ones. */
@@ -122,13 +120,26 @@ async function noteSquashed({ sql, warehouse }: { sql: Sql; warehouse: Warehouse
   for await (const page of snapshotKeys(warehouse, PAGE_KEYS)) await noteKeys(sql, page)
 }
 
+/** Locks as apply_batch has them: the persons by id, and with each the right to its mappings. */
 async function noteKeys(sql: Sql, keys: readonly SnapshotKey[]): Promise<void> {
-  await guardState(
-    'note squashed overrides',
-    () => sql`
-      UPDATE person_distinct_id d SET squashed_version = s.version
-      FROM jsonb_to_recordset(${JSON.stringify(keys)}::text::jsonb) AS s(team int, id text, version bigint)
-      WHERE d.team_id = s.team AND d.distinct_id = s.id AND d.squashed_version IS DISTINCT FROM s.version`,
+  const json = JSON.stringify(keys)
+  await guardState('note squashed overrides', () =>
+    transaction(sql, async (tx) => {
+      await tx`
+        SELECT FROM person WHERE id IN (
+          SELECT d.person_id FROM jsonb_to_recordset(${json}::text::jsonb) AS s(team int, id text)
+          JOIN person_distinct_id d ON d.team_id = s.team AND d.distinct_id = s.id)
+        ORDER BY id FOR NO KEY UPDATE`
+      // One that has moved to another person since is locked here, in the order of who moves them.
+      await tx`
+        SELECT FROM jsonb_to_recordset(${json}::text::jsonb) AS s(team int, id text)
+        JOIN person_distinct_id d ON d.team_id = s.team AND d.distinct_id = s.id
+        ORDER BY d.team_id, d.distinct_id FOR NO KEY UPDATE OF d`
+      await tx`
+        UPDATE person_distinct_id d SET squashed_version = s.version
+        FROM jsonb_to_recordset(${json}::text::jsonb) AS s(team int, id text, version bigint)
+        WHERE d.team_id = s.team AND d.distinct_id = s.id AND d.squashed_version IS DISTINCT FROM s.version`
+    }),
   )
 }
 

@@ -2,16 +2,19 @@
  * Changes or removes stored rows: an ALTER TABLE … DELETE or UPDATE, over one month where the table has months. In: the
  * change, of rows that its condition no longer holds of afterwards. Out: none is left; sentences of how far it is meanwhile.
  *
- *     rows left ──ALTER──▶ a mutation is at work ──done──▶ asked again ──none left──▶ done
+ *     nothing at work ──asked: rows left──ALTER──▶ a mutation is at work ──done on every replica──▶ nothing at work
+ *            └──asked: none left──▶ done
  *
- * Must hold: may be repeated, and cut off at any point. What is done is asked of ClickHouse alone; a mutation outlives us,
- * so one that is at work is waited for and not started again. Cost: ClickHouse writes the parts anew that have such rows.
+ * Must hold: may be repeated, and cut off at any point. A mutation outlives us, so one that is at work is waited for and not
+ * started again: it has a mark of the change in its condition, by which it is told from those of others. Cost: ClickHouse
+ * writes the parts anew that have such rows; the rows are counted once before and once after, not while it is at work.
  */
+import { createHash } from 'node:crypto'
 import { SHARDED_TABLES, type Warehouse } from './client.ts'
-import { alterTargets, insertTarget } from './ddl.ts'
+import { alterTargets } from './ddl.ts'
 import { quoteString } from './embedded/sql-text.ts'
 import { warehouseError } from './errors.ts'
-import { systemTable } from './property-columns.ts'
+import { everyCopy, localName, syncReplicas, systemTable } from './replicas.ts'
 
 export type RowChange = {
   table: string
@@ -26,65 +29,157 @@ const POLL_MS_FIRST = 20
 const POLL_MS_MAX = 500
 /** Rows may come in between once or twice; more often something is wrong. */
 const STARTS_WITHOUT_PROGRESS_MAX = 5
+/** A mutation that has done nothing for so long is told; it goes on by itself, and whoever comes again waits for it again. */
+const STALLED_MS_MAX = 600_000
+/** Of another's mutation, told to a person. */
+const COMMAND_CHARS_TOLD = 80
 
-/** Throws HR_WAREHOUSE_MUTATION when mutations end and leave rows that they should have changed. */
+/**
+ * Gives how many rows there were to change, of a change that was cut off those of the rest; on replicas each copy counts. Throws
+ * HR_WAREHOUSE_MUTATION when mutations end and leave rows that they should have changed, and
+ * HR_WAREHOUSE_WAITS when one does nothing for `stalledMs`.
+ */
 export async function changeRows(
   warehouse: Warehouse,
   change: RowChange,
   says: (sentence: string) => void,
-): Promise<void> {
+  stalledMs = STALLED_MS_MAX,
+): Promise<number> {
+  const where = `${change.table}${change.month === undefined ? '' : ` in month ${change.month}`}`
+  let first: number | undefined
   let fewest = Number.POSITIVE_INFINITY
-  let starts = 0
+  for (let starts = 1; ; starts++) {
+    await untilNoneAtWork(warehouse, change, (state) => says(`${where}: ${state}`), stalledMs)
+    const left = await rowsLeft(warehouse, change)
+    first ??= left
+    if (left === 0) return first
+    says(`${where}: ${left} rows left`)
+    if (left < fewest) starts = 1
+    fewest = left
+    if (starts > STARTS_WITHOUT_PROGRESS_MAX)
+      throw warehouseError(
+        'HR_WAREHOUSE_MUTATION',
+        `${left} rows of ${where} stay as they are after ${starts - 1} mutations; system.mutations says why`,
+      )
+    await start(warehouse, change)
+  }
+}
+
+async function untilNoneAtWork(
+  warehouse: Warehouse,
+  change: RowChange,
+  says: (state: string) => void,
+  stalledMs: number,
+): Promise<void> {
+  let before = ''
+  let sinceMs = performance.now()
   for (let waitMs = POLL_MS_FIRST; ; waitMs = Math.min(waitMs * 2, POLL_MS_MAX)) {
-    const failure = await atWork(warehouse, change)
-    // Asked after the mutations: when none is at work, what they did is seen.
-    const now = await rowsLeft(warehouse, change)
-    const where = `${change.table}${change.month === undefined ? '' : ` in month ${change.month}`}`
-    if (failure) says(`${where}: ${now} rows left; ClickHouse tries again after: ${failure}`)
-    else if (now > 0) says(`${where}: ${now} rows left`)
-    // Not while a replica is still at it: what the change names (a dictionary) may go when this is over.
-    if (now === 0 && failure === undefined) return
-    if (failure === undefined) {
-      if (now < fewest) starts = 0
-      fewest = now
-      if (++starts > STARTS_WITHOUT_PROGRESS_MAX)
-        throw warehouseError(
-          'HR_WAREHOUSE_MUTATION',
-          `${now} rows of ${where} stay as they are after ${starts - 1} mutations; system.mutations says why`,
-        )
-      await start(warehouse, change)
-      waitMs = POLL_MS_FIRST
-    }
+    const work = await atWork(warehouse, change)
+    if (!work) return
+    const state = stateOf(work)
+    says(state)
+    const now = `${work.parts} ${work.hosts} ${await progressOf(warehouse, change)}`
+    if (now !== before) sinceMs = performance.now()
+    before = now
+    if (performance.now() - sinceMs >= stalledMs)
+      throw warehouseError(
+        'HR_WAREHOUSE_WAITS',
+        `the change of ${change.table} has come no further for ${Math.round(stalledMs / 1000)} s (${state}); system.mutations says more`,
+      )
     await Bun.sleep(waitMs)
   }
 }
 
-async function rowsLeft(warehouse: Warehouse, { table, month, where }: RowChange): Promise<number> {
+/** On every replica: one that does not know of the mutation yet has its rows still. */
+async function rowsLeft(warehouse: Warehouse, change: RowChange): Promise<number> {
+  const { table, month, where } = change
+  await syncReplicas(warehouse, { name: table })
   const inMonth = month === undefined ? '' : ` AND toYYYYMM(timestamp) = ${month}`
   const [row] = await warehouse.query<{ n: number }>(
-    `SELECT count() AS n FROM ${table} WHERE (${where})${inMonth}`,
+    `SELECT count() AS n FROM ${everyCopy(warehouse, { name: table })} WHERE (${where})${inMonth}`,
   )
   return row!.n
 }
 
-async function start(warehouse: Warehouse, { table, month, what, where }: RowChange): Promise<void> {
+async function start(warehouse: Warehouse, change: RowChange): Promise<void> {
+  const { table, month, what, where } = change
   const inMonth = month === undefined ? '' : ` IN PARTITION ID ${quoteString(month)}`
   for (const target of alterTargets(table, warehouse.variant, SHARDED_TABLES.has(table), false))
     await warehouse.command(
-      `ALTER TABLE ${target} ${what}${inMonth} WHERE ${where}
+      `ALTER TABLE ${target} ${what}${inMonth} WHERE (${where}) AND notEmpty('${markOf(change)}')
        SETTINGS mutations_sync = 0, allow_nondeterministic_mutations = 1`,
     )
+  // A replica lists it a moment after the answer; until then it would look as if there were none.
+  if (warehouse.variant !== 'single') await Bun.sleep(POLL_MS_MAX)
 }
 
-/** Why the mutation that works on these rows last failed ('' when it did not); undefined when none is at work. */
-async function atWork(warehouse: Warehouse, { table, month }: RowChange): Promise<string | undefined> {
-  const rows = await warehouse.query<{ command: string; failure: string }>(
-    `SELECT command, latest_fail_reason AS failure FROM ${systemTable(warehouse, 'mutations')}
-     WHERE database = currentDatabase() AND table = {table:String} AND NOT is_done`,
-    { table: insertTarget(table, warehouse.variant, SHARDED_TABLES.has(table)) },
+/** Always the same of the same change: who goes on with it finds its mutation. */
+function markOf({ table, month, what, where }: RowChange): string {
+  const text = JSON.stringify([table, month, what, where])
+  return `headrace-${createHash('sha256').update(text).digest('hex').slice(0, 32)}`
+}
+
+type Work = {
+  /** Parts that are left to it, and replicas that are not through. */
+  parts: number
+  hosts: number
+  /** Why it, or one in front of it, last failed. */
+  failure: string
+  /** Another's, that is in front and fails: parts are changed in the order of mutations. */
+  other: string
+}
+
+/** Our mutation; undefined when none is at work on any replica, and none has still to hear of it. */
+async function atWork(warehouse: Warehouse, change: RowChange): Promise<Work | undefined> {
+  const table = localOf(warehouse, change)
+  const [row] = await warehouse.query<Omit<Work, 'hosts'> & { open: number; known: number }>(
+    `SELECT sumIf(parts_to_do, ours) AS parts, uniqExactIf(host, ours AND NOT is_done) AS open, uniqExactIf(host, ours) AS known,
+       anyIf(latest_fail_reason, ours AND NOT is_done AND latest_fail_reason != '') AS own,
+       argMinIf(latest_fail_reason, create_time, NOT ours AND NOT is_done AND latest_fail_reason != '') AS others,
+       if(own != '', own, others) AS failure,
+       if(own != '', '', argMinIf(command, create_time, NOT ours AND NOT is_done AND latest_fail_reason != '')) AS other
+     FROM (
+       SELECT hostName() AS host, *, position(command, {mark:String}) > 0 AS ours
+       FROM ${systemTable(warehouse, 'mutations')}
+       WHERE database = currentDatabase() AND table = {table:String}
+     )`,
+    { table, mark: markOf(change) },
   )
-  const ours = rows.filter(
-    ({ command }) => month === undefined || command.includes(`IN PARTITION ID ${quoteString(month)}`),
+  const { open, known, ...work } = row!
+  // A replica that lags does not know of it yet, and has its rows still.
+  const unaware = known === 0 ? 0 : Math.max(0, (await hostsOf(warehouse, table)) - known)
+  const hosts = open + unaware
+  return hosts === 0 ? undefined : { ...work, hosts }
+}
+
+/** How many servers have the table. */
+async function hostsOf(warehouse: Warehouse, table: string): Promise<number> {
+  if (warehouse.variant === 'single') return 1
+  const [row] = await warehouse.query<{ hosts: number }>(
+    `SELECT uniqExact(hostName()) AS hosts FROM ${systemTable(warehouse, 'tables')}
+     WHERE database = currentDatabase() AND name = {table:String}`,
+    { table },
   )
-  return ours.find(({ failure }) => failure !== '')?.failure ?? ours[0]?.failure
+  return row!.hosts
+}
+
+/** Changes while a part is written anew, also a large one. */
+async function progressOf(warehouse: Warehouse, change: RowChange): Promise<string> {
+  const [row] = await warehouse.query<{ rows: string }>(
+    `SELECT toString(sum(rows_written)) AS rows FROM ${systemTable(warehouse, 'merges')}
+     WHERE database = currentDatabase() AND table = {table:String}`,
+    { table: localOf(warehouse, change) },
+  )
+  return row!.rows
+}
+
+function stateOf({ parts, failure, other }: Work): string {
+  const left = `${parts} parts are left to be written anew`
+  if (failure === '') return left
+  const whose = other === '' ? '' : ` (of another change in front: ${other.slice(0, COMMAND_CHARS_TOLD)})`
+  return `${left}; ClickHouse tries again after${whose}: ${failure}`
+}
+
+function localOf(warehouse: Warehouse, { table }: RowChange): string {
+  return localName(warehouse, { name: table })
 }

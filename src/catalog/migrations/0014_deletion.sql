@@ -25,6 +25,9 @@ CREATE TABLE deletion (
 -- Also: which orders of a project are open.
 CREATE UNIQUE INDEX deletion_open ON deletion (team_id, kind, subject) WHERE state <> 'done';
 
+-- Which projects are on their way out, or gone: asked with every batch of definitions.
+CREATE INDEX deletion_of_projects ON deletion (team_id) WHERE kind = 'project';
+
 -- The persons and distinct ids of a deletion under way.
 CREATE TABLE deletion_target (
   deletion_id uuid NOT NULL REFERENCES deletion (id),
