@@ -31,13 +31,14 @@ const POLL_MS_MAX = 500
 const STARTS_WITHOUT_PROGRESS_MAX = 5
 /** A mutation that has done nothing for so long is told; it goes on by itself, and whoever comes again waits for it again. */
 const STALLED_MS_MAX = 600_000
+/** A server that has not heard of a mutation by then has rows to be asked for, or came to the cluster afterwards. */
+const UNHEARD_OF_SECONDS_MAX = 600
 /** Of another's mutation, told to a person. */
 const COMMAND_CHARS_TOLD = 80
 
 /**
- * Gives how many rows there were to change, of a change that was cut off those of the rest; on replicas each copy counts. Throws
- * HR_WAREHOUSE_MUTATION when mutations end and leave rows that they should have changed, and
- * HR_WAREHOUSE_WAITS when one does nothing for `stalledMs`.
+ * Gives how many rows there were to change, of a change that was cut off those of the rest. Throws HR_WAREHOUSE_MUTATION when
+ * mutations end and leave rows that they should have changed, and HR_WAREHOUSE_WAITS when one does nothing for `stalledMs`.
  */
 export async function changeRows(
   warehouse: Warehouse,
@@ -51,7 +52,7 @@ export async function changeRows(
   for (let starts = 1; ; starts++) {
     await untilNoneAtWork(warehouse, change, (state) => says(`${where}: ${state}`), stalledMs)
     const left = await rowsLeft(warehouse, change)
-    first ??= left
+    first ??= warehouse.variant === 'single' ? left : await countIn(warehouse, change, change.table)
     if (left === 0) return first
     says(`${where}: ${left} rows left`)
     if (left < fewest) starts = 1
@@ -78,7 +79,9 @@ async function untilNoneAtWork(
     if (!work) return
     const state = stateOf(work)
     says(state)
-    const now = `${work.parts} ${work.hosts} ${await progressOf(warehouse, change)}`
+    // One that fails begins again and again, and what it writes then is no progress.
+    const written = work.failure === '' ? await rowsWritten(warehouse, change) : ''
+    const now = `${work.parts} ${work.hosts} ${written}`
     if (now !== before) sinceMs = performance.now()
     before = now
     if (performance.now() - sinceMs >= stalledMs)
@@ -92,11 +95,15 @@ async function untilNoneAtWork(
 
 /** On every replica: one that does not know of the mutation yet has its rows still. */
 async function rowsLeft(warehouse: Warehouse, change: RowChange): Promise<number> {
-  const { table, month, where } = change
-  await syncReplicas(warehouse, { name: table })
+  const name = change.table
+  await syncReplicas(warehouse, { name })
+  return countIn(warehouse, change, everyCopy(warehouse, { name }))
+}
+
+async function countIn(warehouse: Warehouse, { month, where }: RowChange, from: string): Promise<number> {
   const inMonth = month === undefined ? '' : ` AND toYYYYMM(timestamp) = ${month}`
   const [row] = await warehouse.query<{ n: number }>(
-    `SELECT count() AS n FROM ${everyCopy(warehouse, { name: table })} WHERE (${where})${inMonth}`,
+    `SELECT count() AS n FROM ${from} WHERE (${where})${inMonth}`,
   )
   return row!.n
 }
@@ -132,8 +139,9 @@ type Work = {
 /** Our mutation; undefined when none is at work on any replica, and none has still to hear of it. */
 async function atWork(warehouse: Warehouse, change: RowChange): Promise<Work | undefined> {
   const table = localOf(warehouse, change)
-  const [row] = await warehouse.query<Omit<Work, 'hosts'> & { open: number; known: number }>(
+  const [row] = await warehouse.query<Omit<Work, 'hosts'> & { open: number; known: number; fresh: number }>(
     `SELECT sumIf(parts_to_do, ours) AS parts, uniqExactIf(host, ours AND NOT is_done) AS open, uniqExactIf(host, ours) AS known,
+       maxIf(create_time, ours) > now() - ${UNHEARD_OF_SECONDS_MAX} AS fresh,
        anyIf(latest_fail_reason, ours AND NOT is_done AND latest_fail_reason != '') AS own,
        argMinIf(latest_fail_reason, create_time, NOT ours AND NOT is_done AND latest_fail_reason != '') AS others,
        if(own != '', own, others) AS failure,
@@ -145,9 +153,9 @@ async function atWork(warehouse: Warehouse, change: RowChange): Promise<Work | u
      )`,
     { table, mark: markOf(change) },
   )
-  const { open, known, ...work } = row!
+  const { open, known, fresh, ...work } = row!
   // A replica that lags does not know of it yet, and has its rows still.
-  const unaware = known === 0 ? 0 : Math.max(0, (await hostsOf(warehouse, table)) - known)
+  const unaware = fresh === 0 ? 0 : Math.max(0, (await hostsOf(warehouse, table)) - known)
   const hosts = open + unaware
   return hosts === 0 ? undefined : { ...work, hosts }
 }
@@ -163,11 +171,11 @@ async function hostsOf(warehouse: Warehouse, table: string): Promise<number> {
   return row!.hosts
 }
 
-/** Changes while a part is written anew, also a large one. */
-async function progressOf(warehouse: Warehouse, change: RowChange): Promise<string> {
+/** Rises while a part is written anew, also a large one. */
+async function rowsWritten(warehouse: Warehouse, change: RowChange): Promise<string> {
   const [row] = await warehouse.query<{ rows: string }>(
     `SELECT toString(sum(rows_written)) AS rows FROM ${systemTable(warehouse, 'merges')}
-     WHERE database = currentDatabase() AND table = {table:String}`,
+     WHERE is_mutation AND database = currentDatabase() AND table = {table:String}`,
     { table: localOf(warehouse, change) },
   )
   return row!.rows
