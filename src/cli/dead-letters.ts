@@ -13,6 +13,7 @@ import { type DeploymentFlags, parseCount, withDeployment } from './options.ts'
 import { withState } from './state.ts'
 import { formatTable } from './table.ts'
 import { parseTime } from './time.ts'
+import { write } from './write.ts'
 
 type JsonFlags = DeploymentFlags & { json?: boolean }
 type FilterFlags = JsonFlags & {
@@ -334,8 +335,4 @@ function statesOf(flags: FilterFlags): ReadonlySet<LetterState> {
       throw cliError('HR_CLI_ARGUMENT', `--state "${state}"; allowed are ${STATES.join(', ')}, and all`)
   }
   return new Set(named as LetterState[])
-}
-
-function write(text: string): void {
-  process.stdout.write(`${text}\n`)
 }

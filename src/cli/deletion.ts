@@ -6,9 +6,9 @@ import type { Deletion, Order } from '../deletion/index.ts'
 import { confirmed } from './confirmed.ts'
 import { EXIT, type ExitCode } from './exit.ts'
 import { type DeploymentFlags, parseCount, withDeployment } from './options.ts'
-import { write } from './row-work.ts'
 import { withState } from './state.ts'
 import { formatTable } from './table.ts'
+import { write } from './write.ts'
 
 export type DeleteFlags = DeploymentFlags & {
   why: string

@@ -5,7 +5,8 @@ import { canonicalUuid } from '../event/index.ts'
 import { addDeletions, type DeleteFlags, refusal, withDelete } from './deletion.ts'
 import { cliError } from './errors.ts'
 import { EXIT, type ExitCode } from './exit.ts'
-import { withRows, write } from './row-work.ts'
+import { withRows } from './row-work.ts'
+import { write } from './write.ts'
 
 type PersonFlags = DeleteFlags & { distinctId?: string; project: string }
 
@@ -23,7 +24,8 @@ Examples:
   headrace person delete --distinct-id anna@example.com --project shop --dry-run
   headrace person delete 0192f0c1-7d2e-5c3a-9f00-0c6d5f3c7a11 --why "ticket 4711" --yes
 
-When it is stopped or killed, the same command goes on where it was, and ends with 1: what came meanwhile stays. docs/guides/deletion.md says what goes and what stays.`,
+When it is stopped or killed, the same command goes on where it was, and ends with 1: what came meanwhile stays.
+docs/guides/deletion.md says what goes and what stays.`,
     )
     .action(async (uuid: string | undefined, flags: PersonFlags) => done(await runDelete(uuid, flags)))
   addDeletions(person, 'person', done)

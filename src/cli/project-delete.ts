@@ -3,7 +3,8 @@ import type { Command } from 'commander'
 import { readProject } from '../catalog/index.ts'
 import { addDeletions, type DeleteFlags, refusal, withDelete } from './deletion.ts'
 import { EXIT, type ExitCode } from './exit.ts'
-import { withRows, write } from './row-work.ts'
+import { withRows } from './row-work.ts'
+import { write } from './write.ts'
 
 export function addProjectDelete(project: Command, done: (code: ExitCode) => void): void {
   withDelete(project.command('delete'))

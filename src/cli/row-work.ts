@@ -33,7 +33,3 @@ export async function withRows<T>(
     await context.close()
   }
 }
-
-export function write(text: string): void {
-  process.stdout.write(`${text}\n`)
-}

@@ -4,8 +4,9 @@ import { type Command, Option } from 'commander'
 import { warehouseUrl } from './context.ts'
 import { EXIT, type ExitCode } from './exit.ts'
 import { type DeploymentFlags, parseCount, settingsOf, withDeployment } from './options.ts'
-import { withRows, write } from './row-work.ts'
+import { withRows } from './row-work.ts'
 import { parseTime } from './time.ts'
+import { write } from './write.ts'
 
 type SquashFlags = DeploymentFlags & {
   olderThan: number
