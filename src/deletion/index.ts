@@ -4,7 +4,7 @@
  * is the record of it in Postgres, `conditions.ts` says which rows are a person's, `erase-rows.ts` takes rows out so that
  * the audit stays exact.
  */
-export type { CarriedOut, DeletionDeps } from './carry-out.ts'
+export type { DeletionDeps } from './carry-out.ts'
 export { DELETION_ERRORS } from './errors.ts'
 export {
   deletionJson,

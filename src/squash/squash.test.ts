@@ -133,7 +133,9 @@ test('a dictionary that lacks overrides of the snapshot is refused', async () =>
   const snapshot = await takeSnapshot(warehouse, Date.now() + 2_000)
   const access = { username: '', password: '' }
   await warehouse.command('TRUNCATE TABLE squash_snapshot')
-  await expect(makeDictionary(warehouse, access, snapshot)).rejects.toMatchObject({ code: 'HR_SQUASH_CHANGED' })
+  await expect(makeDictionary(warehouse, access, snapshot)).rejects.toMatchObject({
+    code: 'HR_SQUASH_CHANGED',
+  })
   await forgetSnapshot(warehouse)
 })
 

@@ -28,7 +28,7 @@ export const VERBS: readonly Verb[] = [
   { rule: "a project goes, and its token is nobody's", points: PROJECT_POINTS, prepare: deleteProject },
 ]
 
-export type Verb = {
+type Verb = {
   rule: string
   points: readonly string[]
   prepare: (rig: RowsRig, round: number) => Promise<KilledAt>
