@@ -59,6 +59,11 @@ export const INTENT_AGE_MS_MAX = 600_000
 const REFUSALS_MAX = 3
 /** So often in a row ClickHouse must have no memory for an insert before it is cut up: it may be others that use it. */
 const NO_MEMORY_MAX = 3
+/**
+ * Who locks its own intent within this time of writing it is the first to send it: nobody inherits a partition sooner,
+ * since the owner before has a time-out to be told apart, or is waited for.
+ */
+const ALONE_MS_MAX = 3_000
 /** Small enough at once, since pieces are an heir's to send, who may not cut them again. */
 const PIECE_BYTES_MAX = 2 ** 20
 
@@ -89,14 +94,17 @@ async function untilTaken(
 ): Promise<Delivery> {
   const verdict = hold.intent.refused
   const startedMs = deps.clock()
+  // An heir had it meanwhile, if the lock came late: what that one sent may be on its way still.
+  const alone = role === 'owner' && hold.intent.ageMs < ALONE_MS_MAX
   let noMemory = 0
+  let crowded = false
   for (let attempt = 0; ; attempt++) {
     stop.throwIfAborted()
     try {
-      const doubtful = (role === 'heir' || attempt > 0) && batch.table === TOPICS.events
+      const doubtful = (!alone || attempt > 0) && batch.table === TOPICS.events
       const ageMs = hold.intent.ageMs + deps.clock() - startedMs
       // Pieces have other tokens. So nothing of the whole may be on its way: each try must have ended with this answer.
-      const tooLarge = role === 'owner' && noMemory >= NO_MEMORY_MAX && noMemory === attempt
+      const tooLarge = alone && noMemory >= NO_MEMORY_MAX && noMemory === attempt
       return verdict === undefined
         ? await attemptOnce(deps, hold, batch, { doubtful, ageMs, tooLarge })
         : await bury(deps, hold, batch, verdict)
@@ -107,10 +115,13 @@ async function untilTaken(
       deps.blocked(whyOf(error as HeadraceError))
       noMemory = code === 'HR_WAREHOUSE_OUT_OF_MEMORY' ? noMemory + 1 : 0
       if (noMemory > 0) deps.pace.tooLarge()
+      await pause(backoffMs(attempt + 1, BACKOFF), stop)
       if (code === 'HR_WAREHOUSE_TOO_MANY_PARTS') {
-        deps.pace.crowded()
+        // Once for each insert, however often this one is refused.
+        if (!crowded) deps.pace.crowded()
+        crowded = true
         await untilMerged(deps.warehouse, batch.table, stop)
-      } else await pause(backoffMs(attempt + 1, BACKOFF), stop)
+      }
     }
   }
 }

@@ -9,10 +9,10 @@ import type { Warehouse } from '../warehouse/index.ts'
 /** Of the parts that there were: then an insert is worth a try. */
 const LEFT = 0.8
 /** Nobody knows the limits of the server better than itself: it is asked at last. */
-const WAIT_MS_MAX = 60_000
+const WAIT_MS_MAX = 10_000
 const LOOK = { firstMs: 1_000, maxMs: 5_000 }
 
-/** Resolves when a fifth of the parts is merged, after a minute, when nobody can tell, or when `signal` aborts. */
+/** Resolves when a fifth of the parts is merged, after ten seconds, when nobody can tell, or when `signal` aborts. */
 export async function untilMerged(warehouse: Warehouse, table: string, signal: AbortSignal): Promise<void> {
   const until = performance.now() + WAIT_MS_MAX
   const first = await countParts(warehouse, table)

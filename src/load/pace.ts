@@ -18,8 +18,10 @@ export type PaceOptions = {
 
 const EVERY_MS_MAX = 30_000
 const BYTES_MIN = 2 ** 20
+/** One insert that took long must not hold up the next for long. */
+const REST_MS_MAX = 30_000
 /** Per insert that is taken. */
-const FASTER = 0.9
+const FASTER = 0.5
 const LARGER = 1.25
 
 export class Pace {
@@ -52,7 +54,8 @@ export class Pace {
   /** Its insert was taken, or a piece of one. */
   taken(nowMs: number, tookMs: number, bytes: number): void {
     const { everyMs, busyPercent, bytesMax } = this.options
-    this.wait(nowMs, Math.max(this.dueInMs(nowMs), (tookMs * (100 - busyPercent)) / busyPercent))
+    const rest = Math.min((tookMs * (100 - busyPercent)) / busyPercent, REST_MS_MAX)
+    this.wait(nowMs, Math.max(this.dueInMs(nowMs), rest))
     this.everyMs = Math.max(everyMs, this.everyMs * FASTER)
     // A small one says nothing of whether a larger one would be taken.
     if (bytes > this.bytes / 2) this.bytes = Math.min(bytesMax, this.bytes * LARGER)

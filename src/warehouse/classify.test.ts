@@ -1,9 +1,11 @@
 import { describe, expect, test } from 'bun:test'
 import { ClickHouseError } from '@clickhouse/client'
-import { classify, type Doing } from './classify.ts'
+import { classify, type Doing, JUDGED } from './classify.ts'
 import { warehouseError } from './errors.ts'
 
-const ch = (type: string, message = 'x') => new ClickHouseError({ code: '1', message, type })
+const codeOf = new Map([...JUDGED].map(([code, name]) => [name, code]))
+const ch = (type: string, message = 'x') =>
+  new ClickHouseError({ code: `${codeOf.get(type) ?? 1}`, message, type })
 const refused = Object.assign(new Error('connect ECONNREFUSED 127.0.0.1:1'), { code: 'ECONNREFUSED' })
 
 const RULES: Record<string, [Doing, unknown, string, string]> = {
@@ -48,6 +50,18 @@ const RULES: Record<string, [Doing, unknown, string, string]> = {
   ],
   'database missing': ['query', ch('UNKNOWN_DATABASE'), 'HR_WAREHOUSE_SCHEMA_BEHIND', 'retriable'],
   'rows cut short': ['insert', ch('CANNOT_READ_ALL_DATA'), 'HR_WAREHOUSE_REFUSED', 'rejected'],
+  'a value in the message that looks like a name': [
+    'insert',
+    new ClickHouseError({ code: '469', message: 'Constraint violated: country = "x ', type: 'USA' }),
+    'HR_WAREHOUSE_REFUSED',
+    'rejected',
+  ],
+  'a value that is the name of another error': [
+    'insert',
+    new ClickHouseError({ code: '469', message: 'x', type: 'MEMORY_LIMIT_EXCEEDED' }),
+    'HR_WAREHOUSE_REFUSED',
+    'rejected',
+  ],
   'broken constraint': ['insert', ch('VIOLATED_CONSTRAINT'), 'HR_WAREHOUSE_REFUSED', 'rejected'],
   'syntax error in a query': ['query', ch('SYNTAX_ERROR'), 'HR_WAREHOUSE_QUERY_REFUSED', 'rejected'],
   'unknown name in a query': ['query', ch('UNKNOWN_IDENTIFIER'), 'HR_WAREHOUSE_QUERY_REFUSED', 'rejected'],

@@ -67,12 +67,23 @@ const PLACEHOLDER = 'anonymous'
 
 export class Model {
   readonly expected = new Map<string, Expected>()
-  /** Claims of which both lanes hold a copy: one of the two first copies is stored, whichever came first. */
+  /** Claims of which both lanes hold or held a copy: one of the first copies is stored, whichever came first. */
   readonly eitherLane = new Map<string, Expected[]>()
   /** Type and key → properties. */
   readonly groups = new Map<string, Properties>()
   private readonly claims = new Map<string, Map<string, Expected>>()
+  /** Claim → topic. */
+  private readonly lost = new Map<string, string>()
   private readonly ids = new Map<string, Known>()
+
+  /**
+   * A record that was lost with its topic before anybody decided it; told before all others. A copy of it in the other
+   * lane is stored then, and has no one order with the events of its id, any more than one whose original is there.
+   */
+  lose(record: RawRecord): void {
+    const { claim } = this.judge(record)
+    if (claim !== undefined) this.lost.set(claim, record.topic)
+  }
 
   /** Records of one partition of one topic must come in their order. */
   take(record: RawRecord): void {
@@ -88,7 +99,8 @@ export class Model {
         return
       }
       firsts.set(record.topic, expected)
-      if (firsts.size > 1) this.eitherLane.set(claim, [...firsts.values()])
+      const lostFrom = this.lost.get(claim) ?? record.topic
+      if (firsts.size > 1 || lostFrom !== record.topic) this.eitherLane.set(claim, [...firsts.values()])
     }
     const hasEffect = state === 'stored' || reason === 'event_too_large'
     if (header && hasEffect && header.personProcessing === 'on')

@@ -306,3 +306,17 @@ const WRONGS: [finding: string, spoil: (told: Told) => unknown][] = [
 test.each(WRONGS)('finds: %s', (finding, spoil) => {
   expect(findings(spoil)).toContain(finding)
 })
+
+test('a copy whose original was lost with its topic has no one order with the events of its id', () => {
+  const [before, original] = [raw(1, '{"$set":{"ada:k":2}}'), raw(2, '{}', { uuid: uuid(99) })]
+  const copy = raw(0, '{}', { uuid: uuid(99) }, IMPORTS)
+  const looseOf = (lost: RawRecord[]) => {
+    const model = new Model()
+    for (const record of lost) model.lose(record)
+    for (const record of [before, copy]) model.take(record)
+    return [...model.eitherLane.values()].flat().map(({ record }) => record)
+  }
+  expect(looseOf([original])).toEqual([copy])
+  expect(looseOf([{ ...original, topic: copy.topic }])).toEqual([])
+  expect(looseOf([])).toEqual([])
+})

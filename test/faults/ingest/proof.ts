@@ -37,6 +37,8 @@ export type Deployment = {
   partitions: number
   /** Decided records of raw topics that are not there any more. */
   former: readonly RawRecord[]
+  /** What went with such a topic and was decided by nobody. */
+  lost: readonly RawRecord[]
   /** How many records were acknowledged and can still be stored. */
   captured: number
   /** Ends of lives that nobody caused. */
@@ -44,9 +46,9 @@ export type Deployment = {
 }
 
 export async function proveAll(deployment: Deployment): Promise<Proven> {
-  const { log, sql, warehouse, teamId, partitions, former, captured, defects } = deployment
+  const { log, sql, warehouse, teamId, partitions, former, lost, captured, defects } = deployment
   const findings = new Findings()
-  const { model, lanes } = await readRaw(log, partitions, former)
+  const { model, lanes } = await readRaw(log, partitions, former, lost)
   const output = await readOutput(log)
   const receipts = await readReceipts(sql)
   const { copies } = checkRows(model, output, findings)

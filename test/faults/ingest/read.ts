@@ -23,9 +23,11 @@ export async function readRaw(
   log: Log,
   partitions: number,
   former: readonly RawRecord[],
+  lost: readonly RawRecord[],
 ): Promise<{ model: Model; lanes: LaneEnd[] }> {
   const model = new Model()
   const ends = new Map<string, LaneEnd>()
+  for (const record of lost) model.lose(record)
   for (const record of former) {
     const { logId, partition, offset } = record
     model.take(record)

@@ -56,10 +56,10 @@ export class Rig {
   nextLife: () => Life = () => LIVES_ON
   load: Load | undefined
   private acked = 0
-  /** Acknowledged records of a raw topic that was deleted before anybody read them. */
-  private lost = 0
   /** Decided records of raw topics that are not there any more. */
   private readonly former: RawRecord[] = []
+  /** What went with such a topic and was decided by nobody. */
+  private readonly lost: RawRecord[] = []
   private lagging = 0
   private fencesSum = 0
   private looking = true
@@ -196,20 +196,19 @@ export class Rig {
     const fences = await readFences(this.sql)
     const [raw] = await this.log.describe([TOPICS.raw])
     const { logId } = raw!
-    let lost = 0
+    const before = this.lost.length
     for (let partition = 0; partition < PARTITIONS; partition++) {
       const fence = fences.find((one) => one.log_id === logId && one.partition === partition)
       const records = await readLane(this.log, { topic: TOPICS.raw, logId, partition })
       const decided = fence?.next_offset ?? 0
       this.former.push(...records.filter(({ offset }) => offset < decided))
-      lost += records.length - decided
+      this.lost.push(...records.filter(({ offset }) => offset >= decided))
     }
     await this.log.deleteTopic(TOPICS.raw)
     await this.log.createTopic(
       deploymentTopics({ partitions: PARTITIONS }).find(({ name }) => name === TOPICS.raw)!,
     )
-    this.lost += lost
-    return lost
+    return this.lost.length - before
   }
 
   /** `headrace repair …` as an operator runs it. */
@@ -238,10 +237,10 @@ export class Rig {
   async prove(): Promise<Proven> {
     await this.workOff()
     await this.until('load of all rows', () => this.isLoaded(), WORKED_OFF_MS_MAX)
-    const { log, sql, teamId, former, defects } = this
+    const { log, sql, teamId, former, lost, defects } = this
     const { warehouse } = this.warehouse
-    const captured = this.acked - this.lost
-    return proveAll({ log, sql, warehouse, teamId, partitions: PARTITIONS, former, captured, defects })
+    const captured = this.acked - lost.length
+    return proveAll({ log, sql, warehouse, teamId, partitions: PARTITIONS, former, lost, captured, defects })
   }
 
   told(): string {
