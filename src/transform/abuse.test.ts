@@ -12,7 +12,7 @@ const HELPERS = {
   lookup: () => null,
 }
 /** Small budgets make small tests; the clock is left far away, so that a busy machine changes nothing. */
-const LIMITS = { ...SANDBOX_LIMITS, interruptsMax: 5, clockMsMax: 20_000, memoryBytesMax: 16 * 1024 * 1024 }
+const LIMITS = { ...SANDBOX_LIMITS, interruptsMax: 5, clockMsMax: 20_000, memoryBytesMax: 20 * 1024 * 1024 }
 
 function event(number: number, properties: unknown): TransformEvent {
   return {
@@ -53,7 +53,7 @@ const ABUSE: [rule: string, body: string, kind: string, says?: string | RegExp][
   ],
   [
     'a search of the square of two long texts',
-    `('a'.repeat(2e6)).indexOf('a'.repeat(1e6) + 'b')`,
+    `('a'.repeat(2e4)).indexOf('a'.repeat(1e4) + 'b')`,
     'exception',
     /too long/,
   ],
@@ -74,11 +74,16 @@ const ABUSE: [rule: string, body: string, kind: string, says?: string | RegExp][
     'output',
   ],
   // Output
-  ['ten megabytes', `event.properties.x = 'x'.repeat(4e6); return event`, 'output', /allowed/],
+  [
+    'ten megabytes',
+    `event.properties.x = new Array(20).fill('x'.repeat(1e5)); return event`,
+    'output',
+    /allowed/,
+  ],
   ['a thousand events', 'return new Array(1000).fill(event)', 'output', /100 are allowed/],
   [
     'many events, large together',
-    `event.properties.x = 'x'.repeat(3e5); return [event, event, event, event]`,
+    `event.properties.x = 'x'.repeat(2.6e5); return [event, event, event, event]`,
     'output',
     /more than/,
   ],
@@ -123,12 +128,12 @@ const ABUSE: [rule: string, body: string, kind: string, says?: string | RegExp][
     'exception',
     /cannot be shown/,
   ],
-  ['a message without end', 'throw new Error("x".repeat(1e6))', 'exception', /^Error: x{493}$/],
+  ['a message without end', 'throw new Error("x".repeat(1e4))', 'exception', /^Error: x{493}$/],
   ['require', 'return require("fs")', 'exception', /require/],
   ['process', 'return process.env', 'exception', /process/],
   ['fetch', 'return fetch("https://example.com")', 'exception', /fetch/],
   ['a helper without end', 'for (;;) hash("x")', 'exception', /calls of helpers/],
-  ['a helper with an argument without end', 'hash("x".repeat(1e6))', 'exception', /too long/],
+  ['a helper with an argument without end', 'hash("x".repeat(2e5))', 'exception', /too long/],
   ['a helper with what is no text', 'hash({})', 'exception', /takes a text/],
 ]
 
@@ -158,8 +163,6 @@ const TAMPERING = [
   'Array.isArray = () => true',
   'Array.prototype.push = Array.prototype.join = String.prototype.slice = String.prototype.charCodeAt = () => { throw 1 }',
   'Array.prototype[Symbol.iterator] = () => { throw 1 }',
-  'Object.defineProperty(Array.prototype, 0, { set() { throw 1 }, get() { return 1 } })',
-  'Object.defineProperty(Object.prototype, "event", { set() { throw 1 }, get() { return "stolen" } })',
   'String.prototype.toJSON = () => "stolen"',
   'Date.now = Date.parse = () => { throw 1 }; globalThis.Date = null',
   'Promise.prototype.then = () => { throw 1 }; globalThis.Promise = class { static [Symbol.hasInstance]() { return true } }',
@@ -172,7 +175,7 @@ describe('tampering', () => {
   for (const code of TAMPERING)
     for (const where of ['outside', 'inside'] as const)
       test(`${where}: ${code}`, async () => {
-        const [outside, inside] = where === 'outside' ? [code, ''] : ['', code]
+        const [outside, inside] = where === 'outside' ? [code, ''] : ['', `try { ${code} } catch {}`]
         const source = `${outside};\nexport default (event) => { ${inside};\nreturn event }`
         const sandbox = await Sandbox.open(await compileTransformation(source), HELPERS, LIMITS)
         const events = [event(1, { a: [1, 'two'] }), event(2, {}), event(3, { a: 1 })]
@@ -183,13 +186,32 @@ describe('tampering', () => {
         sandbox.close()
       })
 
-  test('toJSON on every object harms only what the transformation returns', async () => {
-    const source = 'Object.prototype.toJSON = () => 1; export default (event) => event'
-    const sandbox = await Sandbox.open(await compileTransformation(source), HELPERS, LIMITS)
-    const { outcomes } = await sandbox.run([event(1, {})])
-    expect(outcomes).toMatchObject([{ kind: 'failed', failure: { kind: 'shape' } }])
-    sandbox.close()
-  })
+  /** What every object and list inherits cannot be added to: the interpreter itself would meet it. */
+  const REFUSED = [
+    'Object.prototype.toJSON = () => 1',
+    'Object.defineProperty(Object.prototype, "event", { set() { throw 1 }, get() { return "stolen" } })',
+    'Object.defineProperty(Array.prototype, 0, { set() { throw 1 }, get() { return 1 } })',
+    'Array.prototype.toJSON = () => 1',
+  ]
+  for (const code of REFUSED) {
+    test(`refused outside: ${code}`, async () => {
+      const compiled = await compileTransformation(`${code}; export default (event) => event`)
+      await expect(Sandbox.open(compiled, HELPERS, LIMITS)).rejects.toMatchObject({ code: 'HR_TRANSFORM_START' })
+    })
+    test(`refused inside: ${code}`, async () => {
+      const source = `export default (event) => { if (event.properties.bad) { ${code} } return event }`
+      const sandbox = await Sandbox.open(await compileTransformation(source), HELPERS, LIMITS)
+      const { outcomes } = await sandbox.run([event(1, { bad: true }), event(2, { a: [1] })])
+      expect(outcomes).toMatchObject([
+        {
+          kind: 'failed',
+          failure: { kind: 'exception', message: expect.stringMatching(/^TypeError/), line: 1 },
+        },
+        { kind: 'kept', events: [event(2, { a: [1] })] },
+      ])
+      sandbox.close()
+    })
+  }
 })
 
 describe('rebuilding', () => {

@@ -3,13 +3,13 @@
  * the limits. Out: `bind`, which takes the user's function and gives the one that the host calls per event. What must
  * hold: after this has run, nothing that user code replaces (JSON.parse, Array.prototype, toJSON …) changes what this
  * code does, so everything used below is captured here; nothing depends on the clock, the machine or its time zone;
- * and no built-in runs long without the interpreter's interrupts. Read as text, never imported.
+ * and no built-in runs long without the interpreter's interrupts. Read as text, in strict mode, never imported.
  */
 ;(host, limits) => {
   const { parse, stringify } = JSON
   const { isArray, prototype: arrayPrototype } = Array
   const { apply, construct, ownKeys, defineProperty } = Reflect
-  const { freeze } = Object
+  const { freeze, preventExtensions, prototype: objectPrototype } = Object
   const { imul, floor, ceil, max } = Math
   const { isNaN: isNoNumber } = Number
   const NativeString = String
@@ -81,6 +81,10 @@
     }.flatMap,
   )
 
+  // Work on long texts counts towards the interrupts like branches do.
+  const spend = (characters) => {
+    for (let i = characters >>> 6; i > 0; i--);
+  }
   for (const name of ['indexOf', 'lastIndexOf', 'includes', 'split', 'replace', 'replaceAll']) {
     const native = NativeString.prototype[name]
     replace(
@@ -92,6 +96,7 @@
           if (typeof this !== 'string' || (typeof pattern === 'object' && pattern !== null))
             return apply(native, this, [pattern, ...rest])
           const text = NativeString(pattern)
+          spend(this.length)
           if (text.length > 1 && this.length * text.length > limits.searchMax)
             throw new NativeRangeError('the text to search and what to look for are too long')
           return apply(native, this, [pattern, ...rest])
@@ -103,6 +108,7 @@
   // The built-in goes character by character: half a second for 8 million.
   const repeat = (text, count) => {
     if (!(text.length * count <= limits.textLengthMax)) throw new NativeRangeError('the text is too long')
+    spend(text.length * count)
     let rest = count
     let result = ''
     for (let piece = text; rest >= 1; rest = floor(rest / 2)) {
@@ -331,6 +337,10 @@
       }
     }
   }
+  // QuickJS's own stringify would meet setters on these, and every object a toJSON.
+  preventExtensions(arrayPrototype)
+  preventExtensions(objectPrototype)
+
   const begin = () => {
     lines = 0
   }

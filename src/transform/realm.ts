@@ -47,7 +47,7 @@ const ARRAY_LENGTH_MAX = 1_000_000
 /** Length of a text by length of what is looked for in it: a tenth of a second at most. */
 const SEARCH_MAX = 100_000_000
 /** Longest text that `repeat` and padding make. */
-const TEXT_LENGTH_MAX = 4_000_000
+const TEXT_LENGTH_MAX = 1_000_000
 const BUFFER_BYTES_START = 64 * 1024
 
 const PRELUDE = readFileSync(new URL('./prelude.js', import.meta.url), 'utf8')
@@ -93,7 +93,8 @@ export class Instance {
 
   /** True when the memory has grown to its limit: it never shrinks, so it says nothing of what is in use. */
   get isFull(): boolean {
-    return this.#memory.buffer.byteLength > this.#memoryBytesMax * 0.9
+    const bytes = this.#memory.buffer.byteLength
+    return bytes > PAGES_MIN * PAGE_BYTES && bytes > this.#memoryBytesMax * 0.9
   }
 
   /** The memory moves when it grows, so the view is asked for each time. */
@@ -203,7 +204,7 @@ export class Realm {
     const host = context.newFunction('host', (name, values) =>
       context.newString(this.#host(context.getString(name), context.getString(values))),
     )
-    const prelude = context.unwrapResult(context.evalCode(PRELUDE, 'prelude.js'))
+    const prelude = context.unwrapResult(context.evalCode(`'use strict';${PRELUDE}`, 'prelude.js'))
     const bridge = context.unwrapResult(context.callFunction(prelude, context.undefined, host, limits))
     const bind = context.getProp(bridge, 'bind')
     this.#begin = context.getProp(bridge, 'begin')
