@@ -196,7 +196,9 @@ describe('tampering', () => {
   for (const code of REFUSED) {
     test(`refused outside: ${code}`, async () => {
       const compiled = await compileTransformation(`${code}; export default (event) => event`)
-      await expect(Sandbox.open(compiled, HELPERS, LIMITS)).rejects.toMatchObject({ code: 'HR_TRANSFORM_START' })
+      await expect(Sandbox.open(compiled, HELPERS, LIMITS)).rejects.toMatchObject({
+        code: 'HR_TRANSFORM_START',
+      })
     })
     test(`refused inside: ${code}`, async () => {
       const source = `export default (event) => { if (event.properties.bad) { ${code} } return event }`

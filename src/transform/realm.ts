@@ -247,7 +247,10 @@ export class Realm {
     return `${name}: ${message}`
   }
 
-  /** The last stretch of a realm that has run events before is not counted as theirs: see Sandbox. */
+  /**
+   * The counter goes on from event to event, so the same event may meet one interrupt more or less. With one less
+   * allowed where others have run, whatever passes there passes in a fresh realm, too, and only a fresh one decides.
+   */
   #arm(fresh: boolean): void {
     this.#interrupts = 0
     this.#interruptsMax = fresh ? this.#limits.interruptsMax : this.#limits.interruptsMax - 1

@@ -50,7 +50,8 @@ export class Sandbox {
   readonly #helpers: HostHelpers
   readonly #limits: RealmLimits
   #instance: Instance
-  #realm: Realm
+  /** None after a rebuild that failed, so that the next batch tries again. */
+  #realm: Realm | undefined
   #logs: LogLine[] = []
   #uuid = ''
   #hostFailure: { cause: unknown } | undefined
@@ -94,6 +95,7 @@ export class Sandbox {
     this.#logs = []
     this.#rebuilds = 0
     try {
+      this.#realm ??= this.#build()
       this.#realm.begin()
       const outcomes: TransformOutcome[] = []
       for (const event of events) {
@@ -108,7 +110,7 @@ export class Sandbox {
   }
 
   async #afterCut(event: TransformEvent, cut: Reply): Promise<TransformOutcome> {
-    const first = this.#realm.calls === 1
+    const first = this.#realm!.calls === 1
     await this.#rebuild(cut.kind === 'trap')
     if (first) return failed(this.#failureOf(cut))
     const again = this.#call(event)
@@ -120,8 +122,10 @@ export class Sandbox {
   /** Lets others run, too: a batch of events that are all cut takes seconds. */
   async #rebuild(trapped: boolean): Promise<void> {
     this.#rebuilds++
+    const old = this.#realm
+    this.#realm = undefined
     if (trapped) this.#instance = await Instance.create(this.#limits.memoryBytesMax)
-    else this.#realm.dispose()
+    else old?.dispose()
     this.#realm = this.#build()
     await pause(0)
   }
@@ -130,7 +134,7 @@ export class Sandbox {
     const logged = this.#logs.length
     this.#uuid = event.uuid
     this.#hostFailure = undefined
-    const reply = this.#realm.call(lineOf(event))
+    const reply = this.#realm!.call(lineOf(event))
     if (this.#hostFailure) throw (this.#hostFailure as { cause: unknown }).cause
     // A reply that says it found no memory is a cut like the others.
     const whole =
@@ -209,7 +213,8 @@ export class Sandbox {
 
   /** No batch may be running. */
   close(): void {
-    this.#realm.dispose()
+    this.#realm?.dispose()
+    this.#realm = undefined
   }
 }
 
