@@ -3,8 +3,8 @@
  * Pure but for its own numbers; times are those of the caller.
  *
  * Never sooner than `everyMs` after the last cut, so that ClickHouse makes few parts; what comes meanwhile makes the next
- * one larger. With `busyPercent` below 100 it rests after each insert, in proportion to how long that took, so that a slow
- * ClickHouse is left more time. Too many parts: twice as long between two inserts, up to 30 s; no memory: half the size,
+ * one larger. With `busyPercent` below 100 it rests after each insert, in proportion to how long that took, up to 30 s, so
+ * that a slow ClickHouse is left more time. Too many parts: twice as long between two inserts, up to 30 s; no memory: half the size,
  * down to 1 MB; each insert that is taken leads a step back, if it was of that size.
  */
 export type PaceOptions = {

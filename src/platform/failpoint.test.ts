@@ -4,6 +4,34 @@ import { FAILPOINTS } from './failpoint.ts'
 
 const MODULE = join(import.meta.dir, 'failpoint.ts')
 
+function start(program: string, env: Record<string, string>) {
+  return Bun.spawn([process.execPath, '-e', program], {
+    env: { PATH: process.env.PATH ?? '', ...env },
+    stdin: 'ignore',
+    stdout: 'pipe',
+    stderr: 'pipe',
+  })
+}
+
+/** What it says until it has ended. */
+async function outputOf(child: ReturnType<typeof start>) {
+  const [stdout, stderr] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ])
+  await child.exited
+  return { stdout, stderr }
+}
+
+/** Runs a program to its end, and lets it go on whenever it stands still. */
+async function runLetGo(program: string, plan: string) {
+  const child = start(program, { HEADRACE_TEST_FAILPOINT: plan })
+  const letGo = setInterval(() => child.kill('SIGCONT'), 100)
+  const { stdout, stderr } = await outputOf(child)
+  clearInterval(letGo)
+  return { child, stdout, stderr }
+}
+
 /** A process that passes a place `calls` times and then waits a moment. */
 async function pass(name: string, env: Record<string, string>, calls = 1_000) {
   const program = `
@@ -13,17 +41,8 @@ async function pass(name: string, env: Record<string, string>, calls = 1_000) {
       failpoint(${JSON.stringify(name)})
     }
     await Bun.sleep(100)`
-  const child = Bun.spawn([process.execPath, '-e', program], {
-    env: { PATH: process.env.PATH ?? '', ...env },
-    stdin: 'ignore',
-    stdout: 'pipe',
-    stderr: 'pipe',
-  })
-  const [stdout, stderr] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-  ])
-  await child.exited
+  const child = start(program, env)
+  const { stdout, stderr } = await outputOf(child)
   return { signal: child.signalCode, passed: stdout.split('\n').length, stderr }
 }
 
@@ -55,18 +74,7 @@ test('a place can stop the process instead, once; let go, it goes on as if nothi
     const { failpoint } = await import(${JSON.stringify(MODULE)})
     for (let i = 0; i < 3; i++) failpoint('acked')
     console.log('went on')`
-  const child = Bun.spawn([process.execPath, '-e', program], {
-    env: { PATH: process.env.PATH ?? '', HEADRACE_TEST_FAILPOINT: 'acked:1:stop' },
-    stdin: 'ignore',
-    stdout: 'pipe',
-    stderr: 'pipe',
-  })
-  const letGo = setInterval(() => child.kill('SIGCONT'), 100)
-  const [stdout, stderr] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-  ])
-  clearInterval(letGo)
+  const { child, stdout, stderr } = await runLetGo(program, 'acked:1:stop')
   expect(await child.exited).toBe(0)
   expect(stderr).toBe('stopped at acked\n')
   expect(stdout).toBe('went on\n')
@@ -79,19 +87,7 @@ test('a place with `then` kills only a process that has stood still', async () =
       console.log(name)
       failpoint(name)
     }`
-  const child = Bun.spawn([process.execPath, '-e', program], {
-    env: { PATH: process.env.PATH ?? '', HEADRACE_TEST_FAILPOINT: 'acked:1:stop,locked:1:then' },
-    stdin: 'ignore',
-    stdout: 'pipe',
-    stderr: 'pipe',
-  })
-  const letGo = setInterval(() => child.kill('SIGCONT'), 100)
-  const [stdout, stderr] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-  ])
-  clearInterval(letGo)
-  await child.exited
+  const { child, stdout, stderr } = await runLetGo(program, 'acked:1:stop,locked:1:then')
   expect(child.signalCode).toBe('SIGKILL')
   expect(stderr).toBe('stopped at acked\nfailpoint locked\n')
   expect(stdout).toBe('locked\nacked\nlocked\n')
