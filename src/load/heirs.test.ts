@@ -1,35 +1,14 @@
 /** What an heir does with the intents of an owner that died, stopped, or left something odd behind (I1, I2). */
-import {
-  afterAll,
-  afterEach,
-  beforeAll,
-  beforeEach,
-  describe,
-  expect,
-  setDefaultTimeout,
-  test,
-} from 'bun:test'
+import { describe, expect, test } from 'bun:test'
 import { waitFor } from '../../test/support/wait-for.ts'
-import { STORED, TOPICS } from '../event/index.ts'
+import { TOPICS } from '../event/index.ts'
 import type { LoadFailpoint } from '../platform/index.ts'
+import { bench, benchForEachTest, stored } from './bench.fixture.ts'
 import { INTENT_AGE_MS_MAX } from './deliver.ts'
-import { LoadBench, PARTITIONS, type Servers, startServers } from './load.fixture.ts'
+import { PARTITIONS } from './load.fixture.ts'
 import { Pace } from './pace.ts'
 
-setDefaultTimeout(60_000)
-
-let servers: Servers
-let bench: LoadBench
-beforeAll(async () => {
-  servers = await startServers()
-})
-afterAll(() => servers.stop())
-beforeEach(async () => {
-  bench = await LoadBench.open(servers)
-})
-afterEach(() => bench.close())
-
-const stored = (count: number) => Array.from({ length: count }, () => ({ code: STORED, rows: 1 }))
+benchForEachTest()
 
 async function openIntents(): Promise<{ id: string; rows: number }[]> {
   return bench.sql`SELECT id, rows FROM load_intent WHERE state = 'open' AND table_name = 'events' ORDER BY created_at`

@@ -1,41 +1,20 @@
-import {
-  afterAll,
-  afterEach,
-  beforeAll,
-  beforeEach,
-  describe,
-  expect,
-  setDefaultTimeout,
-  test,
-} from 'bun:test'
+import { describe, expect, test } from 'bun:test'
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createTopics, EVENT_TIME_MS } from '../../test/support/rows.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
 import { openPostgres } from '../catalog/index.ts'
-import { EVENTS, encodeRowHeader, type HeadraceError, PERSON, STORED, TOPICS } from '../event/index.ts'
+import { EVENTS, encodeRowHeader, type HeadraceError, PERSON, TOPICS } from '../event/index.ts'
+import { bench, benchForEachTest, servers, stored } from './bench.fixture.ts'
 import { startLoad } from './index.ts'
 import { InputReader } from './input-reader.ts'
 import { Lane } from './lane.ts'
-import { LoadBench, PARTITIONS, type Servers, startServers } from './load.fixture.ts'
+import { PARTITIONS } from './load.fixture.ts'
 import { RowMemory } from './memory.ts'
 import { loadMetrics } from './metrics.ts'
 
-// Beyond it the runner kills the servers of all tests, so it must be larger than any deadline inside.
-setDefaultTimeout(60_000)
+benchForEachTest()
 
-let servers: Servers
-let bench: LoadBench
-beforeAll(async () => {
-  servers = await startServers()
-})
-afterAll(() => servers.stop())
-beforeEach(async () => {
-  bench = await LoadBench.open(servers)
-})
-afterEach(() => bench.close())
-
-const stored = (count: number) => Array.from({ length: count }, () => ({ code: STORED, rows: 1 }))
 const copies = async () => (await loadMetrics.copies.get()).values[0]?.value ?? 0
 
 const WITHIN_MS = 25_000

@@ -1,14 +1,5 @@
 /** Rows that ClickHouse refuses, and a ClickHouse that is away or whose answers are lost (I1, I2, I5). */
-import {
-  afterAll,
-  afterEach,
-  beforeAll,
-  beforeEach,
-  describe,
-  expect,
-  setDefaultTimeout,
-  test,
-} from 'bun:test'
+import { afterEach, beforeEach, describe, expect, test } from 'bun:test'
 import { EVENT_TIME_MS } from '../../test/support/rows.ts'
 import { startTcpProxy, type TcpProxy } from '../../test/support/tcp-proxy.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
@@ -28,23 +19,11 @@ import {
 import { audit } from '../ledger/index.ts'
 import { openEmbeddedLog, type SendRecord } from '../log/index.ts'
 import { openWarehouse } from '../warehouse/index.ts'
-import { LoadBench, PARTITIONS, type Servers, startServers } from './load.fixture.ts'
+import { bench, benchForEachTest, servers, stored } from './bench.fixture.ts'
+import { PARTITIONS } from './load.fixture.ts'
 import { loadMetrics } from './metrics.ts'
 
-setDefaultTimeout(60_000)
-
-let servers: Servers
-let bench: LoadBench
-beforeAll(async () => {
-  servers = await startServers()
-})
-afterAll(() => servers.stop())
-beforeEach(async () => {
-  bench = await LoadBench.open(servers)
-})
-afterEach(() => bench.close())
-
-const stored = (count: number) => Array.from({ length: count }, () => ({ code: STORED, rows: 1 }))
+benchForEachTest()
 
 /** The same record with an event name that claims to be longer than any insert; it stands behind the uuid. */
 function spoiled(record: SendRecord): SendRecord {

@@ -1,35 +1,13 @@
 /** A ClickHouse that does not take rows: each class of failure is said in its own words, nothing is lost, and load goes on by itself (I1, I5, I7). */
-import {
-  afterAll,
-  afterEach,
-  beforeAll,
-  beforeEach,
-  describe,
-  expect,
-  setDefaultTimeout,
-  test,
-} from 'bun:test'
+import { describe, expect, test } from 'bun:test'
 import { waitFor } from '../../test/support/wait-for.ts'
-import { STORED } from '../event/index.ts'
 import { openWarehouse } from '../warehouse/index.ts'
-import { LoadBench, type Servers, startServers } from './load.fixture.ts'
+import { bench, benchForEachTest, servers, stored } from './bench.fixture.ts'
 import { loadMetrics } from './metrics.ts'
 
-setDefaultTimeout(60_000)
-
-let servers: Servers
-let bench: LoadBench
-beforeAll(async () => {
-  servers = await startServers()
-})
-afterAll(() => servers.stop())
-beforeEach(async () => {
-  bench = await LoadBench.open(servers)
-})
-afterEach(() => bench.close())
+benchForEachTest()
 
 const command = (sql: string) => bench.warehouse.command(sql)
-const stored = (count: number) => Array.from({ length: count }, () => ({ code: STORED, rows: 1 }))
 const retriesOf = async (code: string) => {
   const { values } = await loadMetrics.retries.get()
   return values.find(({ labels }) => labels.code === code)?.value ?? 0
