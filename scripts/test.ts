@@ -5,12 +5,16 @@
  * fault tests (test/faults).
  * `npm test -- <text>…` runs the test files whose path has one of the texts, without the coverage gate.
  *
- * Prints each suite's own output (of those side by side at its end), its time, and as the last line `N passed, N failed` (`, N skipped` when there are).
- * Must hold: a suite that crashes, hangs past the budget or says nothing counts as failed.
+ * Prints each suite's own output (of those side by side at its end), its time, every failed test again with what it said,
+ * and as the last line `N passed, N failed` (`, N skipped` when there are).
+ * Must hold: a suite that crashes, hangs past the budget or says nothing counts as failed. A unit test that failed beside
+ * another suite is run once more alone: what passes then was short of machine, counts as passed, and is named as unsteady.
+ * Fault tests and the product from outside have no second run: they fail by chance only where the product does.
  */
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { coverageOf, type FileCoverage, readLcov } from './coverage.ts'
+import { type Failure, readFailures, readSummary, type Tally } from './test-output.ts'
 
 const ROOT = join(import.meta.dirname, '..')
 const BUDGET_MS = 25 * 60_000
@@ -24,10 +28,13 @@ const LAST = ['test/e2e', 'test/faults']
 /** Unit tests wait more than they compute: two folders at a time take two thirds of the time of one. */
 const SIDE_BY_SIDE = 2
 
+/** More failed files than this in a suite are no chance: there is no second run. */
+const SECOND_RUN_FILES_MAX = 3
+
 type Suite = { name: string; files: string[]; coverage: boolean }
 /** Where what a suite prints goes. */
 type Out = (text: string | Uint8Array) => void
-type Tally = { passed: number; failed: number; skipped: number }
+type Result = { tally: Tally; failures: Failure[] }
 
 const filters = process.argv.slice(2).filter((argument) => argument !== '--')
 const suites = findSuites(filters)
@@ -36,42 +43,71 @@ if (suites.length === 0) {
   process.exit(1)
 }
 const gated = filters.length === 0
-const total: Tally = { passed: 0, failed: 0, skipped: 0 }
 const times: string[] = []
 const covered: FileCoverage[] = []
 const endsAt = performance.now() + BUDGET_MS
 
 const units = suites.filter(({ coverage }) => coverage).sort((a, b) => weightOf(b) - weightOf(a))
+const results = new Map<Suite, Result>()
 await Promise.all(
   Array.from({ length: SIDE_BY_SIDE }, async () => {
     for (let suite = units.shift(); suite; suite = units.shift()) {
       const said: (string | Uint8Array)[] = []
-      await run(suite, (text) => said.push(text))
+      results.set(suite, await run(suite, (text) => said.push(text)))
       for (const text of said) process.stdout.write(text)
     }
   }),
 )
+const unsteady: Failure[] = []
+for (const [suite, first] of results) results.set(suite, await secondRun(suite, first))
 for (const suite of suites)
   if (!suite.coverage) {
-    await run(suite, (text) => process.stdout.write(text))
+    results.set(suite, await run(suite, (text) => process.stdout.write(text)))
   }
 
-async function run(suite: Suite, out: Out): Promise<void> {
+async function run(suite: Suite, out: Out): Promise<Result> {
   out(`\n── ${suite.name}\n`)
   const began = performance.now()
-  const tally = await runSuite(suite, endsAt - began, out)
+  const result = await runSuite(suite, endsAt - began, out)
+  const seconds = ((performance.now() - began) / 1000).toFixed(1)
+  times.push(`${seconds.padStart(7)} s  ${suite.name}: ${sentence(result.tally)}`)
+  if (suite.coverage) covered.push(...readLcov(join(coverageDir(suite), 'lcov.info')))
+  return result
+}
+
+/** Of the files that failed beside another suite, alone. Without one when every failure has no name: the suite itself broke. */
+async function secondRun(suite: Suite, first: Result): Promise<Result> {
+  const files = [...new Set(first.failures.map(({ file }) => file))]
+  const named = first.failures.length === first.tally.failed
+  if (files.length === 0 || files.length > SECOND_RUN_FILES_MAX || !named) return first
+  const again = { name: `${suite.name}, failed files alone`, files, coverage: false }
+  const second = await run(again, (text) => process.stdout.write(text))
+  if (second.tally.failed > 0) return { tally: first.tally, failures: second.failures }
+  unsteady.push(...first.failures)
+  const { passed, failed, skipped } = first.tally
+  return { tally: { passed: passed + failed, failed: 0, skipped }, failures: [] }
+}
+
+const total: Tally = { passed: 0, failed: 0, skipped: 0 }
+for (const { tally } of results.values()) {
   total.passed += tally.passed
   total.failed += tally.failed
   total.skipped += tally.skipped
-  const seconds = ((performance.now() - began) / 1000).toFixed(1)
-  times.push(`${seconds.padStart(7)} s  ${suite.name}: ${sentence(tally)}`)
-  if (suite.coverage) covered.push(...readLcov(join(coverageDir(suite), 'lcov.info')))
 }
-
+tell(
+  'failed',
+  [...results.values()].flatMap(({ failures }) => failures),
+)
+tell('unsteady: failed beside another suite, passed alone', unsteady)
 console.log(`\n${times.join('\n')}`)
 if (gated && !passesCoverage(covered)) total.failed++
 console.log(`\n${sentence(total)}`)
 process.exit(total.failed === 0 ? 0 : 1)
+
+function tell(heading: string, failures: Failure[]): void {
+  if (failures.length > 0) console.log(`\n── ${heading}`)
+  for (const { file, name, said } of failures) console.log(`\n${file}: ${name}\n${said.join('\n')}`)
+}
 
 function sentence({ passed, failed, skipped }: Tally): string {
   return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`
@@ -111,10 +147,10 @@ function coverageDir(suite: Suite): string {
   return join(ROOT, 'coverage', suite.name.replaceAll('/', '-'))
 }
 
-async function runSuite(suite: Suite, budgetMs: number, out: Out): Promise<Tally> {
+async function runSuite(suite: Suite, budgetMs: number, out: Out): Promise<Result> {
   if (budgetMs <= 0) {
     out(`not run: the ${BUDGET_MS / 60_000} minutes are over\n`)
-    return { passed: 0, failed: 1, skipped: 0 }
+    return { tally: { passed: 0, failed: 1, skipped: 0 }, failures: [] }
   }
   const options = ['--no-orphans', `--timeout=${TEST_TIMEOUT_MS}`]
   if (suite.coverage) {
@@ -136,41 +172,27 @@ async function runSuite(suite: Suite, budgetMs: number, out: Out): Promise<Tally
     }, budgetMs),
     setTimeout(() => child.kill('SIGKILL'), budgetMs + 10_000),
   ]
-  const [, summary, code] = await Promise.all([
-    show(child.stdout, out),
-    show(child.stderr, out),
-    child.exited,
-  ])
+  const [, output, code] = await Promise.all([show(child.stdout, out), show(child.stderr, out), child.exited])
   for (const timer of timers) clearTimeout(timer)
-  const tally = readSummary(summary)
+  const tally = readSummary(output)
   if (late) out(`stopped: the ${BUDGET_MS / 60_000} minutes are over\n`)
   const incomplete = late || code !== 0 || tally.passed + tally.failed + tally.skipped === 0
   if (incomplete && tally.failed === 0) {
     if (!late) out(`the suite ended with exit code ${code} without a failed test\n`)
     tally.failed = 1
   }
-  return tally
+  return { tally, failures: readFailures(output) }
 }
 
-/** Passes a stream on as it comes, and returns its end, where bun's summary is. */
+/** Passes a stream on as it comes, and returns all of it. */
 async function show(from: ReadableStream<Uint8Array>, out: Out): Promise<string> {
   const decoder = new TextDecoder()
-  let end = ''
+  const texts: string[] = []
   for await (const chunk of from) {
     out(chunk)
-    end = (end + decoder.decode(chunk, { stream: true })).slice(-4_000)
+    texts.push(decoder.decode(chunk, { stream: true }))
   }
-  return end
-}
-
-/** ` 12 pass`, ` 1 skip`, ` 0 fail`, ` 1 error`: the last of each, for a test may print such a line too. */
-function readSummary(text: string): Tally {
-  const colourless = Bun.stripANSI(text)
-  const last = (word: string) => {
-    const found = [...colourless.matchAll(new RegExp(`^ *(\\d+) ${word}s?$`, 'gm'))]
-    return Number(found.at(-1)?.[1] ?? 0)
-  }
-  return { passed: last('pass'), failed: last('fail') + last('error'), skipped: last('skip') + last('todo') }
+  return texts.join('')
 }
 
 function passesCoverage(files: FileCoverage[]): boolean {
