@@ -25,6 +25,8 @@ export type Hold = {
   signal: AbortSignal
   /** Runs `write` in the locking transaction. Throws HR_LOAD_LOCK_LOST once the lock is lost. */
   write<T>(write: (tx: Transaction) => Promise<T>): Promise<T>
+  /** Asks Postgres whether it is held still, which who has slept does not know. Throws HR_LOAD_LOCK_LOST. */
+  confirm(): Promise<void>
 }
 
 /**
@@ -48,10 +50,18 @@ export async function holdIntent<T>(
         if (lost.signal.aborted) throw lockLost(id, lost.signal.reason)
         return write(tx)
       }
-      const keepAlive = setInterval(() => {
-        write((tx) => tx`SELECT 1`).catch((error) => lost.abort(error))
-      }, KEEP_ALIVE_MS)
-      const done = work({ intent, signal: lost.signal, write }).finally(() => clearInterval(keepAlive))
+      const confirm = async () => {
+        try {
+          await write((tx) => tx`SELECT 1`)
+        } catch (error) {
+          if (!lost.signal.aborted) lost.abort(error)
+          throw lockLost(id, error)
+        }
+      }
+      const keepAlive = setInterval(() => void confirm().catch(() => {}), KEEP_ALIVE_MS)
+      const done = work({ intent, signal: lost.signal, write, confirm }).finally(() =>
+        clearInterval(keepAlive),
+      )
       running = done.catch(() => {})
       return await done
     })) as T | undefined

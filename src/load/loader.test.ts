@@ -239,6 +239,7 @@ describe('what is missing is not passed over', () => {
       ...bench.deps(),
       logIds: oldIds,
       memory: new RowMemory(64 * 2 ** 20, 1),
+      partitionsOfTopic: PARTITIONS,
       clock: Date.now,
       flushMs: 200,
       busyPercent: 100,
