@@ -12,13 +12,13 @@ import { PartitionInput } from './partition-input.ts'
 
 benchForEachTest()
 
-const ROWS = 500
+const ROWS = 1_000
 const NOTE = 'x'.repeat(8_000)
 const MONTH_MS = 31 * 86_400_000
 const monthsInTurn = (count: number) => (offset: number) => EVENT_TIME_MS - (offset % count) * MONTH_MS
 
 /** What all rows need, is not there; what a piece of them needs, is. */
-const limited = (bytes = 18_000_000) =>
+const limited = (bytes = 24_000_000) =>
   openWarehouse({ url: `${servers.warehouse.url}/?clickhouse_setting_max_memory_usage=${bytes}` })
 
 async function sendLargeRows(months = 1): Promise<void> {

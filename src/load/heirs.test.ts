@@ -1,13 +1,12 @@
 /** What an heir does with the intents of an owner that died, stopped, or left something odd behind (I1, I2). */
 import { describe, expect, test } from 'bun:test'
-import { startTcpProxy } from '../../test/support/tcp-proxy.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
 import { openPostgres } from '../catalog/index.ts'
 import { EVENTS, TOPICS } from '../event/index.ts'
 import type { LoadFailpoint } from '../platform/index.ts'
-import { openWarehouse } from '../warehouse/index.ts'
 import { bench, benchForEachTest, servers, stored } from './bench.fixture.ts'
 import { ALONE_MS_MAX } from './deliver.ts'
+import { holdIntent } from './hold-intent.ts'
 import { PARTITIONS } from './load.fixture.ts'
 import { Pace } from './pace.ts'
 
@@ -123,45 +122,23 @@ describe('an owner is late', () => {
     expect(late).toBe(true)
   })
 
-  test('it lost its lock right before it sends: the rows stay with it', async () => {
-    const proxy = await startTcpProxy({
-      target: { host: '127.0.0.1', port: Number(new URL(servers.warehouse.url).port) },
-    })
-    const sql = openPostgres({ url: servers.postgres.url, name: 'load-late', connectionsMax: 16 })
-    const warehouse = openWarehouse({ url: `http://127.0.0.1:${proxy.port}` })
-    const slept = Promise.withResolvers<void>()
-    const woken = Promise.withResolvers<void>()
-    let sent = 0
-    proxy.onRequest = (_, chunk) => {
-      if (chunk.includes('INSERT INTO') || chunk.includes('INSERT+INTO') || chunk.includes('INSERT%20INTO'))
-        sent++
-    }
+  test('it lost its lock while it slept: it hears of that when it asks, which it does before it sends', async () => {
+    const sql = openPostgres({ url: servers.postgres.url, name: 'load-late', connectionsMax: 2 })
+    const id = Bun.randomUUIDv7()
+    await bench.sql`
+      INSERT INTO load_intent (id, table_name, ranges, rows, bytes, checksum) VALUES (${id}, 'events', '[]', 1, 1, 1)`
+    const heard: unknown[] = []
     try {
-      await bench.producer.send(bench.raw[0]!.rows(stored(100)))
-      const load = await bench.load({
-        sql,
-        warehouse,
-        async reached(step) {
-          if (step !== 'insert_sent') return
-          slept.resolve()
-          await woken.promise
-        },
+      const held = holdIntent(sql, id, async ({ confirm }) => {
+        heard.push(await confirm())
+        await bench.sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'load-late'`
+        heard.push(await confirm().catch(({ code }) => code))
       })
-      await slept.promise
-      // Its try lies open for others now, and none of them has been in a hurry.
-      await bench.sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'load-late'`
-      const stopped = load.stop()
-      woken.resolve()
-      await stopped
-      expect(sent).toBe(0)
-      expect(await openIntents()).toHaveLength(1)
+      await expect(held).rejects.toMatchObject({ class: 'retriable' })
+      expect(heard).toEqual([undefined, 'HR_LOAD_LOCK_LOST'])
     } finally {
       await sql.end({ timeout: 1 })
-      await warehouse.close()
-      await proxy.close()
     }
-    await bench.load()
-    await expectAllOnce(100)
   })
 })
 

@@ -39,6 +39,10 @@ export async function holdIntent<T>(
   work: (hold: Hold) => Promise<T>,
 ): Promise<T | undefined> {
   const lost = new AbortController()
+  const whenLost = new Promise<never>((_, reject) => {
+    lost.signal.addEventListener('abort', () => reject(lockLost(id, lost.signal.reason)))
+  })
+  whenLost.catch(() => {})
   // The driver can end the transaction while `work` still runs: it is awaited too, so that nothing runs on unseen.
   let running: Promise<unknown> = Promise.resolve()
   try {
@@ -48,7 +52,8 @@ export async function holdIntent<T>(
       if (!intent) return undefined
       const write = async <W>(write: (tx: Transaction) => Promise<W>) => {
         if (lost.signal.aborted) throw lockLost(id, lost.signal.reason)
-        return write(tx)
+        // The driver may never answer a query whose connection ended in the same moment.
+        return Promise.race([write(tx), whenLost])
       }
       const confirm = async () => {
         try {
