@@ -1,40 +1,17 @@
-/**
- * Brings the rows of one held intent into ClickHouse, each once. In: the intent, locked, and its rows. Out: what
- * became of them, already written to Postgres in the locking transaction.
- *
- * ```
- *            ┌─ world at fault: wait, ask, send again; for ever ─┐
- * ask ──▶ send ◀──────────────────────────────────────────────────┘
- *  │       ├─ taken ─▶ (ask) ─▶ done
- *  │       ├─ no memory for it ─▶ send each month alone; or split: it keeps the first row of each month, child
- *  │       │                      intents get the others
- *  │       └─ a row refused ─▶ split into two, or, when it is alone, to the dead letters: done
- *  └─ all there: done · of some months all, of the others none: these are sent · anything else: repair
- * ```
- * The first owner's first try needs no question. Every later one asks which sources are there, since the token is
- * remembered only for a number of inserts; for the other tables, whose rows replace themselves, it just sends. So a row that
- * is there is never sent again, and the token must keep out one thing only: a try that is on its way still. It does so for
- * minutes (`pace.ts`), and nobody begins a try late: the lock is confirmed right before.
- *
- * Children have other tokens, so none may be sent while a try of the whole can land. One that is refused never will. One
- * that was too large might, when there is memory again: that is what the rows are for that the intent keeps. Once they are
- * in, its token is used up in each of its months, and nothing else can land under it; the children wait for that.
- */
-import type { Transaction } from '../catalog/index.ts'
 import { HeadraceError, isRejected, TABLE_OF_TOPIC, type Table, TOPICS } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { backoffMs, type LoadFailpoint, pause } from '../platform/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 import { catchUp, isWarehouseDown } from './ask.ts'
-import { type Batch, byMonth, halveBatch, intentOf, onlyRows, piecesOf, takeHeads } from './batch.ts'
+import { type Batch, byMonth } from './batch.ts'
 import { absentRows } from './check-sources.ts'
 import { buryRow } from './dead-letter.ts'
 import type { Hold } from './hold-intent.ts'
-import { type Intent, keepPart, markDone, markRefused, markRepair, replaceByChildren } from './intent.ts'
+import { markDone, markRefused, markRepair } from './intent.ts'
 import { untilMerged } from './merges.ts'
 import { loadMetrics } from './metrics.ts'
-import { BYTES_MIN, type Pace } from './pace.ts'
+import type { Pace } from './pace.ts'
 import type { BufferedRow } from './partition-input.ts'
 import { BACKOFF } from './wait.ts'
 import { type Why, whyOf } from './why.ts'
@@ -107,10 +84,8 @@ async function untilTaken(
     try {
       if (verdict !== undefined) return await bury(deps, hold, batch, verdict)
       const monthsApart = noMemory >= NO_MEMORY_MAX
-      if (noMemory >= (isOneMonth(batch) ? 1 : 2) * NO_MEMORY_MAX && batch.bytes > BYTES_MIN) {
-        const result = await cutUp(deps, hold, batch)
-        if (result) return result
-      }
+      if (noMemory >= (isOneMonth(batch) ? 1 : 2) * NO_MEMORY_MAX && (await cutUp(deps, hold, batch)))
+        return 'split'
       // A cut has waited for its turn.
       if (role === 'heir') await pause(deps.pace.dueInMs(deps.clock()), stop)
       const doubtful = (!alone || attempt > 0) && batch.table === TOPICS.events
@@ -243,44 +218,7 @@ async function refused(
       `ClickHouse refuses a row, but part of the rows are there: ${error.message}`,
     )
   if (length === 1) return bury(deps, hold, batch, error.message)
-  const { id } = hold.intent
-  const wanted = new Set(absent)
-  const left = absent.length === length ? batch : onlyRows(batch, (row) => wanted.has(row))
-  const children = childrenOf(id, left.rows.length === 1 ? [left] : halveBatch(left))
-  return split(deps, hold, batch, (tx) => replaceByChildren(tx, id, children), {
-    docs: 'docs/runbooks/load.md#refused-rows',
-    why: `ClickHouse refuses an insert of ${length} rows; it is halved to find the row: ${error.message}`,
-  })
-}
-
-/** Undefined when there is nothing to cut: it has one row of each month. */
-async function cutUp(deps: DeliverDeps, hold: Hold, batch: Batch): Promise<Delivery | undefined> {
-  const { heads, others } = takeHeads(batch)
-  if (others.rows.length === 0) return undefined
-  const { id, parent } = hold.intent
-  // After some refusals that is an eighth of it, so that its pieces need not be cut again.
-  const bytesMax = Math.max(BYTES_MIN, Math.min(deps.pace.bytesMax, batch.bytes / 2))
-  const children = childrenOf(id, piecesOf(others, bytesMax))
-  return split(deps, hold, batch, (tx) => keepPart(tx, intentOf(heads, id, parent), children), {
-    docs: 'docs/runbooks/load.md#no-memory',
-    why: `ClickHouse has no memory for ${batch.rows.length} rows at once; they are sent in pieces`,
-  })
-}
-
-function childrenOf(id: string, parts: readonly Batch[]): Intent[] {
-  return parts.map((part) => intentOf(part, Bun.randomUUIDv7(), id))
-}
-
-async function split(
-  deps: DeliverDeps,
-  hold: Hold,
-  batch: Batch,
-  write: (tx: Transaction) => Promise<void>,
-  { why, docs }: { why: string; docs: string },
-): Promise<Delivery> {
-  deps.logger.warn({ table: batch.table, intent: hold.intent.id, rows: batch.rows.length, docs }, why)
-  await hold.write(write)
-  await deps.reached('split')
+  await halve(deps, hold, batch, absent, error.message)
   return 'split'
 }
 
