@@ -1,3 +1,25 @@
+/**
+ * Brings the rows of one held intent into ClickHouse, each once. In: the intent, locked, and its rows. Out: what
+ * became of them, already written to Postgres in the locking transaction.
+ *
+ * ```
+ *            ┌─ world at fault: wait, ask, send again; for ever ─┐
+ * ask ──▶ send ◀──────────────────────────────────────────────────┘
+ *  │       ├─ taken ─▶ (ask) ─▶ done
+ *  │       ├─ no memory for it ─▶ send each month alone; or split: it keeps the first row of each month, child
+ *  │       │                      intents get the others
+ *  │       └─ a row refused ─▶ split into two, or, when it is alone, to the dead letters: done
+ *  └─ all there: done · of some months all, of the others none: these are sent · anything else: repair
+ * ```
+ * The first owner's first try needs no question. Every later one asks which sources are there, since the token is
+ * remembered only for a number of inserts; for the other tables, whose rows replace themselves, it just sends. So a row that
+ * is there is never sent again, and the token must keep out one thing only: a try that is on its way still. It does so for
+ * minutes (`pace.ts`), and nobody begins a try late: the lock is confirmed right before.
+ *
+ * Children have other tokens, so none may be sent while a try of the whole can land. One that is refused never will. One
+ * that was too large might, when there is memory again: that is what the rows are for that the intent keeps. Once they are
+ * in, its token is used up in each of its months, and nothing else can land under it; the children wait for that.
+ */
 import { HeadraceError, isRejected, TABLE_OF_TOPIC, type Table, TOPICS } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
@@ -13,6 +35,7 @@ import { untilMerged } from './merges.ts'
 import { loadMetrics } from './metrics.ts'
 import type { Pace } from './pace.ts'
 import type { BufferedRow } from './partition-input.ts'
+import { cutUp, halve } from './split.ts'
 import { BACKOFF } from './wait.ts'
 import { type Why, whyOf } from './why.ts'
 
@@ -88,6 +111,7 @@ async function untilTaken(
         return 'split'
       // A cut has waited for its turn.
       if (role === 'heir') await pause(deps.pace.dueInMs(deps.clock()), stop)
+      stop.throwIfAborted()
       const doubtful = (!alone || attempt > 0) && batch.table === TOPICS.events
       return await attemptOnce(deps, hold, batch, { doubtful, role, monthsApart })
     } catch (error) {
