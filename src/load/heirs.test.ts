@@ -131,7 +131,7 @@ describe('an owner is late', () => {
     try {
       const held = holdIntent(sql, id, async ({ confirm }) => {
         heard.push(await confirm())
-        await bench.sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'load-late'`
+        await bench.sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'load-late%'`
         heard.push(await confirm().catch(({ code }) => code))
       })
       await expect(held).rejects.toMatchObject({ class: 'retriable' })
