@@ -73,8 +73,8 @@ export async function holdIntent<T>(
   } catch (error) {
     if (!lost.signal.aborted) lost.abort(error)
     await running
-    // Postgres says goodbye with 25P03 when the transaction was idle for too long.
-    if ((error as { code?: unknown }).code === '25P03') throw lockLost(id, error)
+    // That the transaction is no more: 25P03 is the goodbye when it was idle for too long, others say it afterwards.
+    if (String((error as { code?: unknown }).code).startsWith('25P')) throw lockLost(id, error)
     throw classifyState(`hold load intent ${id}`, error)
   }
 }

@@ -12,7 +12,7 @@
  *
  * What is let go of is still there until it is collected, and by itself that is late: buffers of rows live long enough to
  * count as old, and old ones are collected when the heap has doubled. So it is done here, each time that a third of the
- * whole was let go of: with 192 MB the process then peaks at 490 MB and not at 750. Cost: below its share one comparison
+ * whole was let go of: with 192 MB the process then peaks at some 460 MB and not at 750. Cost: below its share one comparison
  * per read; a collection per 64 MB of rows, which no run showed in its CPU time per row.
  */
 import { Signal } from '../platform/index.ts'
