@@ -1,0 +1,416 @@
+/** A deletion at work beside ingest and load: what waits to be sent again, and what somebody puts back. */
+import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, test } from 'bun:test'
+import { CANARY_TEAM_ID, createProject, guardState } from '../catalog/index.ts'
+import { planJob, selectLetters } from '../deadletters/index.ts'
+import { PERSON } from '../event/index.ts'
+import { nothingToRepair } from '../repair/index.ts'
+import { Bench, type Captured, Servers } from '../repair/repair.fixture.ts'
+import { rowsOf } from './conditions.ts'
+import {
+  deletePerson,
+  deleteProject,
+  doneText,
+  findOrder,
+  isFinding,
+  listOrders,
+  openText,
+  previewPerson,
+  previewProject,
+} from './index.ts'
+import { openOrder } from './orders.ts'
+import { KEPT_TABLES, PROJECT_TABLES } from './project.ts'
+
+setDefaultTimeout(60_000)
+
+let servers: Servers
+let bench: Bench
+beforeAll(async () => {
+  servers = await Servers.start()
+})
+afterAll(() => servers.stop())
+beforeEach(async () => {
+  bench = await Bench.open(servers)
+  await bench.learnRawId()
+  await bench.sql`TRUNCATE deletion, deletion_target, erasures, dead_letter_job, dead_letter_decision, audit_gap CASCADE`
+})
+afterEach(() => bench.close())
+
+const EVENTS: Captured[] = [
+  { json: '{"$set":{"email":"anna@example.com"}}', distinctId: 'anna' },
+  { json: 'no json', distinctId: 'anna' },
+  { json: '{}', distinctId: 'bert' },
+  { json: 'no json', distinctId: 'bert' },
+]
+
+async function sendAndLoad(): Promise<void> {
+  await bench.capture(EVENTS)
+  await bench.ingested(EVENTS.length)
+  await bench.loaded()
+}
+
+/** With the roles at work until it is over. */
+async function atWork<T>(begin: () => Promise<T>): Promise<T> {
+  let over = false
+  const work = begin().finally(() => {
+    over = true
+  })
+  work.catch(() => {})
+  await Promise.all([bench.ingest(async () => over), bench.load(async () => over)])
+  return work
+}
+
+function deleteAnna(waitMs = 20_000) {
+  const order = {
+    teamId: 1,
+    subject: { distinctId: 'anna' },
+    by: 'test',
+    why: 'asked',
+  }
+  return atWork(() => deletePerson({ ...bench.deps, says: () => {} }, order, waitMs))
+}
+
+const command = (sql: string) => bench.deps.warehouse.command(sql, { id: bench.rawId })
+
+async function idsOf(table: string): Promise<string[]> {
+  const rows = await bench.deps.warehouse.query<{ id: string }>(
+    `SELECT DISTINCT distinct_id AS id FROM ${table} WHERE _log_id = {id:UUID} ORDER BY id`,
+    { id: bench.rawId },
+  )
+  return rows.map(({ id }) => id)
+}
+
+async function exact(): Promise<void> {
+  const report = await bench.audit()
+  expect(report.partitions.flatMap(({ findings }) => findings)).toEqual([])
+  expect(report.partitions[0]).toMatchObject({ erased: 1, outcomesCompared: true })
+}
+
+test('a dead letter of the person that waits to be sent again stays unsent; its sender starts anew, for others', async () => {
+  await sendAndLoad()
+  const deps = { sql: bench.sql, warehouse: bench.deps.warehouse }
+  await planJob(bench.sql, selectLetters(deps, { teamId: 1 }, new Set(['open'])), {
+    by: 'test',
+    why: '',
+    filter: { teamId: 1, distinctId: 'anna' },
+    eventsPerSecond: 1,
+    again: [],
+  })
+  await bench.sql`UPDATE dead_letter_job SET runner = gen_random_uuid()`
+  expect(await previewPerson(deps, { teamId: 1, subject: { distinctId: 'anna' } })).toEqual({
+    persons: 1,
+    distinctIds: 1,
+    rows: { ingestion_warnings: 0, dead_letters: 1, outcomes: 1, events: 1 },
+  })
+  await deleteAnna()
+  const letters = await bench.sql`
+    SELECT state, why FROM dead_letter_decision WHERE log_id = ${bench.rawId} ORDER BY raw_offset`
+  expect([...letters]).toEqual([
+    { state: 'discarded', why: 'its person was deleted' },
+    { state: 'planned', why: '' },
+  ])
+  const [job] = await bench.sql`SELECT state, runner, filter FROM dead_letter_job`
+  expect(job).toEqual({ state: 'open', runner: null, filter: { teamId: 1 } })
+  for (const table of ['events', 'outcomes', 'dead_letters']) expect(await idsOf(table)).toEqual(['bert'])
+  await exact()
+})
+
+test('an empty id is refused, since rows without an id have it; of an id that is none nothing is deleted', async () => {
+  const order = { teamId: 1, by: 'test', why: '' }
+  const deps = { ...bench.deps, says: () => {} }
+  for (const ask of [
+    () => previewPerson(deps, { teamId: 1, subject: { distinctId: '' } }),
+    () => deletePerson(deps, { ...order, subject: { distinctId: '' } }, 0),
+  ])
+    await expect(ask()).rejects.toMatchObject({ code: 'HR_DELETION_REFUSED' })
+  expect(await bench.sql`SELECT FROM deletion`).toHaveLength(0)
+  const done = await atWork(() => deletePerson(deps, { ...order, subject: { distinctId: 'ana' } }, 20_000))
+  expect(doneText(done)).toContain('nothing was known')
+  expect(isFinding(done)).toBe(true)
+})
+
+test('a second order ends the first one, and says that what came since then stays', async () => {
+  await sendAndLoad()
+  const order = { teamId: 1, subject: { distinctId: 'anna' }, by: 'first', why: 'asked' }
+  const deps = { ...bench.deps, says: () => {} }
+  // Nobody loads what says that she is taken out.
+  await expect(deletePerson(deps, order, 300)).rejects.toMatchObject({ code: 'HR_REPAIR_WAITS' })
+  const open = await findOrder(bench.sql, { ...order, kind: 'person' })
+  expect(open).toMatchObject({ state: 'erasing', by: 'first' })
+  expect(openText(open!)).toContain('ordered by first')
+  const done = await deleteAnna()
+  expect(done).toMatchObject({ resumed: true, counts: { events: 1 } })
+  expect(isFinding(done)).toBe(true)
+  expect(doneText(done)).toContain('Give it again')
+  expect(await findOrder(bench.sql, { ...order, kind: 'person' })).toBeUndefined()
+})
+
+test('rows that somebody put back go again, and are on record once', async () => {
+  await sendAndLoad()
+  await command('CREATE TABLE kept AS events')
+  await command('INSERT INTO kept SELECT * FROM events WHERE _log_id = {id:UUID}')
+  try {
+    await deleteAnna()
+    await exact()
+    await command(
+      `INSERT INTO events SELECT * FROM kept WHERE distinct_id = 'anna' SETTINGS insert_deduplicate = 0`,
+    )
+    expect((await bench.audit()).exact).toBe(false)
+    await deleteAnna()
+    await exact()
+  } finally {
+    await command('DROP TABLE kept')
+  }
+  const records =
+    await bench.sql`SELECT table_name, sum(rows)::int AS rows FROM erasures GROUP BY 1 ORDER BY 1`
+  expect([...records]).toEqual([
+    { table_name: 'dead_letters', rows: 1 },
+    { table_name: 'events', rows: 1 },
+    { table_name: 'outcomes', rows: 1 },
+  ])
+  const orders = await listOrders(bench.sql, 'person', 1)
+  expect(orders.map(({ state, subject, counts }) => [state, subject, counts.events])).toEqual([
+    ['done', undefined, 0],
+    ['done', undefined, 1],
+  ])
+  expect(await bench.sql`SELECT FROM deletion_target`).toHaveLength(0)
+})
+
+test('a warning is a person’s by the fields that name whom it is about, also in details that were cut off', async () => {
+  const uuid = '00112233-4455-6677-8899-aabbccddeeff'
+  const about = (details: object) => JSON.stringify(details)
+  const cut = (details: object) => about({ truncated: about(details).slice(0, 100) })
+  const hers = [
+    about({ distinctId: 'event', event: 'x' }),
+    about({ eventUuid: 'u', otherDistinctId: 'event' }),
+    about({ personId: uuid, distinctId: 'other' }),
+    about({ distinctId: 'a"n\\na' }),
+    cut({ distinctId: 'event', message: 'x'.repeat(200) }),
+    cut({ distinctId: 'a"n\\na', message: 'x'.repeat(200) }),
+  ]
+  const others = [
+    about({ distinctId: 'other', event: 'event' }),
+    about({ distinctId: 'other', message: '"distinctId":"event"' }),
+    about({ distinctId: 'other', keys: ['event', uuid] }),
+    cut({ distinctId: 'other', event: 'event', message: 'x'.repeat(200) }),
+  ]
+  const targets = {
+    persons: [{ uuid, createdMs: 1 }],
+    ids: ['event', 'a"n\\na'].map((distinctId) => ({ distinctId, overridden: false })),
+  }
+  const rows = [...hers, ...others].map((details) => `(1, unhex('${Buffer.from(details).toString('hex')}'))`)
+  const found = await bench.deps.warehouse.query<{ details: string }>(
+    `SELECT details FROM values('team_id Int64, details String', ${rows.join()})
+     WHERE ${rowsOf('ingestion_warnings', 1, targets, undefined)}`,
+  )
+  expect(found.map(({ details }) => details).sort()).toEqual(hers.sort())
+})
+
+test('the letter of a person that ClickHouse refused goes with the person, and on no record', async () => {
+  await command('TRUNCATE TABLE dead_letters')
+  await sendAndLoad()
+  const { uuid } = (
+    await bench.sql`SELECT p.uuid FROM person p JOIN person_distinct_id d ON d.person_id = p.id WHERE d.distinct_id = 'anna'`
+  )[0]!
+  const letterOf = (id: string) =>
+    PERSON.encode({
+      ...{ id, created_at: 1, team_id: 1, properties: '{"email":"anna@example.com"}' },
+      ...{ is_identified: 0, is_deleted: 0, version: 1 },
+    }).toString('hex')
+  for (const id of [uuid, '00112233-4455-6677-8899-aabbccddeeff'])
+    await command(
+      `INSERT INTO dead_letters (team_id, step, timestamp, raw_value, _log_id, _partition, _offset, _sub)
+       SELECT 1, 'load:persons', now64(3), unhex('${letterOf(id)}'), {id:UUID}, 0, ${id === uuid ? 2 : 0}, 0`,
+    )
+  await deleteAnna()
+  const left = await bench.deps.warehouse.query(
+    `SELECT step, count() AS n FROM dead_letters WHERE _log_id = {id:UUID} GROUP BY step ORDER BY step`,
+    { id: bench.rawId },
+  )
+  expect(left).toMatchObject([{ step: 'load:persons', n: 1 }, { n: 1 }])
+  // Place 2 is another one's, whose letter is there.
+  const [record] =
+    await bench.sql`SELECT sum(rows)::int AS rows FROM erasures WHERE table_name = 'dead_letters'`
+  expect(record).toEqual({ rows: 1 })
+})
+
+test('ids that are on their way to another person keep the person until they are sent', async () => {
+  await sendAndLoad()
+  const order = { teamId: 1, subject: { distinctId: 'anna' }, by: 'test', why: '' }
+  const deps = { ...bench.deps, says: () => {} }
+  await bench.sql`
+    INSERT INTO pending_move (person_id, team_id, outbox)
+    SELECT person_id, 1, '[[1, "anna"]]' FROM person_distinct_id WHERE team_id = 1 AND distinct_id = 'anna'`
+  await expect(deletePerson(deps, order, 300)).rejects.toMatchObject({ code: 'HR_REPAIR_WAITS' })
+  const open = await findOrder(bench.sql, { ...order, kind: 'person' })
+  expect(open).toMatchObject({ state: 'asked' })
+  // Who comes to it between the look and the lock is told the same.
+  const taken = guardState('take out', async () => {
+    await bench.sql`SELECT take_person_out(${open!.id}, NULL, 'anna', NULL)`
+  })
+  await expect(taken).rejects.toMatchObject({ class: 'retriable' })
+  expect(await bench.sql`SELECT FROM deletion_target`).toHaveLength(0)
+  await deleteAnna()
+  expect(await idsOf('events')).toEqual(['bert'])
+})
+
+test('no letter of somebody who is being deleted is planned to be sent again', async () => {
+  await command('TRUNCATE TABLE dead_letters')
+  await sendAndLoad()
+  const deps = { ...bench.deps, says: () => {} }
+  const order = { teamId: 1, subject: { distinctId: 'anna' }, by: 'test', why: '' }
+  const plan = () =>
+    planJob(bench.sql, selectLetters(deps, { teamId: 1 }, new Set(['open', 'replaying'])), {
+      by: 'test',
+      why: '',
+      filter: { teamId: 1 },
+      eventsPerSecond: 1,
+      again: ['discarded'],
+    })
+  const { uuid } = (
+    await bench.sql`SELECT p.uuid FROM person p JOIN person_distinct_id d ON d.person_id = p.id WHERE d.distinct_id = 'anna'`
+  )[0]!
+  const { id } = await openOrder(bench.sql, { ...order, kind: 'person', subject: { uuid } })
+  expect(await plan()).toMatchObject({ letters: 1, held: 1 })
+  await bench.sql`DELETE FROM deletion WHERE id = ${id}`
+  expect(await plan()).toMatchObject({ letters: 1, held: 0 })
+  // What was planned in between is discarded when nothing can be planned any more.
+  await expect(deletePerson(deps, order, 300)).rejects.toMatchObject({ code: 'HR_REPAIR_WAITS' })
+  await bench.sql`UPDATE dead_letter_decision SET state = 'planned' WHERE state = 'discarded'`
+  await bench.sql`UPDATE deletion SET state = 'taken'`
+  await deleteAnna()
+  const states = await bench.sql`SELECT state FROM dead_letter_decision ORDER BY raw_offset`
+  expect(states.map(({ state }) => state)).toEqual(['discarded', 'planned'])
+})
+
+test('a loss below the positions is repaired first, since a repair would bring it back afterwards', async () => {
+  await sendAndLoad()
+  await bench.sql`
+    INSERT INTO audit_gap (log_id, partition, from_offset, to_offset, unaccounted) VALUES (${bench.rawId}, 0, 0, 1, 1)`
+  await expect(deleteAnna(1_000)).rejects.toMatchObject({
+    code: 'HR_REPAIR_WAITS',
+    message: expect.stringContaining('repair rows'),
+  })
+  expect(await idsOf('events')).toEqual(['anna', 'bert'])
+  await bench.sql`
+    INSERT INTO repair_attempt (id, table_name, log_id, partition, places, rows)
+    VALUES (gen_random_uuid(), 'events', ${bench.rawId}, 0, '[[0, 1, 0]]', 1)`
+  await expect(nothingToRepair(bench.deps, [])).rejects.toMatchObject({
+    message: expect.stringContaining('cut off'),
+  })
+  await bench.sql`DELETE FROM repair_attempt`
+  // Rows of a deletion that stood still for a day are a gap themselves, which only its end closes.
+  await bench.sql`UPDATE deletion SET counts = counts || '{"ingestion_warnings": 0}'`
+  await deleteAnna()
+  expect(await idsOf('events')).toEqual(['bert'])
+})
+
+test('a closed project is waited for from its commit on, however long that took', async () => {
+  const { teamId } = await createProject(bench.sql, { name: 'slow', token: 'slow' })
+  await bench.sql`CREATE TABLE seen_at (closed timestamptz, noted timestamptz)`
+  await bench.sql`
+    CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      IF TG_TABLE_NAME = 'project' AND NEW.state = 'closed' THEN PERFORM pg_sleep(0.6);
+        INSERT INTO seen_at (closed) VALUES (clock_timestamp());
+      ELSIF TG_TABLE_NAME = 'deletion' AND NEW.state = 'erasing' THEN UPDATE seen_at SET noted = coalesce(noted, clock_timestamp());
+      END IF;
+      RETURN NULL;
+    END $$`
+  await bench.sql`CREATE TRIGGER slow AFTER UPDATE ON project FOR EACH ROW EXECUTE FUNCTION slow()`
+  await bench.sql`CREATE TRIGGER slow AFTER UPDATE ON deletion FOR EACH ROW EXECUTE FUNCTION slow()`
+  try {
+    const deps = { ...bench.deps, says: () => {}, projectsStaleMs: 500 }
+    await atWork(() => deleteProject(deps, { teamId, name: 'slow', by: 'test', why: '' }, 20_000))
+    const [seen] = await bench.sql`SELECT extract(epoch FROM noted - closed)::float8 AS seconds FROM seen_at`
+    expect(seen!.seconds).toBeGreaterThanOrEqual(0.5)
+  } finally {
+    await bench.sql`DROP TABLE seen_at`
+    await bench.sql`DROP FUNCTION slow CASCADE`
+  }
+})
+
+test('a project goes whole, with what was ordered about it; others stay, and its late events are nobody’s', async () => {
+  const { teamId } = await createProject(bench.sql, { name: 'shop', token: 'shop' })
+  const ofShop = (json: string, distinctId: string, event = 'e'): Captured => ({
+    json,
+    distinctId,
+    event,
+    token: 'shop',
+  })
+  const events = [
+    ...EVENTS,
+    ofShop('{"$set":{"email":"zoe@example.com"}}', 'zoe'),
+    ofShop('{}', 'anon'),
+    ofShop('{"properties":{"$anon_distinct_id":"anon"}}', 'zoe', '$identify'),
+    ofShop('{"properties":{"$group_type":"firm","$group_key":"f"}}', 'zoe', '$groupidentify'),
+    ofShop('no json', 'zoe'),
+  ]
+  await bench.capture(events)
+  await bench.ingested(events.length)
+  await bench.loaded()
+  const deps = { ...bench.deps, says: () => {} }
+  await planJob(bench.sql, selectLetters(deps, { teamId }, new Set(['open'])), {
+    by: 'test',
+    why: '',
+    filter: { teamId },
+    eventsPerSecond: 1,
+    again: [],
+  })
+  // A deletion of one of its persons that was cut off.
+  await bench.sql`
+    INSERT INTO deletion (id, kind, team_id, subject, asked_by, why)
+    VALUES (gen_random_uuid(), 'person', ${teamId}, '{"distinctId":"zoe"}', 'test', '')`
+  await bench.sql`INSERT INTO deletion_target (deletion_id, kind, key) SELECT id, 'distinct_id', 'zoe' FROM deletion`
+  const preview = await previewProject(deps, teamId)
+  expect(preview.rows).toMatchObject({ events: 4, dead_letters: 1, person: 2, group_state: 1 })
+  const others = await previewProject(deps, 1)
+
+  const done = await atWork(() =>
+    deleteProject(
+      { ...deps, projectsStaleMs: 100 },
+      { teamId, name: 'shop', by: 'test', why: 'over' },
+      20_000,
+    ),
+  )
+  expect(done).toMatchObject({
+    state: 'done',
+    subject: { project: 'shop' },
+    counts: { persons: 1, distinctIds: 2, events: 4, dead_letters: 1, outcomes: 1 },
+  })
+  await bench.capture([ofShop('{}', 'zoe')])
+  await bench.ingested(events.length + 1)
+  await bench.loaded()
+
+  const left = await previewProject(deps, teamId)
+  expect(Object.values(left.rows).every((rows) => rows === 0)).toBe(true)
+  for (const table of ['person', 'person_distinct_id_overrides', 'groups']) {
+    const found = await bench.deps.warehouse.query(`SELECT * FROM ${table} WHERE team_id = ${teamId}`)
+    expect([table, found]).toEqual([table, []])
+  }
+  expect(await bench.sql`SELECT FROM project WHERE team_id = ${teamId}`).toHaveLength(0)
+  expect(await bench.sql`SELECT FROM deletion_target`).toHaveLength(0)
+  expect(await bench.sql`SELECT FROM deletion WHERE state <> 'done'`).toHaveLength(0)
+  expect(await previewProject(deps, 1)).toEqual(others)
+  const late = await bench.deps.warehouse.query(
+    'SELECT team_id, reason FROM outcomes WHERE _log_id = {id:UUID} AND _offset = {last:UInt64}',
+    { id: bench.rawId, last: events.length },
+  )
+  expect(late).toEqual([{ team_id: 0, reason: 'unknown_token' }])
+  const report = await bench.audit()
+  expect(report.partitions.flatMap(({ findings }) => findings)).toEqual([])
+})
+
+test('every table of Postgres with rows of a project is one that a deletion knows', async () => {
+  const tables = await bench.sql<{ name: string }[]>`
+    SELECT c.table_name AS name FROM information_schema.columns c
+    JOIN information_schema.tables t USING (table_schema, table_name)
+    WHERE c.table_schema = 'public' AND c.column_name = 'team_id' AND t.table_type = 'BASE TABLE'`
+  expect(tables.map(({ name }) => name).sort()).toEqual([...PROJECT_TABLES, ...KEPT_TABLES].sort())
+})
+
+test('the project of the canary stays', async () => {
+  const order = { teamId: CANARY_TEAM_ID, name: 'headrace canary', by: 'test', why: '' }
+  await expect(deleteProject({ ...bench.deps, says: () => {} }, order, 0)).rejects.toMatchObject({
+    code: 'HR_DELETION_REFUSED',
+  })
+})

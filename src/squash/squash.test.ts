@@ -1,0 +1,167 @@
+/** A squash beside ingest and load: cut off after its snapshot, with what comes in between. */
+import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, test } from 'bun:test'
+import { deletePerson } from '../deletion/index.ts'
+import { Bench, Servers } from '../repair/repair.fixture.ts'
+import { changeRows } from '../warehouse/index.ts'
+import { forgetSnapshot, previewSnapshot, runSquash } from './index.ts'
+import { makeDictionary, prepareSnapshot, takeSnapshot } from './snapshot.ts'
+
+setDefaultTimeout(60_000)
+
+let servers: Servers
+let bench: Bench
+let sent = 0
+beforeAll(async () => {
+  servers = await Servers.start()
+})
+afterAll(() => servers.stop())
+beforeEach(async () => {
+  bench = await Bench.open(servers)
+  sent = 0
+  await bench.emptyState()
+  await bench.learnRawId()
+  await bench.sql`TRUNCATE squash, deletion, deletion_target, erasures CASCADE`
+  await settled(
+    { event: 'e', distinctId: 'visitor' },
+    { event: 'e', distinctId: 'member' },
+    { event: 'e', distinctId: 'chief' },
+    merge('member', 'visitor'),
+  )
+})
+afterEach(() => bench.close())
+
+type Sent = { event: string; distinctId: string; json?: string }
+
+const merge = (distinctId: string, alias: string): Sent => ({
+  event: '$merge_dangerously',
+  distinctId,
+  json: JSON.stringify({ properties: { alias } }),
+})
+
+/** Sends them, and waits until they are in ClickHouse. */
+async function settled(...events: Sent[]): Promise<void> {
+  await bench.capture(events.map(({ json = '{}', ...event }) => ({ json, ...event })))
+  sent += events.length
+  await bench.ingested(sent)
+  await bench.loaded()
+}
+
+const squash = (waitMs: number) =>
+  runSquash(
+    { ...bench.deps, says: () => {}, access: { username: '', password: '' } },
+    { beforeMs: Date.now() + 2_000, by: 'test', waitMs },
+  )
+
+/** With the roles at work until it is over. */
+async function atWork<T>(begin: () => Promise<T>): Promise<T> {
+  let over = false
+  const work = begin().finally(() => {
+    over = true
+  })
+  work.catch(() => {})
+  await Promise.all([bench.ingest(async () => over), bench.load(async () => over)])
+  return work
+}
+
+/** Whose events queries see, and whose the stored rows alone say that they are. */
+async function personsOf(distinctId: string): Promise<{ seen: string[]; stored: string[] }> {
+  const ask = async (view: string) =>
+    (
+      await bench.deps.warehouse.query<{ person: string }>(
+        `SELECT DISTINCT toString(person_id) AS person FROM ${view}
+         WHERE _log_id = {id:UUID} AND distinct_id = {distinctId:String} ORDER BY person`,
+        { id: bench.rawId, distinctId },
+      )
+    ).map(({ person }) => person)
+  return { seen: await ask('events_resolved'), stored: await ask('events') }
+}
+
+async function overrides(): Promise<string[]> {
+  const rows = await bench.deps.warehouse.query<{ id: string }>(
+    'SELECT distinct_id AS id FROM person_distinct_id_overrides FINAL WHERE is_deleted = 0 ORDER BY id',
+  )
+  return rows.map(({ id }) => id)
+}
+
+/** The next event is in the raw log and nowhere else, so that a squash that began waits for it. */
+async function cutOff(): Promise<void> {
+  await bench.capture([{ json: '{}', event: 'later', distinctId: 'member' }])
+  sent++
+  await expect(squash(0)).rejects.toMatchObject({ code: 'HR_REPAIR_WAITS' })
+}
+
+test('stored events say what overrides said, which go; one that comes behind the snapshot stays, and wins', async () => {
+  const [member] = (await personsOf('member')).stored
+  expect((await personsOf('visitor')).seen).toEqual([member!])
+  expect((await personsOf('visitor')).stored).not.toEqual([member!])
+  expect(await previewSnapshot(bench.deps.warehouse, Date.now() + 2_000)).toMatchObject({ overrides: 1 })
+  await cutOff()
+  await settled(merge('chief', 'member'))
+  const [chief] = (await personsOf('chief')).stored
+  expect((await atWork(() => squash(20_000))).counts).toEqual({ events: 1, overrides: 1 })
+  expect((await personsOf('visitor')).stored).toEqual([member!])
+  expect(await overrides()).toEqual(['member', 'visitor'])
+  for (const id of ['visitor', 'member', 'chief']) expect((await personsOf(id)).seen).toEqual([chief!])
+  // The next one takes those, too.
+  await atWork(() => squash(20_000))
+  expect(await overrides()).toEqual([])
+  for (const id of ['visitor', 'member'])
+    expect(await personsOf(id)).toEqual({ seen: [chief!], stored: [chief!] })
+})
+
+test('what a squash that was killed left at work in ClickHouse keeps nobody from changing rows', async () => {
+  const { warehouse } = bench.deps
+  await prepareSnapshot(warehouse)
+  const snapshot = await takeSnapshot(warehouse, Date.now() + 2_000)
+  const access = { username: '', password: '' }
+  const dictionary = await makeDictionary(warehouse, access, snapshot)
+  await warehouse.command('SYSTEM STOP MERGES events')
+  await warehouse.command(
+    `ALTER TABLE events UPDATE person_id = dictGet(${dictionary}, 'person_id', (team_id, distinct_id))
+     WHERE dictHas(${dictionary}, (team_id, distinct_id)) SETTINGS mutations_sync = 0, allow_nondeterministic_mutations = 1`,
+  )
+  await forgetSnapshot(warehouse)
+  await warehouse.command('SYSTEM START MERGES events')
+  const where = `_log_id = toUUID('${bench.rawId}') AND distinct_id = 'chief'`
+  await changeRows(warehouse, { table: 'events', what: 'DELETE', where }, () => {})
+  expect(await personsOf('chief')).toEqual({ seen: [], stored: [] })
+})
+
+test('a dictionary that lacks overrides of the snapshot is refused', async () => {
+  const { warehouse } = bench.deps
+  await prepareSnapshot(warehouse)
+  const snapshot = await takeSnapshot(warehouse, Date.now() + 2_000)
+  const access = { username: '', password: '' }
+  await warehouse.command('TRUNCATE TABLE squash_snapshot')
+  await expect(makeDictionary(warehouse, access, snapshot)).rejects.toMatchObject({
+    code: 'HR_SQUASH_CHANGED',
+  })
+  await forgetSnapshot(warehouse)
+})
+
+test('with another snapshot than was noted it begins anew', async () => {
+  await cutOff()
+  await settled(merge('chief', 'member'))
+  await forgetSnapshot(bench.deps.warehouse)
+  expect((await atWork(() => squash(20_000))).counts).toMatchObject({ overrides: 2 })
+  expect(await overrides()).toEqual([])
+  const [chief] = (await personsOf('chief')).stored
+  for (const id of ['visitor', 'member', 'chief']) expect((await personsOf(id)).seen).toEqual([chief!])
+})
+
+test('a person that is deleted meanwhile stays deleted, and comes back as somebody new', async () => {
+  const [member] = (await personsOf('member')).stored
+  await cutOff()
+  const order = { teamId: 1, subject: { distinctId: 'member' }, by: 'test', why: '' }
+  const deps = { ...bench.deps, says: () => {} }
+  await atWork(() => deletePerson(deps, order, 20_000))
+  expect(await bench.deps.warehouse.query('SELECT * FROM squash_snapshot')).toEqual([])
+  await settled({ event: 'back', distinctId: 'visitor' })
+  const back = await personsOf('visitor')
+  expect(back.seen).toHaveLength(1)
+  expect(back.seen).not.toContain(member)
+  await atWork(() => squash(20_000))
+  expect((await personsOf('visitor')).seen).toEqual(back.seen)
+  expect(await personsOf('member')).toEqual({ seen: [], stored: [] })
+  expect((await bench.audit()).partitions.flatMap(({ findings }) => findings)).toEqual([])
+})
