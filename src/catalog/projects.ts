@@ -28,7 +28,7 @@ export type Project = {
 }
 
 /**
- * On its way out (src/deletion/delete-project.ts): capture does not know the token of one that is `closing`; ingest still
+ * On its way out (src/deletion/project.ts): capture does not know the token of one that is `closing`; ingest still
  * takes what was captured before, until it is `closed`.
  */
 export type ProjectState = 'open' | 'closing' | 'closed'

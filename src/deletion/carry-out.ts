@@ -15,7 +15,7 @@
 import { guardState, type Transaction, transaction, withRowsLock } from '../catalog/index.ts'
 import { failpoint } from '../platform/index.ts'
 import {
-  nothingToRepair,
+  nothingMissing,
   rawEnds,
   type SettleDeps,
   until,
@@ -25,7 +25,7 @@ import {
 import { forgetSnapshot } from '../squash/index.ts'
 import { changeRows, syncReplicas, type Warehouse } from '../warehouse/index.ts'
 import { ROW_TABLES, STATE_TABLES } from './conditions.ts'
-import { countRows, eraseRows, type RowsWhere } from './erase-rows.ts'
+import { countRows, endBegunPiece, eraseRows, type RowsWhere } from './erase-rows.ts'
 import { deletionError } from './errors.ts'
 import { type Deletion, endOrder, notePositions, type Order, openOrder, readOrder } from './orders.ts'
 
@@ -34,9 +34,9 @@ export type DeletionDeps = SettleDeps & {
   /** Tests only: how long a project may be known as it was. Default: PROJECTS_STALE_MS. */
   projectsStaleMs?: number
 }
-/** `hold` throws once somebody else may change rows. */
 /** `resumed`: it was ordered before and past `asked`, so that what came since then is not in it. */
 export type CarriedOut = Deletion & { resumed: boolean }
+/** `hold` throws once somebody else may change rows. */
 export type WorkDeps = DeletionDeps & { hold: () => Promise<void> }
 
 /** What a deletion is about, in ClickHouse. */
@@ -99,7 +99,7 @@ export async function carryOut(
       deletion = await readOrder(sql, id)
     }
     await settle(deps, deletion, plan, waitMs)
-    await erase({ ...deps, hold }, id, await plan.target(deps, deletion))
+    await erase({ ...deps, hold }, deletion, await plan.target(deps, deletion))
     failpoint('deletion_erased')
     await plan.letGo({ ...deps, hold }, deletion)
     await guardState('end a deletion', () =>
@@ -130,19 +130,19 @@ async function settle(deps: DeletionDeps, deletion: Deletion, plan: Plan, waitMs
     return unsent === 0 ? undefined : `ingest has ${unsent} state rows of the deletion to send`
   })
   await untilLoaded(deps, deadlineMs)
-  // What has begun is ended: rows of it that are on record and half gone for a day are a gap, too.
-  const hasBegun = deletion.piece !== undefined || ROW_TABLES.some((table) => table in deletion.counts)
-  if (!hasBegun) await nothingToRepair(deps, deletion.positions)
 }
 
-async function erase(deps: WorkDeps, id: string, { chunks, rows, state }: Target): Promise<void> {
+async function erase(deps: WorkDeps, deletion: Deletion, { chunks, rows, state }: Target): Promise<void> {
   // A squash that was cut off keeps distinct ids; without them it begins anew, with what is there then.
   await deps.hold()
   await forgetSnapshot(deps.warehouse)
+  await syncAll(deps.warehouse)
+  // Before the question what is missing: of a piece that stands still for a day the audit misses rows.
+  await endBegunPiece(deps, deletion, rows)
+  await nothingMissing(deps, deletion.positions)
   for (let round = 1; ; round++) {
-    // A replica that lags would not show rows that others have: they would go without being on record.
-    for (const name of [...ROW_TABLES, ...STATE_TABLES]) await syncReplicas(deps.warehouse, { name })
-    await eraseRows(deps, await readOrder(deps.sql, id), chunks, rows)
+    if (round > 1) await syncAll(deps.warehouse)
+    await eraseRows(deps, deletion.id, chunks, rows)
     for (const { table, where } of state) {
       await deps.hold()
       await changeRows(deps.warehouse, { table, what: 'DELETE', where }, deps.says)
@@ -156,4 +156,9 @@ async function erase(deps: WorkDeps, id: string, { chunks, rows, state }: Target
         `rows are there again after they were erased: ${left.map(([table, n]) => `${n} of ${table}`).join(', ')}`,
       )
   }
+}
+
+/** A replica that lags would not show rows that others have: they would go without being on record. */
+async function syncAll(warehouse: Warehouse): Promise<void> {
+  for (const name of [...ROW_TABLES, ...STATE_TABLES]) await syncReplicas(warehouse, { name })
 }

@@ -4,12 +4,13 @@
  *   rows there ──recorded, with the piece, in one transaction──▶ on record ──mutation──▶ gone ──▶ record carried out
  *
  * What must hold: what is recorded is what goes. So this runs only when everything below the positions is loaded (no row
- * can come in between), under the lock that keeps repairs out, and a piece that was cut off is carried out as it was
- * recorded: who counted anew would miss what is gone already. Which pieces are left is asked of ClickHouse each time.
+ * can come in between), under the lock that keeps repairs out. A piece that was cut off is carried out as it was recorded, with
+ * what is there besides: who counted anew would miss what is gone already. Which pieces are left is asked of ClickHouse
+ * each time.
  * Cost: a walk through each month, and a mutation per piece, which writes the parts anew that hold such rows. Memory: a number
  * per 10,000 offsets of a month, and the places of 200,000 rows.
  */
-import { guardState, type Sql, transaction } from '../catalog/index.ts'
+import { guardState, type Sql, type Transaction, transaction } from '../catalog/index.ts'
 import { DEAD_LETTERS, type Place } from '../event/index.ts'
 import { ERASURE_CELL_OFFSETS, finishErasures, recordErasures } from '../ledger/index.ts'
 import { failpoint } from '../platform/index.ts'
@@ -32,14 +33,29 @@ export type RowsWhere = (table: string, chunk: number) => string
 /** Rows whose places one question gives: 20 MB as text. */
 const PAGE_ROWS = 200_000
 
-/** Erases everything that `where` says for `chunks` chunks; goes on where an earlier run was cut off. */
+/**
+ * Ends the piece at which an earlier run was cut off, if there is one. A repair may have brought back rows of it in between
+ * that were missing when it was recorded: they go with the others, and are put on record with them.
+ */
+export async function endBegunPiece(
+  deps: EraseDeps,
+  { id, piece }: Pick<Deletion, 'id' | 'piece'>,
+  where: RowsWhere,
+): Promise<void> {
+  if (!piece) return
+  const condition = inMonth(where(piece.table, piece.chunk), piece.month)
+  const cells = await cellsWith(deps.warehouse, piece.table, condition)
+  await record(deps, id, piece, condition, cells, async () => {})
+  await erasePiece(deps, id, piece, where)
+}
+
+/** Erases everything that `where` says for `chunks` chunks. No piece may be under way. */
 export async function eraseRows(
   deps: EraseDeps,
-  deletion: Deletion,
+  id: string,
   chunks: number,
   where: RowsWhere,
 ): Promise<void> {
-  if (deletion.piece) await erasePiece(deps, deletion.id, deletion.piece, where)
   for (const table of ROW_TABLES) {
     for (const month of await monthsOf(deps.warehouse, { name: table })) {
       for (let chunk = 0; chunk < chunks; chunk++) {
@@ -47,9 +63,9 @@ export async function eraseRows(
         const cells = await cellsWith(deps.warehouse, table, condition)
         if (cells.length === 0) continue
         const piece = { table, chunk, month }
-        await record(deps, deletion.id, piece, condition, cells)
+        await record(deps, id, piece, condition, cells, (tx) => beginPiece(tx, id, piece))
         failpoint('erasure_recorded')
-        await erasePiece(deps, deletion.id, piece, where)
+        await erasePiece(deps, id, piece, where)
       }
     }
   }
@@ -78,12 +94,13 @@ async function record(
   piece: Piece,
   condition: string,
   cells: readonly Cell[],
+  begin: (tx: Transaction) => Promise<void>,
 ): Promise<void> {
   const { table } = piece
   await deps.hold()
   await guardState('record what is erased', () =>
     transaction(deps.sql, async (tx) => {
-      await beginPiece(tx, id, piece)
+      await begin(tx)
       for (const page of pagesOf(cells)) {
         const lane = page[0]!
         for (const places of await placesIn(deps.warehouse, table, condition, page))

@@ -21,6 +21,12 @@ import { currentTargets, type PersonKey, personKey, recordedTargets } from './ta
 export type Preview = { persons: number; distinctIds: number; rows: Record<string, number> }
 export type PersonOrder = Omit<Order, 'kind'>
 
+/**
+ * Tables of Postgres whose rows name a person or a distinct id: take_person_out empties them. Events that wait there for
+ * something else, such as a delivery, go with the rest: their table belongs here, and to `end` or take_person_out.
+ */
+export const PERSON_TABLES = ['pending_move', 'person_distinct_id'] as const
+
 const TAKE_TRIES = 3
 
 /** What a deletion would take, as of now. Changes nothing. */

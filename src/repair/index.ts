@@ -13,7 +13,7 @@ export type { LoadProgress } from './load-progress.ts'
 export { type LaneRewind, type Rewind, type RewindDeps, rewind } from './rewind.ts'
 export { formatRows } from './rows-format.ts'
 export {
-  nothingToRepair,
+  nothingMissing,
   type RawEnd,
   rawEnds,
   type SettleDeps,

@@ -34,6 +34,8 @@ import { type AuditReport, audit } from '../ledger/index.ts'
 import { type Load, startLoad } from '../load/index.ts'
 import { EmbeddedLog } from '../log/embedded/embedded-log.ts'
 import type { Log } from '../log/index.ts'
+import type { Warehouse } from '../warehouse/index.ts'
+import { type RowsOptions, type RowsRepair, repairRows } from './warehouse-rows.ts'
 
 export const TOKEN = 'repaired'
 const WITHIN_MS = 25_000
@@ -196,6 +198,22 @@ export class Bench {
 
   loadHalts(sentence: string): Promise<void> {
     return this.load(async (load) => (await load.notReady())?.includes(sentence) === true)
+  }
+
+  /** `headrace repair rows --yes`. */
+  async repairRows(
+    options: Partial<RowsOptions> = {},
+    warehouse: Warehouse = this.deps.warehouse,
+  ): Promise<RowsRepair> {
+    const projects = new ProjectCatalog(this.sql)
+    try {
+      return await repairRows(
+        { ...this.deps, warehouse, projects, logger },
+        { apply: true, waitMs: 1_000, ...options },
+      )
+    } finally {
+      await projects.close()
+    }
   }
 
   audit(): Promise<AuditReport> {

@@ -52,6 +52,8 @@ export async function untilIngested(
   })
 }
 
+const REPAIR_FIRST = '`headrace repair rows --yes` first, then this once more'
+
 /** Load itself writes these: the ends of rows that ClickHouse refuses. What it refuses of them waits for a repair. */
 const ENDS_OF_LOAD: readonly RowTopic[] = [TOPICS.deadLetters, TOPICS.outcomes]
 
@@ -68,15 +70,23 @@ export async function untilLoaded(deps: SettleDeps, deadlineMs: number): Promise
   await noRepairOpen(deps)
 }
 
-async function noRepairOpen(deps: Pick<SettleDeps, 'sql'>): Promise<void> {
-  const [repair] = await guardState(
-    'look for inserts under repair',
-    () => deps.sql`SELECT FROM load_intent WHERE state = 'repair' LIMIT 1`,
+/** A later repair ends both: what it sends then must not come behind who changed the rows. */
+async function noRepairOpen({ sql }: Pick<SettleDeps, 'sql'>): Promise<void> {
+  const [open] = await guardState(
+    'look for what a repair has to end',
+    () => sql<{ intents: boolean; attempts: boolean }[]>`
+      SELECT EXISTS (SELECT FROM load_intent WHERE state = 'repair') AS intents,
+        EXISTS (SELECT FROM repair_attempt WHERE state = 'open') AS attempts`,
   )
-  if (repair)
+  if (open!.intents)
     throw repairError(
       'HR_REPAIR_WAITS',
-      'ClickHouse may lack rows of an insert that load handed over: `headrace repair rows --yes` first, then this once more',
+      `ClickHouse may lack rows of an insert that load handed over: ${REPAIR_FIRST}`,
+    )
+  if (open!.attempts)
+    throw repairError(
+      'HR_REPAIR_WAITS',
+      `a repair of rows was cut off, and its rows may be missing: ${REPAIR_FIRST}`,
     )
 }
 
@@ -99,29 +109,21 @@ async function loadedAsOfNow(
  * No row below `ends` is known to be missing in ClickHouse: a repair would bring it back after it was taken out on purpose,
  * since only what is there is put on record. Throws HR_REPAIR_WAITS.
  */
-export async function nothingToRepair(
+export async function nothingMissing(
   { sql }: Pick<SettleDeps, 'sql'>,
   ends: readonly RawEnd[],
 ): Promise<void> {
-  const [open] = await guardState(
-    'look for what is to be repaired',
-    () => sql<{ attempts: boolean; gaps: boolean }[]>`
-      SELECT EXISTS (SELECT FROM repair_attempt WHERE state = 'open') AS attempts,
-        EXISTS (
-          SELECT FROM audit_gap g WHERE NOT EXISTS (
-            SELECT FROM jsonb_to_recordset(${JSON.stringify(ends)}::text::jsonb) AS e("logId" uuid, partition int, "end" bigint)
-            WHERE e."logId" = g.log_id AND e.partition = g.partition AND e."end" <= g.from_offset)) AS gaps`,
+  const [gap] = await guardState(
+    'look for what is missing',
+    () => sql`
+      SELECT FROM audit_gap g WHERE NOT EXISTS (
+        SELECT FROM jsonb_to_recordset(${JSON.stringify(ends)}::text::jsonb) AS e("logId" uuid, partition int, "end" bigint)
+        WHERE e."logId" = g.log_id AND e.partition = g.partition AND e."end" <= g.from_offset) LIMIT 1`,
   )
-  const first = '`headrace repair rows --yes` first, then this once more'
-  if (open!.attempts)
+  if (gap)
     throw repairError(
       'HR_REPAIR_WAITS',
-      `a repair of rows was cut off, and its rows may be missing: ${first}`,
-    )
-  if (open!.gaps)
-    throw repairError(
-      'HR_REPAIR_WAITS',
-      `the audit misses rows in ClickHouse, and a later repair would bring them back: ${first}, when \`headrace audit\` finds nothing`,
+      `the audit misses rows in ClickHouse, and a later repair would bring them back: ${REPAIR_FIRST}, when \`headrace audit\` finds nothing`,
     )
 }
 

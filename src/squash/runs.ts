@@ -4,6 +4,8 @@
  *   asked ──snapshot, ends of the raw log──▶ snapped ──all below the ends is loaded──▶ writing ──▶ removing ──▶ done
  *     ▲                                         │                                        │
  *     └──────── ClickHouse has another snapshot than was noted (it was restored) ◀───────┘
+ *
+ * One that was cut off while it removed goes back to `writing`: a repair may have been at work in between.
  */
 import { guardState, type Sql } from '../catalog/index.ts'
 import type { RawEnd } from '../repair/index.ts'

@@ -65,8 +65,7 @@ export async function makeDictionary(
   access: Access,
   snapshot: Snapshot,
 ): Promise<string> {
-  const [row] = await warehouse.query<{ database: string }>('SELECT currentDatabase() AS database')
-  const { database } = row!
+  const database = await databaseOf(warehouse)
   await createDictionary(warehouse, database, access)
   await warehouse.command(
     `SYSTEM RELOAD DICTIONARY${onCluster(warehouse)} ${quoteName(database)}.${DICTIONARY}`,
@@ -88,13 +87,19 @@ export async function makeDictionary(
   return quoteString(`${database}.${DICTIONARY}`)
 }
 
+/** By name, for statements that each node carries out by itself. */
+async function databaseOf(warehouse: Warehouse): Promise<string> {
+  const [row] = await warehouse.query<{ database: string }>('SELECT currentDatabase() AS database')
+  return row!.database
+}
+
 async function createDictionary(
   warehouse: Warehouse,
   database: string,
   { username, password }: Access,
 ): Promise<void> {
   const access = username === '' ? '' : ` USER ${quoteString(username)} PASSWORD ${quoteString(password)}`
-  await dropDictionary(warehouse)
+  await dropDictionary(warehouse, database)
   await warehouse.command(
     `CREATE DICTIONARY ${DICTIONARY}${onCluster(warehouse)}
      (team_id Int64, distinct_id String, person_id UUID, is_deleted Int8, version Int64)
@@ -105,15 +110,15 @@ async function createDictionary(
 }
 
 export async function forgetSnapshot(warehouse: Warehouse): Promise<void> {
-  await dropDictionary(warehouse)
+  await dropDictionary(warehouse, await databaseOf(warehouse))
   await warehouse.command(`TRUNCATE TABLE IF EXISTS ${TABLE}${onCluster(warehouse)}`)
 }
 
 /** With what a squash that was killed left at work: without the dictionary it would fail for ever, in front of others. */
-async function dropDictionary(warehouse: Warehouse): Promise<void> {
+async function dropDictionary(warehouse: Warehouse, database: string): Promise<void> {
   await warehouse.command(
     `KILL MUTATION${onCluster(warehouse)}
-     WHERE database = currentDatabase() AND NOT is_done AND position(command, '${DICTIONARY}') > 0 SYNC`,
+     WHERE database = ${quoteString(database)} AND NOT is_done AND position(command, '${DICTIONARY}') > 0 SYNC`,
   )
   await warehouse.command(`DROP DICTIONARY IF EXISTS ${DICTIONARY}${onCluster(warehouse)}`)
 }

@@ -139,6 +139,29 @@ test('a dictionary that lacks overrides of the snapshot is refused', async () =>
   await forgetSnapshot(warehouse)
 })
 
+test('what a repair brings back between two runs as it was before is written again before its override goes', async () => {
+  const [member] = (await personsOf('member')).stored
+  await cutOff()
+  // As if all of it had been written; a row of the row topics says what the events here say still.
+  await bench.sql`UPDATE squash SET state = 'removing'`
+  expect((await atWork(() => squash(20_000))).counts).toEqual({ events: 1, overrides: 1 })
+  expect(await overrides()).toEqual([])
+  expect(await personsOf('visitor')).toEqual({ seen: [member!], stored: [member!] })
+})
+
+test('while a repair that was cut off may send rows, no override goes', async () => {
+  await cutOff()
+  await bench.sql`UPDATE squash SET state = 'removing'`
+  await bench.sql`
+    INSERT INTO repair_attempt (id, table_name, log_id, partition, places, rows)
+    VALUES (gen_random_uuid(), 'events', ${bench.rawId}, 0, '[[0, 1, 0]]', 1)`
+  await expect(atWork(() => squash(20_000))).rejects.toMatchObject({
+    code: 'HR_REPAIR_WAITS',
+    message: expect.stringContaining('cut off'),
+  })
+  expect(await overrides()).toEqual(['visitor'])
+})
+
 test('with another snapshot than was noted it begins anew', async () => {
   await cutOff()
   await settled(merge('chief', 'member'))

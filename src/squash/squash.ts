@@ -8,7 +8,8 @@
  *     is in ClickHouse. So a batch that began after the snapshot knows it; one that began before has read raw records that
  *     lie below the ends of the raw log after the snapshot. Everything below these ends is waited for.
  *   2 every stored event of its id says what it says.
- * A newer override of the same id has a higher version, and stays. Cut off at any point, the next run goes on.
+ * A newer override of the same id has a higher version, and stays. Cut off at any point, the next run goes on; it asks again what
+ * is to be written, since a repair may have brought back events as they were.
  * Sources, sort keys and numbers of rows stay as they are, so the audit does not notice.
  */
 import { guardState, type Sql, transaction, withRowsLock } from '../catalog/index.ts'
@@ -57,20 +58,17 @@ export async function runSquash(
       squash = await moveSquash(deps.sql, squash, { to: 'snapped', snapshot, ends: await rawEnds(deps) })
       failpoint('squash_snapped')
     }
-    if (squash.state === 'snapped') {
-      await untilIngested(deps, squash.ends, performance.now() + options.waitMs)
-      await untilLoaded(deps, performance.now() + options.waitMs)
-      squash = await moveSquash(deps.sql, squash, { to: 'writing' })
-    }
+    // Each time: a repair may have brought back events as they were, or may have been cut off on the way to it.
+    await untilIngested(deps, squash.ends, performance.now() + options.waitMs)
+    await untilLoaded(deps, performance.now() + options.waitMs)
+    squash = await moveSquash(deps.sql, squash, { to: 'writing' })
     // An insert of a run that was killed may have landed behind our look.
     if (!isSame(squash.snapshot, await readSnapshot(deps.warehouse)))
       throw squashError('HR_SQUASH_CHANGED', 'the snapshot in ClickHouse is another one than was noted')
     const dictionary = await makeDictionary(deps.warehouse, deps.access, squash.snapshot!)
-    if (squash.state === 'writing') {
-      const events = await writePersons({ ...deps, hold }, dictionary, squash.ends)
-      squash = await moveSquash(deps.sql, squash, { to: 'removing', counts: { events } })
-      failpoint('squash_written')
-    }
+    const events = (squash.counts.events ?? 0) + (await writePersons({ ...deps, hold }, dictionary, squash.ends))
+    squash = await moveSquash(deps.sql, squash, { to: 'removing', counts: { events } })
+    failpoint('squash_written')
     const overrides = squash.snapshot!.keys
     await noteSquashed(deps)
     await removeOverrides({ ...deps, hold }, dictionary)
