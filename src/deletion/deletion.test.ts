@@ -1,11 +1,14 @@
 /** A deletion at work beside ingest and load: what waits to be sent again, and what somebody puts back. */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, test } from 'bun:test'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, spyOn, test } from 'bun:test'
 import { CANARY_TEAM_ID, createProject, guardState } from '../catalog/index.ts'
+import { refusal } from '../cli/deletion.ts'
+import { EXIT } from '../cli/exit.ts'
 import { planJob, selectLetters } from '../deadletters/index.ts'
 import { PERSON } from '../event/index.ts'
-import { placesErased } from '../ledger/index.ts'
+import { ERASURE_CELL_OFFSETS, placesErased } from '../ledger/index.ts'
 import { Bench, type Captured, Servers } from '../repair/repair.fixture.ts'
 import { rowsOf } from './conditions.ts'
+import { countRows, eraseRows } from './erase-rows.ts'
 import {
   deletePerson,
   deleteProject,
@@ -17,7 +20,7 @@ import {
   previewPerson,
   previewProject,
 } from './index.ts'
-import { openOrder } from './orders.ts'
+import { type Order, openOrder } from './orders.ts'
 import { PERSON_TABLES } from './person.ts'
 import { KEPT_TABLES, PROJECT_TABLES } from './project.ts'
 
@@ -153,12 +156,30 @@ test('a second order ends the first one, and says that what came since then stay
   const open = await findOrder(bench.sql, { ...order, kind: 'person' })
   expect(open).toMatchObject({ state: 'erasing', by: 'first' })
   expect(openText(open!)).toContain('ordered by first')
+  expect(await shownWithoutYes({ ...order, kind: 'person' })).toContain('ordered by first')
   const done = await deleteAnna()
   expect(done).toMatchObject({ resumed: true, counts: { events: 1 } })
   expect(isFinding(done)).toBe(true)
   expect(doneText(done)).toContain('Give it again')
   expect(await findOrder(bench.sql, { ...order, kind: 'person' })).toBeUndefined()
 })
+
+/** Of an order that is open: what it takes is not looked for any more. */
+async function shownWithoutYes(order: Order): Promise<string> {
+  const shown: string[] = []
+  const stdout = spyOn(process.stdout, 'write').mockImplementation((text) => {
+    shown.push(String(text))
+    return true
+  })
+  try {
+    const flags = { project: '', why: '', by: '', wait: 0, dryRun: true } as never
+    const code = await refusal(bench.sql, order, flags, () => Promise.reject(new Error('looked for it')))
+    expect(code).toBe(EXIT.finding)
+  } finally {
+    stdout.mockRestore()
+  }
+  return shown.join('')
+}
 
 test('rows that somebody put back go again, and are on record once', async () => {
   await sendAndLoad()
@@ -189,6 +210,34 @@ test('rows that somebody put back go again, and are on record once', async () =>
     ['done', undefined, 1],
   ])
   expect(await bench.sql`SELECT FROM deletion_target`).toHaveLength(0)
+})
+
+test('rows of several partitions, months and cells are on record by place, copies once', async () => {
+  const { id } = await openOrder(bench.sql, {
+    ...{ teamId: 77, kind: 'person', subject: { distinctId: 'many' }, by: 'test', why: '' },
+  })
+  await bench.sql`UPDATE deletion SET state = 'erasing'`
+  const rows = 3_000
+  for (let copy = 0; copy < 2; copy++)
+    await command(
+      `INSERT INTO outcomes (team_id, distinct_id, timestamp, _log_id, _partition, _offset, _sub)
+       SELECT 77, 'many', addMonths(toDateTime64('2026-03-04 05:06:07', 3), number % 2), {id:UUID}, number % 3,
+         intDiv(number, 3) * 21, number % 2
+       FROM numbers(${copy === 0 ? rows : 10}) SETTINGS insert_deduplicate = 0`,
+    )
+  const deps = { ...bench.deps, says: () => {}, hold: async () => {} }
+  await eraseRows(deps, id, 1, (table) => (table === 'outcomes' ? 'team_id = 77' : '0'))
+  expect(await countRows(bench.deps.warehouse, 1, () => 'team_id = 77')).toMatchObject({ outcomes: 0 })
+  for (const partition of [0, 1, 2]) {
+    const wanted: string[] = []
+    for (let n = partition; n < rows; n += 3) wanted.push(`${Math.floor(n / 3) * 21}/${n % 2}`)
+    const found = await placesErased(bench.sql, { logId: bench.rawId, partition }, 'outcomes', 0, 100_000)
+    expect([...found].sort()).toEqual(wanted.sort())
+  }
+  const records = await bench.sql`
+    SELECT sum(rows)::int AS rows, max(to_offset - from_offset)::int <= ${ERASURE_CELL_OFFSETS} AS short,
+      count(*) FILTER (WHERE erased_at IS NULL)::int AS open FROM erasures`
+  expect([...records]).toEqual([{ rows, short: true, open: 0 }])
 })
 
 test('a warning is a person’s by the fields that name whom it is about, also in details that were cut off', async () => {
