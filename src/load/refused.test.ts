@@ -95,7 +95,8 @@ describe('a row that ClickHouse refuses', () => {
   test('is waited for with its letter, which load writes behind the ends of before', async () => {
     await sendBatch(0, 50, [17, 40])
     await bench.load()
-    const deps = { ...bench, partitions: PARTITIONS, says: () => {} }
+    const { sql, log } = bench
+    const deps = { sql, log, partitions: PARTITIONS, says: () => {} }
     await untilLoaded(deps, performance.now() + 20_000)
     expect(await letters()).toHaveLength(2)
   })

@@ -22,7 +22,7 @@ import {
 } from '../event/index.ts'
 import { formatAudit, rollUp } from '../ledger/index.ts'
 import { openWarehouse, type Warehouse } from '../warehouse/index.ts'
-import { formatRows, type RowsOptions } from './index.ts'
+import { formatRows, type RowsOptions, type RowsRepair } from './index.ts'
 import { Bench, type Captured, Servers, TOKEN } from './repair.fixture.ts'
 import type { RepairStep } from './warehouse-insert.ts'
 
@@ -60,8 +60,7 @@ const MIXED: Captured[] = [
 const ROWS = ['events', 'outcomes', 'dead_letters', 'ingestion_warnings']
 const STATE = ['person', 'person_distinct_id_overrides', 'groups']
 
-const repair = (options?: Partial<RowsOptions>, warehouse?: Warehouse) =>
-  bench.repairRows(options, warehouse)
+const repair = (options?: Partial<RowsOptions>, warehouse?: Warehouse) => bench.repairRows(options, warehouse)
 
 const command = (sql: string) => bench.deps.warehouse.command(sql, { id: bench.rawId })
 const deleteRows = (table: string, where: string) =>

@@ -66,7 +66,8 @@ export async function runSquash(
     if (!isSame(squash.snapshot, await readSnapshot(deps.warehouse)))
       throw squashError('HR_SQUASH_CHANGED', 'the snapshot in ClickHouse is another one than was noted')
     const dictionary = await makeDictionary(deps.warehouse, deps.access, squash.snapshot!)
-    const events = (squash.counts.events ?? 0) + (await writePersons({ ...deps, hold }, dictionary, squash.ends))
+    const events =
+      (squash.counts.events ?? 0) + (await writePersons({ ...deps, hold }, dictionary, squash.ends))
     squash = await moveSquash(deps.sql, squash, { to: 'removing', counts: { events } })
     failpoint('squash_written')
     const overrides = squash.snapshot!.keys

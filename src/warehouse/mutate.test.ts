@@ -1,5 +1,6 @@
 /** Changes of stored rows on the real engine: one that is at work is found again, another's is told and not taken for ours. */
 import { afterAll, beforeAll, beforeEach, expect, setDefaultTimeout, test } from 'bun:test'
+import { waitFor } from '../../test/support/wait-for.ts'
 import { startTestWarehouse, type TestWarehouse } from '../../test/support/warehouse.ts'
 import { changeRows, type RowChange, type Warehouse } from './index.ts'
 
@@ -57,6 +58,8 @@ test("another's mutation that fails in front is named, and its end is not taken 
   await warehouse.command(
     `ALTER TABLE outcomes UPDATE event = toString(throwIf(distinct_id = '5', 'told to fail')) WHERE 1 SETTINGS mutations_sync = 0`,
   )
+  const failing = `SELECT count() AS n FROM system.mutations WHERE table = 'outcomes' AND position(latest_fail_reason, 'told') > 0`
+  await waitFor('failure', async () => (await warehouse.query<{ n: number }>(failing))[0]!.n > 0, 20_000)
   const said: string[] = []
   const six = change("distinct_id = '6'")
   await expect(changeRows(warehouse, six, (sentence) => said.push(sentence), 2_000)).rejects.toMatchObject({
