@@ -26,6 +26,8 @@ import { KEPT_TABLES, PROJECT_TABLES } from './project.ts'
 
 setDefaultTimeout(60_000)
 
+const WAIT_MS = 20_000
+
 let servers: Servers
 let bench: Bench
 beforeAll(async () => {
@@ -48,29 +50,22 @@ const EVENTS: Captured[] = [
 
 async function sendAndLoad(events = EVENTS): Promise<void> {
   await bench.capture(events)
-  await bench.ingested(events.length)
-  await bench.loaded()
+  await bench.settled()
 }
 
-/** With the roles at work until it is over. */
-async function atWork<T>(begin: () => Promise<T>): Promise<T> {
-  let over = false
-  const work = begin().finally(() => {
-    over = true
-  })
-  work.catch(() => {})
-  await Promise.all([bench.ingest(async () => over), bench.load(async () => over)])
-  return work
+/** With ingest and load at work. */
+function testAtWork(rule: string, work: () => Promise<void>): void {
+  test(rule, () => bench.atWork(work))
 }
 
-function deleteAnna(waitMs = 20_000) {
+function deleteAnna(waitMs = WAIT_MS) {
   const order = {
     teamId: 1,
     subject: { distinctId: 'anna' },
     by: 'test',
     why: 'asked',
   }
-  return atWork(() => deletePerson({ ...bench.deps, says: () => {} }, order, waitMs))
+  return deletePerson({ ...bench.deps, says: () => {} }, order, waitMs)
 }
 
 const command = (sql: string) => bench.deps.warehouse.command(sql, { id: bench.rawId })
@@ -104,55 +99,60 @@ async function placesOnRecord(): Promise<string[]> {
   return [...(await placesErased(bench.sql, { logId: bench.rawId, partition: 0 }, 'events', 0, 100))].sort()
 }
 
-test('a dead letter of the person that waits to be sent again stays unsent; its sender starts anew, for others', async () => {
-  await sendAndLoad()
-  const deps = { sql: bench.sql, warehouse: bench.deps.warehouse }
-  await planJob(bench.sql, selectLetters(deps, { teamId: 1 }, new Set(['open'])), {
-    by: 'test',
-    why: '',
-    filter: { teamId: 1, distinctId: 'anna' },
-    eventsPerSecond: 1,
-    again: [],
-  })
-  await bench.sql`UPDATE dead_letter_job SET runner = gen_random_uuid()`
-  expect(await previewPerson(deps, { teamId: 1, subject: { distinctId: 'anna' } })).toEqual({
-    persons: 1,
-    distinctIds: 1,
-    rows: { ingestion_warnings: 0, dead_letters: 1, outcomes: 1, events: 1 },
-  })
-  await deleteAnna()
-  const letters = await bench.sql`
+testAtWork(
+  'a dead letter of the person that waits to be sent again stays unsent; its sender starts anew, for others',
+  async () => {
+    await sendAndLoad()
+    const deps = { sql: bench.sql, warehouse: bench.deps.warehouse }
+    await planJob(bench.sql, selectLetters(deps, { teamId: 1 }, new Set(['open'])), {
+      by: 'test',
+      why: '',
+      filter: { teamId: 1, distinctId: 'anna' },
+      eventsPerSecond: 1,
+      again: [],
+    })
+    await bench.sql`UPDATE dead_letter_job SET runner = gen_random_uuid()`
+    expect(await previewPerson(deps, { teamId: 1, subject: { distinctId: 'anna' } })).toEqual({
+      persons: 1,
+      distinctIds: 1,
+      rows: { ingestion_warnings: 0, dead_letters: 1, outcomes: 1, events: 1 },
+    })
+    await deleteAnna()
+    const letters = await bench.sql`
     SELECT state, why FROM dead_letter_decision WHERE log_id = ${bench.rawId} ORDER BY raw_offset`
-  expect([...letters]).toEqual([
-    { state: 'discarded', why: 'its person was deleted' },
-    { state: 'planned', why: '' },
-  ])
-  const [job] = await bench.sql`SELECT state, runner, filter FROM dead_letter_job`
-  expect(job).toEqual({ state: 'open', runner: null, filter: { teamId: 1 } })
-  for (const table of ['events', 'outcomes', 'dead_letters']) expect(await idsOf(table)).toEqual(['bert'])
-  await exact()
-})
+    expect([...letters]).toEqual([
+      { state: 'discarded', why: 'its person was deleted' },
+      { state: 'planned', why: '' },
+    ])
+    const [job] = await bench.sql`SELECT state, runner, filter FROM dead_letter_job`
+    expect(job).toEqual({ state: 'open', runner: null, filter: { teamId: 1 } })
+    for (const table of ['events', 'outcomes', 'dead_letters']) expect(await idsOf(table)).toEqual(['bert'])
+    await exact()
+  },
+)
 
-test('an empty id is refused, since rows without an id have it; of an id that is none nothing is deleted', async () => {
-  const order = { teamId: 1, by: 'test', why: '' }
-  const deps = { ...bench.deps, says: () => {} }
-  for (const ask of [
-    () => previewPerson(deps, { teamId: 1, subject: { distinctId: '' } }),
-    () => deletePerson(deps, { ...order, subject: { distinctId: '' } }, 0),
-  ])
-    await expect(ask()).rejects.toMatchObject({ code: 'HR_DELETION_REFUSED' })
-  expect(await bench.sql`SELECT FROM deletion`).toHaveLength(0)
-  const done = await atWork(() => deletePerson(deps, { ...order, subject: { distinctId: 'ana' } }, 20_000))
-  expect(doneText(done)).toContain('nothing was known')
-  expect(isFinding(done)).toBe(true)
-})
+testAtWork(
+  'an empty id is refused, since rows without an id have it; of an id that is none nothing is deleted',
+  async () => {
+    const order = { teamId: 1, by: 'test', why: '' }
+    const deps = { ...bench.deps, says: () => {} }
+    for (const ask of [
+      () => previewPerson(deps, { teamId: 1, subject: { distinctId: '' } }),
+      () => deletePerson(deps, { ...order, subject: { distinctId: '' } }, 0),
+    ])
+      await expect(ask()).rejects.toMatchObject({ code: 'HR_DELETION_REFUSED' })
+    expect(await bench.sql`SELECT FROM deletion`).toHaveLength(0)
+    const done = await deletePerson(deps, { ...order, subject: { distinctId: 'ana' } }, WAIT_MS)
+    expect(doneText(done)).toContain('nothing was known')
+    expect(isFinding(done)).toBe(true)
+  },
+)
 
-test('a second order ends the first one, and says that what came since then stays', async () => {
+testAtWork('a second order ends the first one, and says that what came since then stays', async () => {
   await sendAndLoad()
   const order = { teamId: 1, subject: { distinctId: 'anna' }, by: 'first', why: 'asked' }
   const deps = { ...bench.deps, says: () => {} }
-  // Nobody loads what says that she is taken out.
-  await expect(deletePerson(deps, order, 300)).rejects.toMatchObject({ code: 'HR_REPAIR_WAITS' })
+  await cutOff(() => deletePerson(deps, order, WAIT_MS))
   const open = await findOrder(bench.sql, { ...order, kind: 'person' })
   expect(open).toMatchObject({ state: 'erasing', by: 'first' })
   expect(openText(open!)).toContain('ordered by first')
@@ -163,6 +163,16 @@ test('a second order ends the first one, and says that what came since then stay
   expect(doneText(done)).toContain('Give it again')
   expect(await findOrder(bench.sql, { ...order, kind: 'person' })).toBeUndefined()
 })
+
+/** It comes as far as the raw log's ends: a repair may have rows to send. */
+async function cutOff(work: () => Promise<unknown>): Promise<void> {
+  await bench.cutOffRepair()
+  await expect(work()).rejects.toMatchObject({
+    code: 'HR_REPAIR_WAITS',
+    message: expect.stringContaining('cut off'),
+  })
+  await bench.sql`DELETE FROM repair_attempt`
+}
 
 /** Of an order that is open: what it takes is not looked for any more. */
 async function shownWithoutYes(order: Order): Promise<string> {
@@ -181,7 +191,7 @@ async function shownWithoutYes(order: Order): Promise<string> {
   return shown.join('')
 }
 
-test('rows that somebody put back go again, and are on record once', async () => {
+testAtWork('rows that somebody put back go again, and are on record once', async () => {
   await sendAndLoad()
   await command('CREATE TABLE kept AS events')
   await command('INSERT INTO kept SELECT * FROM events WHERE _log_id = {id:UUID}')
@@ -270,36 +280,39 @@ test('a warning is a person’s by the fields that name whom it is about, also i
   expect(found.map(({ details }) => details).sort()).toEqual(hers.sort())
 })
 
-test('the letter of a person that ClickHouse refused goes with the person, and on no record', async () => {
-  await command('TRUNCATE TABLE dead_letters')
-  await sendAndLoad()
-  const { uuid } = (
-    await bench.sql`SELECT p.uuid FROM person p JOIN person_distinct_id d ON d.person_id = p.id WHERE d.distinct_id = 'anna'`
-  )[0]!
-  const letterOf = (id: string) =>
-    PERSON.encode({
-      ...{ id, created_at: 1, team_id: 1, properties: '{"email":"anna@example.com"}' },
-      ...{ is_identified: 0, is_deleted: 0, version: 1 },
-    }).toString('hex')
-  for (const id of [uuid, '00112233-4455-6677-8899-aabbccddeeff'])
-    await command(
-      `INSERT INTO dead_letters (team_id, step, timestamp, raw_value, _log_id, _partition, _offset, _sub)
+testAtWork(
+  'the letter of a person that ClickHouse refused goes with the person, and on no record',
+  async () => {
+    await command('TRUNCATE TABLE dead_letters')
+    await sendAndLoad()
+    const { uuid } = (
+      await bench.sql`SELECT p.uuid FROM person p JOIN person_distinct_id d ON d.person_id = p.id WHERE d.distinct_id = 'anna'`
+    )[0]!
+    const letterOf = (id: string) =>
+      PERSON.encode({
+        ...{ id, created_at: 1, team_id: 1, properties: '{"email":"anna@example.com"}' },
+        ...{ is_identified: 0, is_deleted: 0, version: 1 },
+      }).toString('hex')
+    for (const id of [uuid, '00112233-4455-6677-8899-aabbccddeeff'])
+      await command(
+        `INSERT INTO dead_letters (team_id, step, timestamp, raw_value, _log_id, _partition, _offset, _sub)
        SELECT 1, 'load:persons', now64(3), unhex('${letterOf(id)}'), {id:UUID}, 0, ${id === uuid ? 2 : 0}, 0`,
+      )
+    await deleteAnna()
+    const left = await bench.deps.warehouse.query(
+      `SELECT step, count() AS n FROM dead_letters WHERE _log_id = {id:UUID} GROUP BY step ORDER BY step`,
+      { id: bench.rawId },
     )
-  await deleteAnna()
-  const left = await bench.deps.warehouse.query(
-    `SELECT step, count() AS n FROM dead_letters WHERE _log_id = {id:UUID} GROUP BY step ORDER BY step`,
-    { id: bench.rawId },
-  )
-  expect(left).toMatchObject([{ step: 'load:persons', n: 1 }, { n: 1 }])
-  // Place 2 is another one's, whose letter is there.
-  const [record] =
-    await bench.sql`SELECT sum(rows)::int AS rows FROM erasures WHERE table_name = 'dead_letters'`
-  expect(record).toEqual({ rows: 1 })
-})
+    expect(left).toMatchObject([{ step: 'load:persons', n: 1 }, { n: 1 }])
+    // Place 2 is another one's, whose letter is there.
+    const [record] =
+      await bench.sql`SELECT sum(rows)::int AS rows FROM erasures WHERE table_name = 'dead_letters'`
+    expect(record).toEqual({ rows: 1 })
+  },
+)
 
 test('ids that are on their way to another person keep the person until they are sent', async () => {
-  await sendAndLoad()
+  await bench.atWork(() => sendAndLoad())
   const order = { teamId: 1, subject: { distinctId: 'anna' }, by: 'test', why: '' }
   const deps = { ...bench.deps, says: () => {} }
   await bench.sql`
@@ -314,11 +327,11 @@ test('ids that are on their way to another person keep the person until they are
   })
   await expect(taken).rejects.toMatchObject({ class: 'retriable' })
   expect(await bench.sql`SELECT FROM deletion_target`).toHaveLength(0)
-  await deleteAnna()
+  await bench.atWork(() => deleteAnna())
   expect(await idsOf('events')).toEqual(['bert'])
 })
 
-test('no letter of somebody who is being deleted is planned to be sent again', async () => {
+testAtWork('no letter of somebody who is being deleted is planned to be sent again', async () => {
   await command('TRUNCATE TABLE dead_letters')
   await sendAndLoad()
   const deps = { ...bench.deps, says: () => {} }
@@ -339,7 +352,7 @@ test('no letter of somebody who is being deleted is planned to be sent again', a
   await bench.sql`DELETE FROM deletion WHERE id = ${id}`
   expect(await plan()).toMatchObject({ letters: 1, held: 0 })
   // What was planned in between is discarded when nothing can be planned any more.
-  await expect(deletePerson(deps, order, 300)).rejects.toMatchObject({ code: 'HR_REPAIR_WAITS' })
+  await cutOff(() => deletePerson(deps, order, WAIT_MS))
   await bench.sql`UPDATE dead_letter_decision SET state = 'planned' WHERE state = 'discarded'`
   await bench.sql`UPDATE deletion SET state = 'taken'`
   await deleteAnna()
@@ -347,63 +360,62 @@ test('no letter of somebody who is being deleted is planned to be sent again', a
   expect(states.map(({ state }) => state)).toEqual(['discarded', 'planned'])
 })
 
-test('a loss below the positions is repaired first, since a repair would bring it back afterwards', async () => {
-  await sendAndLoad()
-  await bench.sql`
+testAtWork(
+  'a loss below the positions is repaired first, since a repair would bring it back afterwards',
+  async () => {
+    await sendAndLoad()
+    await bench.sql`
     INSERT INTO audit_gap (log_id, partition, from_offset, to_offset, unaccounted) VALUES (${bench.rawId}, 0, 0, 1, 1)`
-  await expect(deleteAnna(1_000)).rejects.toMatchObject({
-    code: 'HR_REPAIR_WAITS',
-    message: expect.stringContaining('repair rows'),
-  })
-  expect(await idsOf('events')).toEqual(['anna', 'bert'])
-  await bench.sql`DELETE FROM audit_gap`
-  await deleteAnna()
-  expect(await idsOf('events')).toEqual(['bert'])
-})
+    await expect(deleteAnna(1_000)).rejects.toMatchObject({
+      code: 'HR_REPAIR_WAITS',
+      message: expect.stringContaining('repair rows'),
+    })
+    expect(await idsOf('events')).toEqual(['anna', 'bert'])
+    await bench.sql`DELETE FROM audit_gap`
+    await deleteAnna()
+    expect(await idsOf('events')).toEqual(['bert'])
+  },
+)
 
-test('a piece that was cut off is ended in front of all questions, with what a repair brought back of it', async () => {
-  const anna = { json: '{}', distinctId: 'anna' }
-  await sendAndLoad([anna, anna, { json: '{}', distinctId: 'bert' }])
-  await command(`ALTER TABLE events DELETE WHERE ${OURS()} AND _offset = 1 SETTINGS mutations_sync = 2`)
-  await bench.sql`
+testAtWork(
+  'a piece that was cut off is ended in front of all questions, with what a repair brought back of it',
+  async () => {
+    const anna = { json: '{}', distinctId: 'anna' }
+    await sendAndLoad([anna, anna, { json: '{}', distinctId: 'bert' }])
+    await command(`ALTER TABLE events DELETE WHERE ${OURS()} AND _offset = 1 SETTINGS mutations_sync = 2`)
+    await bench.sql`
     CREATE FUNCTION cut_off() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''cut off''; END'`
-  await bench.sql`
+    await bench.sql`
     CREATE TRIGGER cut_off BEFORE UPDATE ON deletion FOR EACH ROW
     WHEN (OLD.piece IS NOT NULL AND NEW.piece IS NULL) EXECUTE FUNCTION cut_off()`
-  try {
-    await expect(deleteAnna()).rejects.toThrow('cut off')
-  } finally {
-    await bench.sql`DROP FUNCTION cut_off CASCADE`
-  }
-  expect(await placesOnRecord()).toEqual(['0/0'])
-  // What is on record does not come back; the loss does.
-  await bench.repairRows()
-  expect(await offsetsOf('anna')).toEqual([1])
-  // A repair that was cut off in turn would send its rows behind the deletion.
-  await bench.sql`
-    INSERT INTO repair_attempt (id, table_name, log_id, partition, places, rows)
-    VALUES (gen_random_uuid(), 'events', ${bench.rawId}, 0, '[[1, 1, 0]]', 1)`
-  await expect(deleteAnna(1_000)).rejects.toMatchObject({
-    code: 'HR_REPAIR_WAITS',
-    message: expect.stringContaining('cut off'),
-  })
-  expect(await offsetsOf('anna')).toEqual([1])
-  await bench.sql`DELETE FROM repair_attempt`
-  // Of the piece itself, when it stands still for a day, the audit says that it is missing: until an audit finds otherwise
-  // nothing more is begun, but the piece is over.
-  await bench.sql`
+    try {
+      await expect(deleteAnna()).rejects.toThrow('cut off')
+    } finally {
+      await bench.sql`DROP FUNCTION cut_off CASCADE`
+    }
+    expect(await placesOnRecord()).toEqual(['0/0'])
+    // What is on record does not come back; the loss does.
+    await bench.repairRows()
+    expect(await offsetsOf('anna')).toEqual([1])
+    // A repair that was cut off in turn would send its rows behind the deletion.
+    await cutOff(() => deleteAnna())
+    expect(await offsetsOf('anna')).toEqual([1])
+    // Of the piece itself, when it stands still for a day, the audit says that it is missing: until an audit finds otherwise
+    // nothing more is begun, but the piece is over.
+    await bench.sql`
     INSERT INTO audit_gap (log_id, partition, from_offset, to_offset, unaccounted) VALUES (${bench.rawId}, 0, 0, 1, 1)`
-  await expect(deleteAnna()).rejects.toMatchObject({ message: expect.stringContaining('repair rows') })
-  expect(await placesOnRecord()).toEqual(['0/0', '1/0'])
-  await exact(2)
-  await bench.sql`DELETE FROM audit_gap`
-  expect((await deleteAnna()).counts.events).toBe(2)
-  await bench.repairRows()
-  expect(await idsOf('events')).toEqual(['bert'])
-  await exact(2)
-})
+    await expect(deleteAnna()).rejects.toMatchObject({ message: expect.stringContaining('repair rows') })
+    expect(await placesOnRecord()).toEqual(['0/0', '1/0'])
+    await exact(2)
+    await bench.sql`DELETE FROM audit_gap`
+    expect((await deleteAnna()).counts.events).toBe(2)
+    await bench.repairRows()
+    expect(await idsOf('events')).toEqual(['bert'])
+    await exact(2)
+  },
+)
 
-test('a closed project is waited for from its commit on, however long that took', async () => {
+testAtWork('a closed project is waited for from its commit on, however long that took', async () => {
   const { teamId } = await createProject(bench.sql, { name: 'slow', token: 'slow' })
   await bench.sql`CREATE TABLE seen_at (closed timestamptz, noted timestamptz)`
   await bench.sql`
@@ -419,7 +431,7 @@ test('a closed project is waited for from its commit on, however long that took'
   await bench.sql`CREATE TRIGGER slow AFTER UPDATE ON deletion FOR EACH ROW EXECUTE FUNCTION slow()`
   try {
     const deps = { ...bench.deps, says: () => {}, projectsStaleMs: 500 }
-    await atWork(() => deleteProject(deps, { teamId, name: 'slow', by: 'test', why: '' }, 20_000))
+    await deleteProject(deps, { teamId, name: 'slow', by: 'test', why: '' }, WAIT_MS)
     const [seen] = await bench.sql`SELECT extract(epoch FROM noted - closed)::float8 AS seconds FROM seen_at`
     expect(seen!.seconds).toBeGreaterThanOrEqual(0.5)
   } finally {
@@ -428,97 +440,87 @@ test('a closed project is waited for from its commit on, however long that took'
   }
 })
 
-test('a project goes whole, with what was ordered about it; others stay, and its late events are nobody’s', async () => {
-  const { teamId } = await createProject(bench.sql, { name: 'shop', token: 'shop' })
-  const ofShop = (json: string, distinctId: string, event = 'e'): Captured => ({
-    json,
-    distinctId,
-    event,
-    token: 'shop',
-  })
-  const events = [
-    ...EVENTS,
-    ofShop('{"$set":{"email":"zoe@example.com"}}', 'zoe'),
-    ofShop('{}', 'anon'),
-    ofShop('{"properties":{"$anon_distinct_id":"anon"}}', 'zoe', '$identify'),
-    ofShop('{"properties":{"$group_type":"firm","$group_key":"f"}}', 'zoe', '$groupidentify'),
-    ofShop('no json', 'zoe'),
-  ]
-  await bench.capture(events)
-  await bench.ingested(events.length)
-  await bench.loaded()
-  const deps = { ...bench.deps, says: () => {} }
-  await planJob(bench.sql, selectLetters(deps, { teamId }, new Set(['open'])), {
-    by: 'test',
-    why: '',
-    filter: { teamId },
-    eventsPerSecond: 1,
-    again: [],
-  })
-  // A deletion of one of its persons that was cut off.
-  await bench.sql`
+testAtWork(
+  'a project goes whole, with what was ordered about it; others stay, and its late events are nobody’s',
+  async () => {
+    const { teamId } = await createProject(bench.sql, { name: 'shop', token: 'shop' })
+    const ofShop = (json: string, distinctId: string, event = 'e'): Captured => ({
+      json,
+      distinctId,
+      event,
+      token: 'shop',
+    })
+    const events = [
+      ...EVENTS,
+      ofShop('{"$set":{"email":"zoe@example.com"}}', 'zoe'),
+      ofShop('{}', 'anon'),
+      ofShop('{"properties":{"$anon_distinct_id":"anon"}}', 'zoe', '$identify'),
+      ofShop('{"properties":{"$group_type":"firm","$group_key":"f"}}', 'zoe', '$groupidentify'),
+      ofShop('no json', 'zoe'),
+    ]
+    await bench.capture(events)
+    await bench.settled()
+    const deps = { ...bench.deps, says: () => {} }
+    await planJob(bench.sql, selectLetters(deps, { teamId }, new Set(['open'])), {
+      by: 'test',
+      why: '',
+      filter: { teamId },
+      eventsPerSecond: 1,
+      again: [],
+    })
+    // A deletion of one of its persons that was cut off.
+    await bench.sql`
     INSERT INTO deletion (id, kind, team_id, subject, asked_by, why)
     VALUES (gen_random_uuid(), 'person', ${teamId}, '{"distinctId":"zoe"}', 'test', '')`
-  await bench.sql`INSERT INTO deletion_target (deletion_id, kind, key) SELECT id, 'distinct_id', 'zoe' FROM deletion`
-  const preview = await previewProject(deps, teamId)
-  expect(preview.rows).toMatchObject({ events: 4, dead_letters: 1, person: 2, group_state: 1 })
-  const others = await previewProject(deps, 1)
+    await bench.sql`INSERT INTO deletion_target (deletion_id, kind, key) SELECT id, 'distinct_id', 'zoe' FROM deletion`
+    const preview = await previewProject(deps, teamId)
+    expect(preview.rows).toMatchObject({ events: 4, dead_letters: 1, person: 2, group_state: 1 })
+    const others = await previewProject(deps, 1)
 
-  const done = await atWork(() =>
-    deleteProject(
+    const done = await deleteProject(
       { ...deps, projectsStaleMs: 100 },
       { teamId, name: 'shop', by: 'test', why: 'over' },
-      20_000,
-    ),
-  )
-  expect(done).toMatchObject({
-    state: 'done',
-    subject: { project: 'shop' },
-    counts: { persons: 1, distinctIds: 2, events: 4, dead_letters: 1, outcomes: 1 },
-  })
-  await bench.capture([ofShop('{}', 'zoe')])
-  await bench.ingested(events.length + 1)
-  await bench.loaded()
+      WAIT_MS,
+    )
+    expect(done).toMatchObject({
+      state: 'done',
+      subject: { project: 'shop' },
+      counts: { persons: 1, distinctIds: 2, events: 4, dead_letters: 1, outcomes: 1 },
+    })
+    await bench.capture([ofShop('{}', 'zoe')])
+    await bench.settled()
 
-  const left = await previewProject(deps, teamId)
-  expect(Object.values(left.rows).every((rows) => rows === 0)).toBe(true)
-  for (const table of ['person', 'person_distinct_id_overrides', 'groups']) {
-    const found = await bench.deps.warehouse.query(`SELECT * FROM ${table} WHERE team_id = ${teamId}`)
-    expect([table, found]).toEqual([table, []])
-  }
-  expect(await bench.sql`SELECT FROM project WHERE team_id = ${teamId}`).toHaveLength(0)
-  expect(await bench.sql`SELECT FROM deletion_target`).toHaveLength(0)
-  expect(await bench.sql`SELECT FROM deletion WHERE state <> 'done'`).toHaveLength(0)
-  expect(await previewProject(deps, 1)).toEqual(others)
-  const late = await bench.deps.warehouse.query(
-    'SELECT team_id, reason FROM outcomes WHERE _log_id = {id:UUID} AND _offset = {last:UInt64}',
-    { id: bench.rawId, last: events.length },
-  )
-  expect(late).toEqual([{ team_id: 0, reason: 'unknown_token' }])
-  const report = await bench.audit()
-  expect(report.partitions.flatMap(({ findings }) => findings)).toEqual([])
-})
+    const left = await previewProject(deps, teamId)
+    expect(Object.values(left.rows).every((rows) => rows === 0)).toBe(true)
+    for (const table of ['person', 'person_distinct_id_overrides', 'groups']) {
+      const found = await bench.deps.warehouse.query(`SELECT * FROM ${table} WHERE team_id = ${teamId}`)
+      expect([table, found]).toEqual([table, []])
+    }
+    expect(await bench.sql`SELECT FROM project WHERE team_id = ${teamId}`).toHaveLength(0)
+    expect(await bench.sql`SELECT FROM deletion_target`).toHaveLength(0)
+    expect(await bench.sql`SELECT FROM deletion WHERE state <> 'done'`).toHaveLength(0)
+    expect(await previewProject(deps, 1)).toEqual(others)
+    const late = await bench.deps.warehouse.query(
+      'SELECT team_id, reason FROM outcomes WHERE _log_id = {id:UUID} AND _offset = {last:UInt64}',
+      { id: bench.rawId, last: events.length },
+    )
+    expect(late).toEqual([{ team_id: 0, reason: 'unknown_token' }])
+    const report = await bench.audit()
+    expect(report.partitions.flatMap(({ findings }) => findings)).toEqual([])
+  },
+)
 
-test('every table of Postgres with rows of a project is one that a deletion knows', async () => {
-  const tables = await bench.sql<{ name: string }[]>`
-    SELECT c.table_name AS name FROM information_schema.columns c
+test('every table of Postgres with rows of a project, or with persons, is one that a deletion knows; the canary stays', async () => {
+  const columns = await bench.sql<{ table: string; column: string }[]>`
+    SELECT c.table_name AS table, c.column_name AS column FROM information_schema.columns c
     JOIN information_schema.tables t USING (table_schema, table_name)
-    WHERE c.table_schema = 'public' AND c.column_name = 'team_id' AND t.table_type = 'BASE TABLE'`
-  expect(tables.map(({ name }) => name).sort()).toEqual([...PROJECT_TABLES, ...KEPT_TABLES].sort())
-})
-
-test('every table of Postgres that names persons or distinct ids is one that a deletion of a person empties', async () => {
-  const tables = await bench.sql<{ name: string }[]>`
-    SELECT DISTINCT c.table_name AS name FROM information_schema.columns c
-    JOIN information_schema.tables t USING (table_schema, table_name)
-    WHERE c.table_schema = 'public' AND t.table_type = 'BASE TABLE'
-      AND (c.column_name LIKE 'person%' OR c.column_name LIKE '%distinct_id%')`
-  expect(tables.map(({ name }) => name).sort()).toEqual([...PERSON_TABLES].sort())
-})
-
-test('the project of the canary stays', async () => {
-  const order = { teamId: CANARY_TEAM_ID, name: 'headrace canary', by: 'test', why: '' }
-  await expect(deleteProject({ ...bench.deps, says: () => {} }, order, 0)).rejects.toMatchObject({
+    WHERE c.table_schema = 'public' AND t.table_type = 'BASE TABLE'`
+  const tablesWith = (name: RegExp) =>
+    [...new Set(columns.filter(({ column }) => name.test(column)).map(({ table }) => table))].sort()
+  expect(tablesWith(/^team_id$/)).toEqual([...PROJECT_TABLES, ...KEPT_TABLES].sort())
+  expect(tablesWith(/person|distinct_id/)).toEqual([...PERSON_TABLES].sort())
+  const canary = { teamId: CANARY_TEAM_ID, name: 'headrace canary', by: 'test', why: '' }
+  await expect(deleteProject({ ...bench.deps, says: () => {} }, canary, 0)).rejects.toMatchObject({
     code: 'HR_DELETION_REFUSED',
   })
 })

@@ -8,25 +8,19 @@ import { makeDictionary, prepareSnapshot, takeSnapshot } from './snapshot.ts'
 
 setDefaultTimeout(60_000)
 
+const WAIT_MS = 20_000
+
 let servers: Servers
 let bench: Bench
-let sent = 0
 beforeAll(async () => {
   servers = await Servers.start()
 })
 afterAll(() => servers.stop())
 beforeEach(async () => {
   bench = await Bench.open(servers)
-  sent = 0
   await bench.emptyState()
   await bench.learnRawId()
   await bench.sql`TRUNCATE squash, deletion, deletion_target, erasures CASCADE`
-  await settled(
-    { event: 'e', distinctId: 'visitor' },
-    { event: 'e', distinctId: 'member' },
-    { event: 'e', distinctId: 'chief' },
-    merge('member', 'visitor'),
-  )
 })
 afterEach(() => bench.close())
 
@@ -38,30 +32,32 @@ const merge = (distinctId: string, alias: string): Sent => ({
   json: JSON.stringify({ properties: { alias } }),
 })
 
+/** With ingest and load at work, and one override. */
+function testAtWork(rule: string, work: () => Promise<void>): void {
+  test(rule, () =>
+    bench.atWork(async () => {
+      await settled(
+        { event: 'e', distinctId: 'visitor' },
+        { event: 'e', distinctId: 'member' },
+        { event: 'e', distinctId: 'chief' },
+        merge('member', 'visitor'),
+      )
+      await work()
+    }),
+  )
+}
+
 /** Sends them, and waits until they are in ClickHouse. */
 async function settled(...events: Sent[]): Promise<void> {
   await bench.capture(events.map(({ json = '{}', ...event }) => ({ json, ...event })))
-  sent += events.length
-  await bench.ingested(sent)
-  await bench.loaded()
+  await bench.settled()
 }
 
-const squash = (waitMs: number) =>
+const squash = () =>
   runSquash(
     { ...bench.deps, says: () => {}, access: { username: '', password: '' } },
-    { beforeMs: Date.now() + 2_000, by: 'test', waitMs },
+    { beforeMs: Date.now() + 2_000, by: 'test', waitMs: WAIT_MS },
   )
-
-/** With the roles at work until it is over. */
-async function atWork<T>(begin: () => Promise<T>): Promise<T> {
-  let over = false
-  const work = begin().finally(() => {
-    over = true
-  })
-  work.catch(() => {})
-  await Promise.all([bench.ingest(async () => over), bench.load(async () => over)])
-  return work
-}
 
 /** Whose events queries see, and whose the stored rows alone say that they are. */
 async function personsOf(distinctId: string): Promise<{ seen: string[]; stored: string[] }> {
@@ -83,107 +79,102 @@ async function overrides(): Promise<string[]> {
   return rows.map(({ id }) => id)
 }
 
-/** The next event is in the raw log and nowhere else, so that a squash that began waits for it. */
+/** It comes as far as its snapshot and the raw log's ends: a repair may have rows to send. */
 async function cutOff(): Promise<void> {
-  await bench.capture([{ json: '{}', event: 'later', distinctId: 'member' }])
-  sent++
-  await expect(squash(0)).rejects.toMatchObject({ code: 'HR_REPAIR_WAITS' })
-}
-
-test('stored events say what overrides said, which go; one that comes behind the snapshot stays, and wins', async () => {
-  const [member] = (await personsOf('member')).stored
-  expect((await personsOf('visitor')).seen).toEqual([member!])
-  expect((await personsOf('visitor')).stored).not.toEqual([member!])
-  expect(await previewSnapshot(bench.deps.warehouse, Date.now() + 2_000)).toMatchObject({ overrides: 1 })
-  await cutOff()
-  await settled(merge('chief', 'member'))
-  const [chief] = (await personsOf('chief')).stored
-  expect((await atWork(() => squash(20_000))).counts).toEqual({ events: 1, overrides: 1 })
-  expect((await personsOf('visitor')).stored).toEqual([member!])
-  expect(await overrides()).toEqual(['member', 'visitor'])
-  for (const id of ['visitor', 'member', 'chief']) expect((await personsOf(id)).seen).toEqual([chief!])
-  // The next one takes those, too.
-  await atWork(() => squash(20_000))
-  expect(await overrides()).toEqual([])
-  for (const id of ['visitor', 'member'])
-    expect(await personsOf(id)).toEqual({ seen: [chief!], stored: [chief!] })
-})
-
-test('what a squash that was killed left at work in ClickHouse keeps nobody from changing rows', async () => {
-  const { warehouse } = bench.deps
-  await prepareSnapshot(warehouse)
-  const snapshot = await takeSnapshot(warehouse, Date.now() + 2_000)
-  const access = { username: '', password: '' }
-  const dictionary = await makeDictionary(warehouse, access, snapshot)
-  await warehouse.command('SYSTEM STOP MERGES events')
-  await warehouse.command(
-    `ALTER TABLE events UPDATE person_id = dictGet(${dictionary}, 'person_id', (team_id, distinct_id))
-     WHERE dictHas(${dictionary}, (team_id, distinct_id)) SETTINGS mutations_sync = 0, allow_nondeterministic_mutations = 1`,
-  )
-  await forgetSnapshot(warehouse)
-  await warehouse.command('SYSTEM START MERGES events')
-  const where = `_log_id = toUUID('${bench.rawId}') AND distinct_id = 'chief'`
-  await changeRows(warehouse, { table: 'events', what: 'DELETE', where }, () => {})
-  expect(await personsOf('chief')).toEqual({ seen: [], stored: [] })
-})
-
-test('a dictionary that lacks overrides of the snapshot is refused', async () => {
-  const { warehouse } = bench.deps
-  await prepareSnapshot(warehouse)
-  const snapshot = await takeSnapshot(warehouse, Date.now() + 2_000)
-  const access = { username: '', password: '' }
-  await warehouse.command('TRUNCATE TABLE squash_snapshot')
-  await expect(makeDictionary(warehouse, access, snapshot)).rejects.toMatchObject({
-    code: 'HR_SQUASH_CHANGED',
-  })
-  await forgetSnapshot(warehouse)
-})
-
-test('what a repair brings back between two runs as it was before is written again before its override goes', async () => {
-  const [member] = (await personsOf('member')).stored
-  await cutOff()
-  // As if all of it had been written; a row of the row topics says what the events here say still.
-  await bench.sql`UPDATE squash SET state = 'removing'`
-  expect((await atWork(() => squash(20_000))).counts).toEqual({ events: 1, overrides: 1 })
-  expect(await overrides()).toEqual([])
-  expect(await personsOf('visitor')).toEqual({ seen: [member!], stored: [member!] })
-})
-
-test('while a repair that was cut off may send rows, no override goes', async () => {
-  await cutOff()
-  await bench.sql`UPDATE squash SET state = 'removing'`
-  await bench.sql`
-    INSERT INTO repair_attempt (id, table_name, log_id, partition, places, rows)
-    VALUES (gen_random_uuid(), 'events', ${bench.rawId}, 0, '[[0, 1, 0]]', 1)`
-  await expect(atWork(() => squash(20_000))).rejects.toMatchObject({
+  await bench.cutOffRepair()
+  await expect(squash()).rejects.toMatchObject({
     code: 'HR_REPAIR_WAITS',
     message: expect.stringContaining('cut off'),
   })
-  expect(await overrides()).toEqual(['visitor'])
-})
+  await bench.sql`DELETE FROM repair_attempt`
+}
 
-test('with another snapshot than was noted it begins anew', async () => {
+testAtWork(
+  'stored events say what overrides said, which go; one that comes behind the snapshot stays, and wins',
+  async () => {
+    const [member] = (await personsOf('member')).stored
+    expect((await personsOf('visitor')).seen).toEqual([member!])
+    expect((await personsOf('visitor')).stored).not.toEqual([member!])
+    expect(await previewSnapshot(bench.deps.warehouse, Date.now() + 2_000)).toMatchObject({ overrides: 1 })
+    await cutOff()
+    await settled(merge('chief', 'member'))
+    const [chief] = (await personsOf('chief')).stored
+    expect((await squash()).counts).toEqual({ events: 1, overrides: 1 })
+    expect((await personsOf('visitor')).stored).toEqual([member!])
+    expect(await overrides()).toEqual(['member', 'visitor'])
+    for (const id of ['visitor', 'member', 'chief']) expect((await personsOf(id)).seen).toEqual([chief!])
+    // The next one takes those, too.
+    await squash()
+    expect(await overrides()).toEqual([])
+    for (const id of ['visitor', 'member'])
+      expect(await personsOf(id)).toEqual({ seen: [chief!], stored: [chief!] })
+  },
+)
+
+testAtWork(
+  'what a squash that was killed left at work keeps nobody from changing rows; a server that lacks overrides of the snapshot is refused',
+  async () => {
+    const { warehouse } = bench.deps
+    await prepareSnapshot(warehouse)
+    const access = { username: '', password: '' }
+    const noted = await takeSnapshot(warehouse, Date.now() + 2_000)
+    await warehouse.command('TRUNCATE TABLE squash_snapshot')
+    await expect(makeDictionary(warehouse, access, noted)).rejects.toMatchObject({
+      code: 'HR_SQUASH_CHANGED',
+    })
+    const snapshot = await takeSnapshot(warehouse, Date.now() + 2_000)
+    const dictionary = await makeDictionary(warehouse, access, snapshot)
+    await warehouse.command('SYSTEM STOP MERGES events')
+    await warehouse.command(
+      `ALTER TABLE events UPDATE person_id = dictGet(${dictionary}, 'person_id', (team_id, distinct_id))
+     WHERE dictHas(${dictionary}, (team_id, distinct_id)) SETTINGS mutations_sync = 0, allow_nondeterministic_mutations = 1`,
+    )
+    await forgetSnapshot(warehouse)
+    await warehouse.command('SYSTEM START MERGES events')
+    const where = `_log_id = toUUID('${bench.rawId}') AND distinct_id = 'chief'`
+    await changeRows(warehouse, { table: 'events', what: 'DELETE', where }, () => {})
+    expect(await personsOf('chief')).toEqual({ seen: [], stored: [] })
+  },
+)
+
+testAtWork(
+  'what a repair brings back between two runs as it was before is written again before its override goes',
+  async () => {
+    const [member] = (await personsOf('member')).stored
+    await cutOff()
+    // As if all of it had been written; a row of the row topics says what the events here say still.
+    await bench.sql`UPDATE squash SET state = 'removing'`
+    // While a repair may have rows to send, no override goes.
+    await cutOff()
+    expect(await overrides()).toEqual(['visitor'])
+    expect((await squash()).counts).toMatchObject({ overrides: 1 })
+    expect(await overrides()).toEqual([])
+    expect(await personsOf('visitor')).toEqual({ seen: [member!], stored: [member!] })
+  },
+)
+
+testAtWork('with another snapshot than was noted it begins anew', async () => {
   await cutOff()
   await settled(merge('chief', 'member'))
   await forgetSnapshot(bench.deps.warehouse)
-  expect((await atWork(() => squash(20_000))).counts).toMatchObject({ overrides: 2 })
+  expect((await squash()).counts).toMatchObject({ overrides: 2 })
   expect(await overrides()).toEqual([])
   const [chief] = (await personsOf('chief')).stored
   for (const id of ['visitor', 'member', 'chief']) expect((await personsOf(id)).seen).toEqual([chief!])
 })
 
-test('a person that is deleted meanwhile stays deleted, and comes back as somebody new', async () => {
+testAtWork('a person that is deleted meanwhile stays deleted, and comes back as somebody new', async () => {
   const [member] = (await personsOf('member')).stored
   await cutOff()
   const order = { teamId: 1, subject: { distinctId: 'member' }, by: 'test', why: '' }
   const deps = { ...bench.deps, says: () => {} }
-  await atWork(() => deletePerson(deps, order, 20_000))
+  await deletePerson(deps, order, WAIT_MS)
   expect(await bench.deps.warehouse.query('SELECT * FROM squash_snapshot')).toEqual([])
   await settled({ event: 'back', distinctId: 'visitor' })
   const back = await personsOf('visitor')
   expect(back.seen).toHaveLength(1)
   expect(back.seen).not.toContain(member)
-  await atWork(() => squash(20_000))
+  await squash()
   expect((await personsOf('visitor')).seen).toEqual(back.seen)
   expect(await personsOf('member')).toEqual({ seen: [], stored: [] })
   expect((await bench.audit()).partitions.flatMap(({ findings }) => findings)).toEqual([])
