@@ -132,7 +132,7 @@ type Work = {
   hosts: number
   /** Why it, or one in front of it, last failed. */
   failure: string
-  /** Another's, that is in front and fails: parts are changed in the order of mutations. */
+  /** Another's that fails: what is in front, or goes with ours in one step, keeps ours from its end. */
   other: string
 }
 
@@ -145,7 +145,7 @@ async function atWork(warehouse: Warehouse, change: RowChange): Promise<Work | u
        anyIf(latest_fail_reason, ours AND NOT is_done AND latest_fail_reason != '') AS own,
        argMinIf(latest_fail_reason, create_time, NOT ours AND NOT is_done AND latest_fail_reason != '') AS others,
        if(own != '', own, others) AS failure,
-       if(own != '', '', argMinIf(command, create_time, NOT ours AND NOT is_done AND latest_fail_reason != '')) AS other
+       argMinIf(command, create_time, NOT ours AND NOT is_done AND latest_fail_reason != '') AS other
      FROM (
        SELECT hostName() AS host, *, position(command, {mark:String}) > 0 AS ours
        FROM ${systemTable(warehouse, 'mutations')}
@@ -184,7 +184,7 @@ async function rowsWritten(warehouse: Warehouse, change: RowChange): Promise<str
 function stateOf({ parts, failure, other }: Work): string {
   const left = `${parts} parts are left to be written anew`
   if (failure === '') return left
-  const whose = other === '' ? '' : ` (of another change in front: ${other.slice(0, COMMAND_CHARS_TOLD)})`
+  const whose = other === '' ? '' : ` (another change is at work: ${other.slice(0, COMMAND_CHARS_TOLD)})`
   return `${left}; ClickHouse tries again after${whose}: ${failure}`
 }
 

@@ -80,6 +80,8 @@ async function squash(rig: RowsRig, round: number): Promise<KilledAt> {
     ).person
 
   return async (points) => {
+    const preview = JSON.parse(await rig.run(0, 'squash', '--older-than', '0s', '--dry-run', '--json'))
+    expect(preview.overrides).toBeGreaterThanOrEqual(PERSONS)
     for (const [i, point] of points.entries()) {
       await rig.killedAt(point, ['squash', '--older-than', '0s'])
       expect(await resolved()).toEqual(before)
@@ -167,7 +169,19 @@ async function deletePerson(rig: RowsRig, round: number): Promise<KilledAt> {
 
   const args = ['person', 'delete', id, '--yes', '--why', 'asked for']
   return async (points) => {
+    const preview = ['person', 'delete', '--distinct-id', phone, '--dry-run', '--json']
+    expect(JSON.parse(await rig.run(1, ...preview))).toMatchObject({
+      applied: false,
+      persons: 3,
+      distinctIds: 4,
+      rows: { events: 8, ingestion_warnings: 1 },
+    })
     for (const point of points) await rig.killedAt(point, args)
+    // Whoever asks again is told of it, and a list of what is open ends with 1.
+    expect(JSON.parse(await rig.run(1, 'person', 'delete', id, '--dry-run', '--json'))).toMatchObject({
+      open: { state: expect.not.stringContaining('done'), why: 'asked for' },
+    })
+    expect(await rig.run(1, 'person', 'deletions')).toContain('asked for')
     // Back under two of her ids before the deletion is over; what she sends before she is taken out goes with the rest.
     const returns = points.some((point) => point !== 'deletion_asked')
     const back = `event = 'back-${round}'`
@@ -179,6 +193,7 @@ async function deletePerson(rig: RowsRig, round: number): Promise<KilledAt> {
       resumed: returns,
       counts: { persons: 3, distinctIds: 4, events: 8, ingestion_warnings: 1 },
     })
+    expect(await rig.run(0, 'person', 'deletions')).not.toContain(anna)
     if (!returns) await comeBack()
 
     await rig.untilCount('her return', 'events', back, 2)
@@ -242,6 +257,10 @@ async function deleteProject(rig: RowsRig, round: number): Promise<KilledAt> {
 
   const args = ['project', 'delete', name, '--yes', '--why', 'contract ended']
   return async (points) => {
+    expect(JSON.parse(await rig.run(1, 'project', 'delete', name, '--dry-run', '--json'))).toMatchObject({
+      applied: false,
+      rows: { events: 5, group_state: 1 },
+    })
     for (const point of points) {
       await rig.killedAt(point, args)
       // Until the door is shut, these are taken, and must go with the rest.
@@ -254,6 +273,7 @@ async function deleteProject(rig: RowsRig, round: number): Promise<KilledAt> {
       counts: { persons: 1, ingestion_warnings: 1 },
     })
     expect(done.counts.events).toBeGreaterThanOrEqual(5)
+    expect(await rig.run(0, 'project', 'deletions')).toContain(name)
     await waitFor(
       'refusal of its token',
       async () => (await rig.sendAs(token, { event: 'after', distinct_id: 'b' })) === 401,
