@@ -62,7 +62,7 @@ test("another's mutation that fails is named, and its end is not taken for ours"
   await waitFor('failure', async () => (await warehouse.query<{ n: number }>(failing))[0]!.n > 0, 20_000)
   const said: string[] = []
   const six = change("distinct_id = '6'")
-  await expect(changeRows(warehouse, six, (sentence) => said.push(sentence), 2_000)).rejects.toMatchObject({
+  await expect(changeRows(warehouse, six, (sentence) => said.push(sentence), 500)).rejects.toMatchObject({
     code: 'HR_WAREHOUSE_WAITS',
   })
   expect(said.at(-1)).toMatch(/another change is at work: .*throwIf.*told to fail/)
