@@ -48,6 +48,8 @@ const EVENTS: Captured[] = [
   { json: 'no json', distinctId: 'bert' },
 ]
 
+const PLAIN: Captured[] = ['anna', 'bert'].map((distinctId) => ({ json: '{}', distinctId }))
+
 async function sendAndLoad(events = EVENTS): Promise<void> {
   await bench.capture(events)
   await bench.settled()
@@ -230,7 +232,7 @@ async function shownWithoutYes(order: Order): Promise<string> {
 }
 
 testAtWork('rows that somebody put back go again, and are on record once', async () => {
-  await sendAndLoad()
+  await sendAndLoad(PLAIN)
   await command('CREATE TABLE kept AS events')
   await command('INSERT INTO kept SELECT * FROM events WHERE _log_id = {id:UUID}')
   try {
@@ -247,11 +249,7 @@ testAtWork('rows that somebody put back go again, and are on record once', async
   }
   const records =
     await bench.sql`SELECT table_name, sum(rows)::int AS rows FROM erasures GROUP BY 1 ORDER BY 1`
-  expect([...records]).toEqual([
-    { table_name: 'dead_letters', rows: 1 },
-    { table_name: 'events', rows: 1 },
-    { table_name: 'outcomes', rows: 1 },
-  ])
+  expect([...records]).toEqual([{ table_name: 'events', rows: 1 }])
   const orders = await listOrders(bench.sql, 'person', 1)
   expect(orders.map(({ state, subject, counts }) => [state, subject, counts.events])).toEqual([
     ['done', undefined, 0],
@@ -319,7 +317,7 @@ test('a warning is a person’s by the fields that name whom it is about, also i
 })
 
 test('ids that are on their way to another person keep the person until they are sent', async () => {
-  await bench.atWork(() => sendAndLoad())
+  await bench.atWork(() => sendAndLoad(PLAIN))
   const order = { teamId: 1, subject: { distinctId: 'anna' }, by: 'test', why: '' }
   const deps = { ...bench.deps, says: () => {} }
   await bench.sql`
@@ -383,7 +381,7 @@ testAtWork(
   },
 )
 
-const STALE_MS = 500
+const STALE_MS = 200
 
 /** The whole time counts from the commit on that closes a project, however long that takes. */
 async function closedSlowly<T>(work: () => Promise<T>): Promise<T> {
@@ -391,7 +389,7 @@ async function closedSlowly<T>(work: () => Promise<T>): Promise<T> {
   await bench.sql`
     CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-      IF TG_TABLE_NAME = 'project' AND NEW.state = 'closed' THEN PERFORM pg_sleep(0.6);
+      IF TG_TABLE_NAME = 'project' AND NEW.state = 'closed' THEN PERFORM pg_sleep(0.3);
         INSERT INTO seen_at (closed) VALUES (clock_timestamp());
       ELSIF TG_TABLE_NAME = 'deletion' AND NEW.state = 'erasing' THEN UPDATE seen_at SET noted = coalesce(noted, clock_timestamp());
       END IF;

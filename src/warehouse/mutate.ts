@@ -73,17 +73,20 @@ async function untilNoneAtWork(
   stalledMs: number,
 ): Promise<void> {
   let before = ''
+  let written = ''
   let sinceMs = performance.now()
   for (let waitMs = POLL_MS_FIRST; ; waitMs = Math.min(waitMs * 2, POLL_MS_MAX)) {
     const work = await atWork(warehouse, change)
     if (!work) return
     const state = stateOf(work)
     says(state)
-    // One that fails begins again and again, and what it writes then is no progress.
-    const written = work.failure === '' ? await rowsWritten(warehouse, change) : ''
-    const now = `${work.parts} ${work.hosts} ${written}`
-    if (now !== before) sinceMs = performance.now()
-    before = now
+    const parts = `${work.parts} ${work.hosts}`
+    const isStill = parts === before
+    before = parts
+    // Within one large part. One that fails begins again and again, and what it writes then is no progress.
+    const rows = isStill && work.failure === '' ? await rowsWritten(warehouse, change) : written
+    if (!isStill || rows !== written) sinceMs = performance.now()
+    written = rows
     if (performance.now() - sinceMs >= stalledMs)
       throw warehouseError(
         'HR_WAREHOUSE_WAITS',
