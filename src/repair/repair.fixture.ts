@@ -182,6 +182,12 @@ export class Bench {
   async settled(): Promise<void> {
     const deps = { ...this.deps, says: () => {} }
     await untilIngested(deps, await rawEnds(deps), performance.now() + WITHIN_MS)
+    // Ids that moved are sent behind the batch.
+    await waitFor(
+      'moved ids to be sent',
+      async () => (await this.sql`SELECT FROM pending_move LIMIT 1`).length === 0,
+      WITHIN_MS,
+    )
     await untilLoaded(deps, performance.now() + WITHIN_MS)
   }
 
