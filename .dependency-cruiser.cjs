@@ -8,7 +8,7 @@
 const GROUND = 'platform|observe'
 const TOOLS = 'log|catalog|warehouse'
 const STAGES = 'capture|ingest|transform|load|deadletters|deliver|export'
-const READERS = 'ledger|definitions|api'
+const READERS = 'ledger|definitions|deletion|squash|api'
 const WIRING = 'cli|supervisor'
 const TEST = '\\.(test|fixture)\\.ts$'
 
@@ -52,7 +52,8 @@ module.exports = {
     },
     {
       name: 'readers-do-not-wire',
-      comment: 'ledger, definitions and api read every room through its door, but not the wiring.',
+      comment:
+        'ledger, definitions, deletion, squash and api read every room through its door, but not the wiring.',
       severity: 'error',
       from: { path: `^src/(${READERS})/`, pathNot: TEST },
       to: { path: `^src/(main\\.ts$|(${WIRING})/)` },

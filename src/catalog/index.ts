@@ -34,7 +34,7 @@ export {
   stateError,
   type Transaction,
 } from './postgres.ts'
-export { ProjectCatalog, type ProjectCatalogOptions } from './project-catalog.ts'
+export { PROJECTS_STALE_MS, ProjectCatalog, type ProjectCatalogOptions } from './project-catalog.ts'
 export {
   CANARY_TEAM_ID,
   createProject,
@@ -55,6 +55,7 @@ export {
   type RejectedRequest,
   RejectedRequests,
 } from './rejected-requests.ts'
+export { withRowsLock } from './rows-lock.ts'
 export {
   parseAddress,
   readSettings,

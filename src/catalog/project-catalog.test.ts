@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, expect, setDefaultTimeout, test } from
 import { startTestPostgres, type TestPostgres } from '../../test/support/postgres.ts'
 import { startEmbeddedPostgres } from './embedded/index.ts'
 import { openPostgres, type Sql } from './postgres.ts'
-import { ProjectCatalog, type ProjectCatalogOptions } from './project-catalog.ts'
+import { PROJECTS_STALE_MS, ProjectCatalog, type ProjectCatalogOptions } from './project-catalog.ts'
 import { createProject } from './projects.ts'
 
 setDefaultTimeout(60_000)
@@ -137,7 +137,7 @@ test('while Postgres is away, known tokens go on and others say that it is away'
     await catalog.lookup(set('a'))
     await own.kill()
     await expect(catalog.refresh()).rejects.toMatchObject({ code: 'HR_STATE_UNAVAILABLE' })
-    expect((await catalog.lookup(set('a'))).get('a')).toEqual(a)
+    expect(catalog.known('a')).toEqual(a)
     await expect(catalog.lookup(set('a', 'other'))).rejects.toMatchObject({ code: 'HR_STATE_UNAVAILABLE' })
 
     again = await startEmbeddedPostgres({ dataDir: own.dataDir })
@@ -215,3 +215,34 @@ test('a Postgres that does not answer is not waited for', async () => {
     await catalog.close()
   }
 })
+
+test('what lookup answers was read lately, also where nothing reads in the background', async () => {
+  let now = 0
+  await withCatalog({ now: () => now }, async (catalog, queries) => {
+    await createProject(server.sql, { name: 'a', token: 'a' })
+    await catalog.lookup(set('a'))
+    await server.sql`UPDATE project SET state = 'closed'`
+    now = PROJECTS_STALE_MS
+    expect((await catalog.lookup(set('a'))).get('a')?.state).toBe('open')
+    expect(queries()).toBe(1)
+    now = PROJECTS_STALE_MS + 1
+    expect((await catalog.lookup(set('a'))).get('a')?.state).toBe('closed')
+    await server.sql`DELETE FROM project`
+    now += PROJECTS_STALE_MS + 1
+    expect((await catalog.lookup(set('a'))).get('a')).toBeUndefined()
+  })
+})
+
+test.each(['closing', 'closed'])(
+  'a project that is %s is nobody’s at the door, and known behind it',
+  (state) =>
+    withCatalog({}, async (catalog) => {
+      await createProject(server.sql, { name: 'a', token: 'a' })
+      expect(await catalog.find('a')).toMatchObject({ state: 'open' })
+      await server.sql`UPDATE project SET state = ${state}`
+      await catalog.refresh()
+      expect(catalog.known('a')).toBeNull()
+      expect(await catalog.find('a')).toBeNull()
+      expect((await catalog.lookup(set('a'))).get('a')).toMatchObject({ state })
+    }),
+)

@@ -1,7 +1,8 @@
 /**
  * Tokens to projects, for hot paths: a batch of tokens costs a look at a map, and one query when some are new.
  *
- * Known tokens are read again every 2 s in the background; when Postgres is away they go on as they were. A token
+ * Known tokens are read again every 2 s in the background; when Postgres is away they go on as they were, at the door
+ * (`known`, `find`): a `lookup`, behind which is ingest, answers with nothing that was read more than 3 s before. A token
  * that nobody knows is remembered as such for 5 s at most. So a change is seen everywhere within 5 s. A project that
  * has not changed stays the same object, so that what is made of its settings can be kept with it. Both memories are
  * bounded; the token that `lookup` met the longest time ago goes first. `known` and `find` do not renew its place: a
@@ -17,6 +18,8 @@ import { isToken, type Project, toProject } from './projects.ts'
 
 const REFRESH_MS = 2_000
 const UNKNOWN_MS = 5_000
+/** No answer of `lookup` is older. */
+export const PROJECTS_STALE_MS = 3_000
 /** How long `find` waits for Postgres, and how many tokens may wait. */
 const FIND_MS = 500
 const FIND_TOKENS_MAX = 1_000
@@ -78,7 +81,9 @@ export class ProjectCatalog {
 
   /** From memory: the project; null when it was found unknown a moment ago; undefined when `lookup` must be asked. */
   known(token: string): Project | null | undefined {
-    return this.#known.get(token)?.project ?? (this.#isUnknown(token) ? null : undefined)
+    const known = this.#known.get(token)
+    if (known) return openOrNull(known.project)
+    return this.#isUnknown(token) ? null : undefined
   }
 
   /**
@@ -108,7 +113,7 @@ export class ProjectCatalog {
       this.#waiting = new Map()
       try {
         const found = await this.lookup(new Set(asked.keys()))
-        for (const [token, question] of asked) question.resolve(found.get(token) ?? null)
+        for (const [token, question] of asked) question.resolve(openOrNull(found.get(token)))
       } catch (error) {
         for (const question of asked.values()) {
           if (isRetriable(error)) question.resolve(undefined)
@@ -120,15 +125,15 @@ export class ProjectCatalog {
   }
 
   /**
-   * The project of each token, undefined where there is none. Throws HR_STATE_UNAVAILABLE when a token is neither
-   * known nor known to be unknown and Postgres cannot be asked.
+   * The project of each token, open or not, undefined where there is none. Throws HR_STATE_UNAVAILABLE when a token is
+   * neither known nor known to be unknown, or was read too long ago, and Postgres cannot be asked.
    */
   async lookup(tokens: Set<string>): Promise<Map<string, Project | undefined>> {
     const found = new Map<string, Project | undefined>()
     const missing: string[] = []
     for (const token of tokens) {
       const known = this.#known.get(token)
-      if (known) {
+      if (known && this.#now() - known.readAtMs <= PROJECTS_STALE_MS) {
         this.#known.delete(token)
         this.#known.set(token, known)
         found.set(token, known.project)
@@ -140,6 +145,7 @@ export class ProjectCatalog {
       for (const token of missing) {
         const known = read.get(token)
         found.set(token, known?.project)
+        this.#known.delete(token)
         if (known) remember(this.#known, token, known, this.#knownMax)
         else remember(this.#unknown, token, this.#now() + this.#unknownMs, this.#unknownMax)
       }
@@ -188,10 +194,11 @@ export class ProjectCatalog {
     // What is known now, and not when the answer comes: the answer leaves out the settings of exactly these.
     const before = new Map(tokens.map((token) => [token, this.#known.get(token)]))
     const asked = tokens.map((token) => ({ token, version: before.get(token)?.version ?? '' }))
+    const readAtMs = this.#now()
     const rows = await guardState(
       'looking up projects',
       () => this.#sql<VersionedRow[]>`
-        SELECT p.team_id, p.name, p.token, p.xmin::text AS version,
+        SELECT p.team_id, p.name, p.token, p.state, p.xmin::text AS version,
           CASE WHEN p.xmin::text <> k.version THEN p.settings END AS settings
         FROM jsonb_to_recordset(${JSON.stringify(asked)}::text::jsonb) AS k(token text, version text)
         JOIN project p ON p.token = k.token`,
@@ -199,14 +206,16 @@ export class ProjectCatalog {
     return new Map(
       rows.map(({ version, settings, ...row }) => [
         row.token,
-        settings === null ? before.get(row.token)! : { version, project: toProject({ ...row, settings }) },
+        settings === null
+          ? { ...before.get(row.token)!, readAtMs }
+          : { version, project: toProject({ ...row, settings }), readAtMs },
       ]),
     )
   }
 }
 
-/** `version` is Postgres' own of the row: another one after every change. */
-type Known = { version: string; project: Project }
+/** `version` is Postgres' own of the row: another one after every change. `readAtMs`: no later than it was read. */
+type Known = { version: string; project: Project; readAtMs: number }
 type VersionedRow = Omit<Parameters<typeof toProject>[0], 'settings'> & {
   version: string
   settings: Record<string, unknown> | null
@@ -234,6 +243,11 @@ class Question {
       }
     })
   }
+}
+
+/** Of one on its way out nothing is taken any more. */
+function openOrNull(project: Project | undefined): Project | null {
+  return project?.state === 'open' ? project : null
 }
 
 function remember<V>(memory: Map<string, V>, token: string, value: V, max: number): void {

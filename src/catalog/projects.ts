@@ -24,7 +24,14 @@ export type Project = {
   token: string
   /** What users change about a project at run time. */
   settings: Record<string, unknown>
+  state: ProjectState
 }
+
+/**
+ * On its way out (src/deletion/project.ts): capture does not know the token of one that is `closing`; ingest still
+ * takes what was captured before, until it is `closed`.
+ */
+export type ProjectState = 'open' | 'closing' | 'closed'
 
 export const DEFAULT_PROJECT = 'default'
 /**
@@ -35,10 +42,17 @@ export const CANARY_TEAM_ID = 2_147_483_647
 const NAME_CHARACTERS_MAX = 100
 const TOKEN = /^[A-Za-z0-9_-]{1,64}$/
 
-type ProjectRow = { team_id: number; name: string; token: string; settings: Record<string, unknown> }
+type ProjectRow = {
+  team_id: number
+  name: string
+  token: string
+  settings: Record<string, unknown>
+  state: ProjectState
+}
 
 export function toProject(row: ProjectRow): Project {
-  return { teamId: row.team_id, name: row.name, token: row.token, settings: row.settings }
+  const { team_id: teamId, name, token, settings, state } = row
+  return { teamId, name, token, settings, state }
 }
 
 export function projectNotFound(name: string) {
@@ -52,7 +66,7 @@ export function projectNotFound(name: string) {
 export async function readProject(sql: Sql, name: string): Promise<Project> {
   const [row] = await guardState(
     'reading a project',
-    () => sql<ProjectRow[]>`SELECT team_id, name, token, settings FROM project WHERE name = ${name}`,
+    () => sql<ProjectRow[]>`SELECT team_id, name, token, settings, state FROM project WHERE name = ${name}`,
   )
   if (!row) throw projectNotFound(name)
   return toProject(row)
@@ -98,7 +112,7 @@ export async function listProjects(sql: Sql): Promise<Project[]> {
     () =>
       sql<
         ProjectRow[]
-      >`SELECT team_id, name, token, settings FROM project WHERE team_id <> ${CANARY_TEAM_ID} ORDER BY team_id`,
+      >`SELECT team_id, name, token, settings, state FROM project WHERE team_id <> ${CANARY_TEAM_ID} ORDER BY team_id`,
   )
   return rows.map(toProject)
 }
@@ -112,7 +126,9 @@ export async function ensureDefaultProject(sql: Sql, token = ''): Promise<Projec
   const [row] = await guardState(
     'reading project default',
     () =>
-      sql<ProjectRow[]>`SELECT team_id, name, token, settings FROM project WHERE name = ${DEFAULT_PROJECT}`,
+      sql<
+        ProjectRow[]
+      >`SELECT team_id, name, token, settings, state FROM project WHERE name = ${DEFAULT_PROJECT}`,
   )
   if (row) return toProject(row)
   throw projectError(
@@ -128,7 +144,7 @@ export async function ensureCanaryProject(sql: Sql): Promise<Project> {
     () => sql<ProjectRow[]>`
       INSERT INTO project AS p (team_id, name, token) OVERRIDING SYSTEM VALUE
       VALUES (${CANARY_TEAM_ID}, 'headrace canary', ${randomToken()})
-      ON CONFLICT (team_id) DO UPDATE SET name = p.name RETURNING team_id, name, token, settings`,
+      ON CONFLICT (team_id) DO UPDATE SET name = p.name RETURNING team_id, name, token, settings, state`,
   )
   return toProject(row!)
 }
@@ -152,7 +168,7 @@ async function insertProject(sql: Sql, name: string, token: string): Promise<Pro
     'creating a project',
     () => sql<ProjectRow[]>`
       INSERT INTO project (name, token) VALUES (${name}, ${token}) ON CONFLICT DO NOTHING
-      RETURNING team_id, name, token, settings`,
+      RETURNING team_id, name, token, settings, state`,
   )
 }
 

@@ -33,6 +33,8 @@ export class Context {
     /** Shown to the servers as the name of the client. */
     readonly name: string,
     private readonly connectionsMax: number,
+    /** How long one question to ClickHouse may take; default as openWarehouse says. */
+    private readonly queryTimeoutMs?: number,
   ) {
     this.logKind = settings.log === 'embedded' ? 'embedded' : 'kafka'
   }
@@ -70,6 +72,7 @@ export class Context {
       openWarehouse({
         url: warehouseUrl(this.settings),
         variant: this.settings.clickhouseCluster === '' ? 'single' : 'sharded',
+        ...(this.queryTimeoutMs === undefined ? {} : { queryTimeoutMs: this.queryTimeoutMs }),
       }),
     )
     return this.openedWarehouse

@@ -1,11 +1,11 @@
 /** `headrace dead-letters`: what became nothing and why, and what to do about it. The work is `src/deadletters/`. */
 import { hostname, userInfo } from 'node:os'
-import { createInterface } from 'node:readline/promises'
 import { type Command, Option } from 'commander'
 import { listProjects, readProject } from '../catalog/index.ts'
 import type { JobStatus, LetterDeps, LetterFilter, LetterState, Survey } from '../deadletters/index.ts'
 import { canonicalUuid, DEAD_LETTER_REASONS, parseSource } from '../event/index.ts'
 import { pause } from '../platform/index.ts'
+import { confirmed } from './confirmed.ts'
 import type { Context } from './context.ts'
 import { cliError } from './errors.ts'
 import { EXIT, type ExitCode } from './exit.ts'
@@ -13,6 +13,7 @@ import { type DeploymentFlags, parseCount, withDeployment } from './options.ts'
 import { withState } from './state.ts'
 import { formatTable } from './table.ts'
 import { parseTime } from './time.ts'
+import { write } from './write.ts'
 
 type JsonFlags = DeploymentFlags & { json?: boolean }
 type FilterFlags = JsonFlags & {
@@ -172,9 +173,14 @@ async function runReplay(flags: ReplayFlags): Promise<ExitCode> {
       again: (['failed', 'discarded'] as const).filter((state) => states.has(state)),
     })
     if (!job) {
-      write(flags.json ? JSON.stringify({ applied: true, job: null }) : 'another order has them already')
+      write(
+        flags.json
+          ? JSON.stringify({ applied: true, job: null })
+          : 'another order has them already, or they are being deleted',
+      )
       return EXIT.done
     }
+    if (job.held > 0) process.stderr.write(`${job.held} stay unsent: whose they are is being deleted\n`)
     if (!flags.wait) {
       write(
         flags.json
@@ -256,14 +262,7 @@ async function agreed(
   const table = rooms.groupTable(found.groups, names)
   write(found.total === 0 ? 'none' : `${formatTable(table.head, table.rows)}\n\n${says}`)
   if (found.total === 0) return false
-  if (!process.stdin.isTTY || !process.stdout.isTTY) {
-    write('nothing is changed without --yes')
-    return false
-  }
-  const terminal = createInterface({ input: process.stdin, output: process.stdout })
-  const answer = await terminal.question('Do it? [y/N] ')
-  terminal.close()
-  return /^y(es)?$/i.test(answer.trim())
+  return confirmed('Do it?')
 }
 
 async function runJobs(flags: JsonFlags): Promise<ExitCode> {
@@ -336,8 +335,4 @@ function statesOf(flags: FilterFlags): ReadonlySet<LetterState> {
       throw cliError('HR_CLI_ARGUMENT', `--state "${state}"; allowed are ${STATES.join(', ')}, and all`)
   }
   return new Set(named as LetterState[])
-}
-
-function write(text: string): void {
-  process.stdout.write(`${text}\n`)
 }

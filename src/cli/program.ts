@@ -10,12 +10,14 @@ import { EXIT, type ExitCode, exitCodeOf, sentence } from './exit.ts'
 import { addIngest } from './ingest.ts'
 import { addKafka } from './kafka.ts'
 import { addLoad } from './load.ts'
+import { addPerson } from './person.ts'
 import { addProject } from './project.ts'
 import { addProperty } from './property.ts'
 import { addRejected } from './rejected.ts'
 import { addRepair } from './repair.ts'
 import { addSchema } from './schema.ts'
 import { addSql } from './sql.ts'
+import { addSquash } from './squash.ts'
 import { addTrace } from './trace.ts'
 import { addUp } from './up.ts'
 import { addWarehouse } from './warehouse.ts'
@@ -32,6 +34,8 @@ const VERBS = [
   addAudit,
   addRepair,
   addProject,
+  addPerson,
+  addSquash,
   addProperty,
   addRejected,
   addDeadLetters,

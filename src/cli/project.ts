@@ -1,4 +1,4 @@
-/** `headrace project list|create|policy|ingestion|usage`: projects, their tokens, their rules and what they used. */
+/** `headrace project list|create|delete|policy|ingestion|usage`: projects, their tokens, their rules and what they used. */
 import { type Command, Option } from 'commander'
 import {
   createProject,
@@ -14,6 +14,7 @@ import { EXIT, type ExitCode } from './exit.ts'
 import { addIngestion } from './ingestion.ts'
 import { readJsonFile } from './json-file.ts'
 import { type DeploymentFlags, withDeployment } from './options.ts'
+import { addProjectDelete } from './project-delete.ts'
 import { withState } from './state.ts'
 import { formatTable } from './table.ts'
 
@@ -21,7 +22,9 @@ type ProjectFlags = DeploymentFlags & { json?: boolean; token?: string }
 type PolicyFlags = DeploymentFlags & { set?: string; clear?: boolean }
 
 export function addProject(program: Command, done: (code: ExitCode) => void): void {
-  const project = program.command('project').description('list and create projects, set what they let in')
+  const project = program
+    .command('project')
+    .description('list, create and delete projects, set what they let in')
   withDeployment(project.command('list'))
     .description('all projects with their tokens')
     .option('--json', 'one JSON array')
@@ -66,6 +69,7 @@ docs/guides/policies.md says what a policy may hold.`,
       done(EXIT.done)
     })
   addIngestion(project, done)
+  addProjectDelete(project, done)
   withDeployment(project.command('usage'))
     .description('events of each project by month (UTC): stored, and refused singly')
     .option('--json', 'one JSON array')
@@ -91,10 +95,21 @@ docs/guides/policies.md says what a policy may hold.`,
 function print(projects: Project[], flags: ProjectFlags): void {
   const text =
     flags.json === true
-      ? JSON.stringify(projects.map(({ teamId, name, token }) => ({ team_id: teamId, name, token })))
+      ? JSON.stringify(
+          projects.map(({ teamId, name, token, state }) => ({
+            team_id: teamId,
+            name,
+            token,
+            ...(state !== 'open' && { state }),
+          })),
+        )
       : formatTable(
           ['TEAM', 'NAME', 'TOKEN'],
-          projects.map(({ teamId, name, token }) => [String(teamId), name, token]),
+          projects.map(({ teamId, name, token, state }) => [
+            String(teamId),
+            name,
+            state === 'open' ? token : `${token} (refused: it is being deleted)`,
+          ]),
         )
   process.stdout.write(`${text}\n`)
 }

@@ -85,6 +85,23 @@ export async function planLetters(
   return done.count
 }
 
+/**
+ * Those of `letters` that nobody is about to delete: their bytes would come back as events of somebody new. Shares the lock of
+ * their projects with who orders a deletion, so that one planned later than the order knows of it.
+ */
+export async function lettersToKeep(tx: Transaction, letters: readonly Letter[]): Promise<Letter[]> {
+  const teams = [...Map.groupBy(letters, ({ teamId }) => teamId)].sort(([a], [b]) => a - b)
+  const going = new Set<string>()
+  for (const [teamId, ofTeam] of teams) {
+    await tx`SELECT FROM project WHERE team_id = ${teamId} FOR SHARE`
+    const ids = JSON.stringify([...new Set(ofTeam.map(({ distinctId }) => distinctId))])
+    const rows = await tx<{ id: string }[]>`
+      SELECT id FROM ids_being_deleted(${teamId}, ARRAY(SELECT jsonb_array_elements_text(${ids}::text::jsonb))) id`
+    for (const { id } of rows) going.add(`${teamId}/${id}`)
+  }
+  return letters.filter(({ teamId, distinctId }) => !going.has(`${teamId}/${distinctId}`))
+}
+
 function former(sql: Sql | Transaction) {
   return sql`jsonb_build_object('state', d.state, 'by', d.decided_by, 'why', d.why, 'at', d.decided_at, 'detail', d.detail)`
 }

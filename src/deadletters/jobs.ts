@@ -7,7 +7,7 @@
  */
 import { guardState, type Sql, type Transaction, transaction } from '../catalog/index.ts'
 import type { Place } from '../event/index.ts'
-import { type Decided, planLetters } from './decisions.ts'
+import { type Decided, lettersToKeep, planLetters } from './decisions.ts'
 import type { Letter, LetterFilter, LetterKey } from './letter.ts'
 
 /** Letters of one job: a plan is one transaction. */
@@ -42,13 +42,13 @@ export type PlanOptions = Decided & {
 
 /**
  * Plans the letters of `pages` that have a raw record, as one job. Undefined when there is none left to plan. `cut`: there
- * are more than a job takes.
+ * are more than a job takes. `held`: of so many the person or project is being deleted; they are not planned.
  */
 export async function planJob(
   sql: Sql,
   pages: AsyncIterable<Letter[]>,
   options: PlanOptions,
-): Promise<{ id: string; letters: number; cut: boolean } | undefined> {
+): Promise<{ id: string; letters: number; held: number; cut: boolean } | undefined> {
   const id = Bun.randomUUIDv7()
   const picked: Letter[] = []
   let cut = false
@@ -65,13 +65,14 @@ export async function planJob(
         INSERT INTO dead_letter_job (id, asked_by, why, filter, events_per_second, letters)
         VALUES (${id}, ${options.by}, ${options.why}, ${JSON.stringify(options.filter)}::text::jsonb,
           ${options.eventsPerSecond}, 0)`
+      const kept = await lettersToKeep(tx, picked)
       let letters = 0
-      for (let at = 0; at < picked.length; at += PLAN_LETTERS) {
-        letters += await planLetters(tx, id, picked.slice(at, at + PLAN_LETTERS), options, options.again)
+      for (let at = 0; at < kept.length; at += PLAN_LETTERS) {
+        letters += await planLetters(tx, id, kept.slice(at, at + PLAN_LETTERS), options, options.again)
       }
       if (letters === 0) await tx`DELETE FROM dead_letter_job WHERE id = ${id}`
       else await tx`UPDATE dead_letter_job SET letters = ${letters} WHERE id = ${id}`
-      return letters === 0 ? undefined : { id, letters, cut }
+      return letters === 0 ? undefined : { id, letters, held: picked.length - kept.length, cut }
     }),
   )
 }

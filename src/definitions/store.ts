@@ -35,11 +35,20 @@ export async function addCollected(
         ...collected.eventsBeyond.keys(),
         ...collected.propertiesBeyond.keys(),
       ])
+      for (const teamId of await deletedTeams(tx, teams)) teams.delete(teamId)
       // In order, so that two partitions cannot wait for each other in a circle.
       for (const teamId of [...teams].sort((a, b) => a - b)) await addTeam(tx, teamId, collected, limits)
       return true
     }),
   )
+}
+
+/** What was read of a project before it was deleted must not come back behind the deletion. */
+async function deletedTeams(tx: Transaction, teams: ReadonlySet<number>): Promise<number[]> {
+  const rows = await tx<{ team_id: number }[]>`
+    SELECT team_id FROM deletion WHERE kind = 'project' AND state <> 'asked'
+      AND team_id IN (SELECT value::int FROM jsonb_array_elements_text(${JSON.stringify([...teams])}::text::jsonb))`
+  return rows.map(({ team_id }) => team_id)
 }
 
 async function moveCursor(tx: Transaction, { logId, partition, from, to }: Range): Promise<boolean> {

@@ -47,7 +47,7 @@ import { type EventRows, encodeRows, makeReceipt, type OutputLane, outputRecords
 import { OutputMarks } from './output-marks.ts'
 import { piecesOf } from './pieces.ts'
 import { identityOptionsOf } from './project-options.ts'
-import type { ProjectsOf } from './projects.ts'
+import { openOnes, type ProjectsOf } from './projects.ts'
 import { prepareRedo, Redo } from './redo.ts'
 import { reopenMs } from './reopen.ts'
 import { replayRecords } from './replay.ts'
@@ -336,7 +336,7 @@ export class PartitionWorker {
     const again = redo !== undefined && records[0]!.offset < redo.through
     const accepted = again
       ? prepareRedo(redo, slots, input.id, projects, judgeClaims, forced, judgeCookieless)
-      : prepareBatch(slots, input.id, projects, judgeClaims, forced, judgeCookieless)
+      : prepareBatch(slots, input.id, openOnes(projects), judgeClaims, forced, judgeCookieless)
 
     const candidates = slots.filter((slot) => !slot.decision)
     const requests = batchRequests(candidates)

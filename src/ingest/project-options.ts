@@ -16,7 +16,12 @@ export type ProjectOptions = {
   readonly propertyOrder: NonNullable<IngestionOptions['propertyOrder']>
 }
 
-export type IngestProject = { readonly teamId: number; readonly options: ProjectOptions }
+export type IngestProject = {
+  readonly teamId: number
+  readonly options: ProjectOptions
+  /** Nothing new of it is taken; what was decided before is produced again as it was. */
+  readonly closed?: boolean
+}
 
 /** What holds for an option that is absent. */
 export function withDefaults(options: IngestionOptions): ProjectOptions {

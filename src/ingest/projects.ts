@@ -1,7 +1,7 @@
 /**
  * The projects of a batch: their team id, and their options made ready for the steps. In: tokens. Out: what is known of
  * each; an unknown token is absent. Options are read once per change of the project, which the catalogue shows by
- * another object; it asks Postgres in the background, so a change is obeyed within 5 s and no batch waits for it.
+ * another object; it asks Postgres in the background, so a change is obeyed within 5 s and hardly a batch waits for it.
  * While a project gets another token both may be in one batch, the old one with the options of before: in one batch a
  * team has one set of options, whichever token an event names.
  */
@@ -15,6 +15,13 @@ export type ProjectsOf = (tokens: Set<string>) => Promise<ReadonlyMap<string, In
 /** What `projectsOf` asks: the catalogue of projects. */
 export type ProjectLookup = { lookup(tokens: Set<string>): Promise<Map<string, Project | undefined>> }
 
+/** Those of which new events are taken. */
+export function openOnes(projects: ReadonlyMap<string, IngestProject>): ReadonlyMap<string, IngestProject> {
+  for (const { closed } of projects.values())
+    if (closed) return new Map([...projects].filter(([, project]) => !project.closed))
+  return projects
+}
+
 export function projectsOf(catalog: ProjectLookup, logger: Logger): ProjectsOf {
   const ready = new WeakMap<Project, IngestProject>()
   const makeReady = (project: Project): IngestProject => {
@@ -26,7 +33,8 @@ export function projectsOf(catalog: ProjectLookup, logger: Logger): ProjectsOf {
         `an option of ingestion counts as absent: ${problem}`,
       )
     }
-    const made = { teamId: project.teamId, options: withDefaults(options) }
+    const closed = project.state === 'closed'
+    const made = { teamId: project.teamId, options: withDefaults(options), closed }
     ready.set(project, made)
     return made
   }

@@ -142,6 +142,30 @@ describe('I2: a batch that is produced again', () => {
     expect([new Set(letters).size, new Set(outcomes).size]).toEqual([2, 3])
   })
 
+  test('is what it was when its project was closed since; what comes then is nobody’s', async () => {
+    await pipeline.capture(MIXED)
+    await pipeline.ingested(DECIDED)
+    await pipeline.sql`UPDATE project SET state = 'closed'`
+    try {
+      await forgetProduced()
+      await pipeline.capture(
+        [{ json: '{"$set":{"n":3}}', uuid: '018f4b2e-0000-7000-8000-0000000000ff' }],
+        DECIDED,
+      )
+      expect(await pipeline.ingested(DECIDED + 1)).toEqual({ stored: 3, dead: 1 })
+    } finally {
+      await pipeline.sql`UPDATE project SET state = 'open'`
+    }
+    const events = await pipeline.records(TOPICS.events)
+    expect(events).toHaveLength(6)
+    expect(accepted(events)).toHaveLength(3)
+    const outcomes = (await rows(TOPICS.outcomes, OUTCOMES.decode)).map(
+      (row) => `${row.team_id > 0} ${row._offset} ${row.reason || row.state}`,
+    )
+    const before = ['true 1 unreadable_event', 'false 2 unknown_token', 'true 3 duplicate']
+    expect(outcomes).toEqual([...before, ...before, 'false 6 unknown_token'])
+  })
+
   test('changes no person', async () => {
     const persons = () => pipeline.sql`SELECT uuid, version, properties FROM person ORDER BY id`
     await pipeline.capture(MIXED)

@@ -14,6 +14,13 @@ export {
   type PartitionAudit,
 } from './audit.ts'
 export { Canary } from './canary.ts'
+export {
+  ERASURE_CELL_OFFSETS,
+  type ErasureRun,
+  finishErasures,
+  placesErased,
+  recordErasures,
+} from './erasures.ts'
 export { FINDING_KINDS, type Finding, type FindingKind } from './findings.ts'
 export { formatAudit, formatOutcomeCounts, formatTrace, recentTable } from './format.ts'
 export { Lease } from './lease.ts'

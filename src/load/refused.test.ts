@@ -18,6 +18,7 @@ import {
 } from '../event/index.ts'
 import { audit } from '../ledger/index.ts'
 import { openEmbeddedLog, type SendRecord } from '../log/index.ts'
+import { untilLoaded } from '../repair/index.ts'
 import { openWarehouse } from '../warehouse/index.ts'
 import { bench, benchForEachTest, servers, stored } from './bench.fixture.ts'
 import { PARTITIONS } from './load.fixture.ts'
@@ -91,6 +92,15 @@ async function letters() {
 }
 
 describe('a row that ClickHouse refuses', () => {
+  test('is waited for with its letter, which load writes behind the ends of before', async () => {
+    await sendBatch(0, 50, [17, 40])
+    await bench.load()
+    const { sql, log } = bench
+    const deps = { sql, log, partitions: PARTITIONS, says: () => {} }
+    await untilLoaded(deps, performance.now() + 20_000)
+    expect(await letters()).toHaveLength(2)
+  })
+
   test('goes alone to the dead letters, its receipt says so, its neighbours are stored', async () => {
     await sendBatch(0, 50, [17, 40])
     await sendBatch(1, 20, [])

@@ -74,17 +74,46 @@ export const FAILPOINTS = {
     /** A refused row is in the dead letters, and Postgres does not know. */
     buried: 0,
   },
+  /** Verbs that change what is stored. */
+  verbs: {
+    /** A deletion is ordered, nothing is done. */
+    deletion_asked: 0,
+    /** Capture does not know the project's token any more, ingest does. */
+    project_closing: 0,
+    /** Postgres has nothing of the person any more, or the project is closed, and nothing else says so. */
+    deletion_taken: 0,
+    /** The positions are noted up to which rows go. */
+    deletion_noted: 0,
+    /** Rows of a piece are on record as erased, and all there. */
+    erasure_recorded: 0,
+    /** They are gone, and the record does not say so. */
+    erasure_carried_out: 0,
+    /** All rows are gone, and the order is still open. */
+    deletion_erased: 0,
+    /** A page of the project's rows is gone from Postgres, and others are there. */
+    project_page_gone: 0,
+    /** The overrides to squash are noted, no event says what they say. */
+    squash_snapped: 0,
+    /** The events of one month do. */
+    squash_month_written: 0,
+    /** All events do, and the overrides are there still. */
+    squash_written: 0,
+    /** The overrides are gone, and nothing says so. */
+    squash_removed: 0,
+  },
 } as const
 export type CaptureFailpoint = keyof typeof FAILPOINTS.capture
 export type IngestFailpoint = keyof typeof FAILPOINTS.ingest
 export type LoadFailpoint = keyof typeof FAILPOINTS.load
-export type Failpoint = CaptureFailpoint | IngestFailpoint | LoadFailpoint
+export type VerbFailpoint = keyof typeof FAILPOINTS.verbs
+export type Failpoint = CaptureFailpoint | IngestFailpoint | LoadFailpoint | VerbFailpoint
 
 /** The longest delay of each place, ms. */
 const LATE_MS: Readonly<Record<Failpoint, number>> = {
   ...FAILPOINTS.capture,
   ...FAILPOINTS.ingest,
   ...FAILPOINTS.load,
+  ...FAILPOINTS.verbs,
 }
 
 /** May end the process here, when a test wants it. */

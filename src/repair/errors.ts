@@ -37,7 +37,12 @@ export const REPAIR_ERRORS = {
   },
   HR_REPAIR_BUSY: {
     class: 'retriable',
-    meaning: 'Another process repairs rows; one does at a time.',
+    meaning: 'Another process repairs rows, or a deletion or squash changes them; one does at a time.',
+  },
+  HR_REPAIR_WAITS: {
+    class: 'retriable',
+    meaning:
+      'What was captured before has not come to its end: ingest or load are behind, or ClickHouse lacks rows that `headrace repair rows` must bring back. Give the same command again and it goes on.',
   },
   HR_REPAIR_RETENTION: {
     class: 'rejected',

@@ -12,4 +12,14 @@ export { type Inspection, inspect, isOutOfStep } from './inspect.ts'
 export type { LoadProgress } from './load-progress.ts'
 export { type LaneRewind, type Rewind, type RewindDeps, rewind } from './rewind.ts'
 export { formatRows } from './rows-format.ts'
+export {
+  nothingMissing,
+  type RawEnd,
+  rawEnds,
+  type SettleDeps,
+  until,
+  untilIngested,
+  untilLoaded,
+} from './settled.ts'
+export { countedRows } from './warehouse-places.ts'
 export { type RowsDeps, type RowsOptions, type RowsRepair, repairRows } from './warehouse-rows.ts'

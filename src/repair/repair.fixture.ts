@@ -34,9 +34,14 @@ import { type AuditReport, audit } from '../ledger/index.ts'
 import { type Load, startLoad } from '../load/index.ts'
 import { EmbeddedLog } from '../log/embedded/embedded-log.ts'
 import type { Log } from '../log/index.ts'
+import type { Warehouse } from '../warehouse/index.ts'
+import { rawEnds, untilIngested, untilLoaded } from './settled.ts'
+import { type RowsOptions, type RowsRepair, repairRows } from './warehouse-rows.ts'
 
 export const TOKEN = 'repaired'
 const WITHIN_MS = 25_000
+/** Of all that a test does while roles are at work. */
+const WORK_MS = 55_000
 const RECORD_BYTES_MAX = 4 * 2 ** 20
 const logger = pino({ level: 'silent' })
 
@@ -124,7 +129,7 @@ export class Bench {
   }
 
   /** Ingest at work until `done`; a fatal end throws. */
-  async ingest(done: (ingest: Ingest) => Promise<boolean>): Promise<void> {
+  async ingest(done: (ingest: Ingest) => Promise<boolean>, withinMs = WITHIN_MS): Promise<void> {
     const projects = new ProjectCatalog(this.sql)
     let fatal: unknown
     const ingest = await startIngest({
@@ -143,7 +148,7 @@ export class Bench {
       await waitFor(
         'ingest to come so far',
         async () => fatal !== undefined || (await done(ingest)),
-        WITHIN_MS,
+        withinMs,
       )
     } finally {
       await ingest.stop()
@@ -160,19 +165,45 @@ export class Bench {
     })
   }
 
+  /** Ingest and load at work until `work` is over. */
+  async atWork<T>(work: () => Promise<T>): Promise<T> {
+    let over = false
+    const begun = work().finally(() => {
+      over = true
+    })
+    // A role that ended is told in front of what it kept from going on.
+    begun.catch(() => {})
+    const isOver = async () => over
+    await Promise.all([this.ingest(isOver, WORK_MS), this.load(isOver, WORK_MS)])
+    return begun
+  }
+
+  /** While roles are at work: all that was captured is in ClickHouse. */
+  async settled(): Promise<void> {
+    const deps = { ...this.deps, says: () => {} }
+    await untilIngested(deps, await rawEnds(deps), performance.now() + WITHIN_MS)
+    // Ids that moved are sent behind the batch.
+    await waitFor(
+      'moved ids to be sent',
+      async () => (await this.sql`SELECT FROM pending_move LIMIT 1`).length === 0,
+      WITHIN_MS,
+    )
+    await untilLoaded(deps, performance.now() + WITHIN_MS)
+  }
+
   ingestHalts(sentence: string): Promise<void> {
     return this.ingest(async (ingest) => (await ingest.notReady())?.includes(sentence) === true)
   }
 
   /** Load at work until `done`. */
-  async load(done: (load: Load) => Promise<boolean>): Promise<void> {
+  async load(done: (load: Load) => Promise<boolean>, withinMs = WITHIN_MS): Promise<void> {
     const load = await startLoad({
       ...this.deps,
       settings: { loadFlushMs: 100, loadBusyPercent: 100, loadMemoryMb: 64 },
       logger,
     })
     try {
-      await waitFor('load to come so far', () => done(load), WITHIN_MS)
+      await waitFor('load to come so far', () => done(load), withinMs)
     } finally {
       await load.stop()
     }
@@ -196,6 +227,29 @@ export class Bench {
 
   loadHalts(sentence: string): Promise<void> {
     return this.load(async (load) => (await load.notReady())?.includes(sentence) === true)
+  }
+
+  /** `headrace repair rows --yes`. */
+  async repairRows(
+    options: Partial<RowsOptions> = {},
+    warehouse: Warehouse = this.deps.warehouse,
+  ): Promise<RowsRepair> {
+    const projects = new ProjectCatalog(this.sql)
+    try {
+      return await repairRows(
+        { ...this.deps, warehouse, projects, logger },
+        { apply: true, waitMs: 1_000, ...options },
+      )
+    } finally {
+      await projects.close()
+    }
+  }
+
+  /** As if one had ended between its insert and the answer. */
+  async cutOffRepair(): Promise<void> {
+    await this.sql`
+      INSERT INTO repair_attempt (id, table_name, log_id, partition, places, rows)
+      VALUES (gen_random_uuid(), 'events', ${this.rawId}, 0, '[[0, 1, 0]]', 1)`
   }
 
   audit(): Promise<AuditReport> {

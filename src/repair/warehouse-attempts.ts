@@ -6,7 +6,7 @@
  *   written ──▶ open ──answered──▶ done            open ──ClickHouse refuses a row──▶ refused
  *                └──cut off──▶ sent again by the next repair, under its token ──▶ done
  */
-import { guardState, type Sql, type Transaction, transaction } from '../catalog/index.ts'
+import { guardState, type Sql, withRowsLock } from '../catalog/index.ts'
 import type { Place } from '../event/index.ts'
 import { repairError } from './errors.ts'
 import type { Lane } from './lost-receipts.ts'
@@ -21,23 +21,11 @@ export type Attempt = {
   ageMs: number
 }
 
-/** Any number, the same in all versions. */
-const REPAIR_LOCK = 7_251_846_302
-
 /** Runs `work` as the only repair of rows. `hold` throws once the lock is lost. Throws HR_REPAIR_BUSY. */
-export async function withRepairLock<T>(
-  sql: Sql,
-  work: (hold: () => Promise<void>) => Promise<T>,
-): Promise<T> {
-  return transaction(sql, async (tx: Transaction) => {
-    // It is idle while rows are on their way; a server that ends such transactions would end the repair.
-    await tx`SELECT set_config('idle_in_transaction_session_timeout', '0', true)`
-    const [row] = await tx<{ locked: boolean }[]>`SELECT pg_try_advisory_xact_lock(${REPAIR_LOCK}) AS locked`
-    if (!row!.locked) throw repairError('HR_REPAIR_BUSY', 'another process repairs rows; wait for its end')
-    return work(async () => {
-      await guardState('hold the lock of the repair', () => tx`SELECT 1`)
-    })
-  })
+export function withRepairLock<T>(sql: Sql, work: (hold: () => Promise<void>) => Promise<T>): Promise<T> {
+  const busy = () =>
+    repairError('HR_REPAIR_BUSY', 'another process repairs rows, or takes some out; wait for its end')
+  return withRowsLock(sql, busy, work)
 }
 
 export async function writeAttempt(

@@ -7,6 +7,7 @@
  */
 import { fromCovering, guardState } from '../catalog/index.ts'
 import {
+  ByteReader,
   decodeOutcomes,
   describeOutcome,
   EVENTS,
@@ -15,6 +16,7 @@ import {
   sourceHash,
 } from '../event/index.ts'
 import type { Unmakeable } from '../ingest/index.ts'
+import { placesErased } from '../ledger/index.ts'
 import { presentCopies, presentSources } from '../warehouse/index.ts'
 import { giveUpRows, namelessRows, rangesOf } from './lost-rows.ts'
 import { deletePlaces } from './warehouse-copies.ts'
@@ -23,6 +25,7 @@ import type { Keeps } from './warehouse-kept.ts'
 import { type MadeRow, makeRows } from './warehouse-make.ts'
 import { countedRows, type Window } from './warehouse-places.ts'
 import { differenceOf, ROW_KINDS, type RowKind } from './warehouse-plan.ts'
+import { bringBackOverrides } from './warehouse-state.ts'
 import type { LaneRange } from './warehouse-warnings.ts'
 
 /** What was found in one table, in rows. */
@@ -170,15 +173,22 @@ export class LaneRun {
       table,
       counted,
     )
-    const expected = sumsOf(kind, from, outcomes)
+    // Every place that a receipt knows, but for those that were taken out on purpose.
+    const erased = await placesErased(this.deps.sql, this.range, table.name, from, to)
+    const expected = sumsOf(kind, from, outcomes, erased)
     const rows = kind.copiesCount ? present!.rows : present!.sources
     if (rows === expected.rows && present!.sources === expected.rows && present!.hashSum === expected.hashSum)
       return
     for (let at = 0; at < outcomes.length; at += WINDOW_OFFSETS)
-      await this.mend(kind, from + at, outcomes.slice(at, at + WINDOW_OFFSETS))
+      await this.mend(kind, from + at, outcomes.slice(at, at + WINDOW_OFFSETS), erased)
   }
 
-  private async mend(kind: RowKind, from: number, outcomes: readonly OffsetOutcome[]): Promise<void> {
+  private async mend(
+    kind: RowKind,
+    from: number,
+    outcomes: readonly OffsetOutcome[],
+    erased: ReadonlySet<string>,
+  ): Promise<void> {
     const { warehouse } = this.deps
     const { logId, partition } = this.range
     const to = from + outcomes.length
@@ -188,7 +198,9 @@ export class LaneRun {
       kind.table,
       countedRows(kind.table),
     )
-    const { missing, doubled, unexpected } = differenceOf(kind, from, outcomes, present)
+    const difference = differenceOf(kind, from, outcomes, present)
+    const { doubled, unexpected } = difference
+    const missing = difference.missing.filter(({ offset, sub }) => !erased.has(`${offset}/${sub}`))
     const counts = this.tableOf(kind)
     counts.missing += missing.length
     counts.doubled += doubled.length
@@ -214,6 +226,7 @@ export class LaneRun {
         counts.expired += rows.length - kept.length
       }
       if (!this.options.apply) continue
+      if (table === EVENTS && from === 'log') await bringBackOverrides(this.deps, idsOf(kept))
       for (const { offset, why } of await insertMade(this.deps, table, this.range, kept)) {
         counts.refused++
         this.leave(table.name, offset, offset + 1, refusedBy(why))
@@ -278,6 +291,16 @@ function emptyRepair(table: string): TableRepair {
   return { table, ...none, doubled: 0, unexpected: 0 }
 }
 
+/** Whose events these rows are. */
+function idsOf(rows: readonly MadeRow[]): { team: number; id: string }[] {
+  const ids = new Map<string, { team: number; id: string }>()
+  for (const { row } of rows) {
+    const { team_id: team, distinct_id: id } = EVENTS.decode(new ByteReader(row))
+    ids.set(`${team}/${id}`, { team, id })
+  }
+  return [...ids.values()]
+}
+
 /** Undefined when it cannot be read, or says something of another number of offsets. */
 function readable({ from, to, outcomes }: Receipt): OffsetOutcome[] | undefined {
   try {
@@ -293,13 +316,16 @@ function sumsOf(
   kind: RowKind,
   from: number,
   outcomes: readonly OffsetOutcome[],
+  erased: ReadonlySet<string>,
 ): { rows: number; hashSum: bigint } {
   let rows = 0
   let hashSum = 0
   outcomes.forEach((outcome, i) => {
-    const subs = kind.subs(outcome)
-    for (const sub of subs) hashSum += sourceHash({ offset: from + i, sub })
-    rows += subs.length
+    for (const sub of kind.subs(outcome)) {
+      if (erased.size > 0 && erased.has(`${from + i}/${sub}`)) continue
+      hashSum += sourceHash({ offset: from + i, sub })
+      rows++
+    }
   })
   return { rows, hashSum: BigInt(hashSum) }
 }

@@ -9,9 +9,7 @@ import {
   setDefaultTimeout,
   test,
 } from 'bun:test'
-import pino from 'pino'
 import { startTcpProxy } from '../../test/support/tcp-proxy.ts'
-import { ProjectCatalog } from '../catalog/index.ts'
 import {
   DEAD_LETTERS,
   EVENTS,
@@ -23,8 +21,8 @@ import {
   writerPartition,
 } from '../event/index.ts'
 import { formatAudit, rollUp } from '../ledger/index.ts'
-import { openWarehouse } from '../warehouse/index.ts'
-import { formatRows, type RowsOptions, type RowsRepair, repairRows } from './index.ts'
+import { openWarehouse, type Warehouse } from '../warehouse/index.ts'
+import { formatRows, type RowsOptions, type RowsRepair } from './index.ts'
 import { Bench, type Captured, Servers, TOKEN } from './repair.fixture.ts'
 import type { RepairStep } from './warehouse-insert.ts'
 
@@ -62,21 +60,7 @@ const MIXED: Captured[] = [
 const ROWS = ['events', 'outcomes', 'dead_letters', 'ingestion_warnings']
 const STATE = ['person', 'person_distinct_id_overrides', 'groups']
 
-async function repair(
-  options: Partial<RowsOptions> = {},
-  warehouse = bench.deps.warehouse,
-): Promise<RowsRepair> {
-  const projects = new ProjectCatalog(bench.sql)
-  try {
-    const logger = pino({ level: 'silent' })
-    return await repairRows(
-      { ...bench.deps, warehouse, projects, logger },
-      { apply: true, waitMs: 1_000, ...options },
-    )
-  } finally {
-    await projects.close()
-  }
-}
+const repair = (options?: Partial<RowsOptions>, warehouse?: Warehouse) => bench.repairRows(options, warehouse)
 
 const command = (sql: string) => bench.deps.warehouse.command(sql, { id: bench.rawId })
 const deleteRows = (table: string, where: string) =>

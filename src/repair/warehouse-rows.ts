@@ -100,7 +100,7 @@ class RowsRun {
     const ranges = asked.filter(({ from, to }) => to > from)
     this.total = ranges.reduce((sum, { from, to }) => sum + to - from, 0)
     for (const table of TABLES) {
-      this.keeps.set(table.name, await keepsOf(this.deps.warehouse, table))
+      this.keeps.set(table.name, await keepsOf(this.deps.sql, this.deps.warehouse, table))
       // What the progress covers was stored before it was read: afterwards every replica has it.
       await syncReplicas(this.deps.warehouse, table)
     }

@@ -17,7 +17,7 @@ import {
 } from '../event/index.ts'
 import { type Outbox, readStateRows } from '../ingest/index.ts'
 import type { Log } from '../log/index.ts'
-import type { Warehouse } from '../warehouse/index.ts'
+import { textLiteral, type Warehouse } from '../warehouse/index.ts'
 import { lateParts, topicParts } from './warehouse-late.ts'
 
 type Deps = { sql: Sql; log: Log; warehouse: Warehouse; partitions: number }
@@ -66,11 +66,11 @@ const KINDS: readonly Kind[] = [
     table: PERSON_DISTINCT_ID_OVERRIDES,
     page: (sql, { team, key }, limit) => sql<Key[]>`
       SELECT team_id AS team, 0 AS index, distinct_id AS key, version FROM person_distinct_id
-      WHERE (team_id, distinct_id) > (${team}, ${key}) AND version > 0 ORDER BY team_id, distinct_id LIMIT ${limit}`,
+      WHERE (team_id, distinct_id) > (${team}, ${key}) AND version > coalesce(squashed_version, 0) ORDER BY team_id, distinct_id LIMIT ${limit}`,
     index: '0',
     key: 'distinct_id',
     version: 'version',
-    among: (keys) => `distinct_id IN (${keys.map(({ key }) => textOf(key)).join()})`,
+    among: (keys) => `distinct_id IN (${keys.map(({ key }) => textLiteral(key)).join()})`,
     outbox: (keys) => ({ mappings: keys.map(({ team, key }) => [team, key]) }),
   },
   {
@@ -84,7 +84,7 @@ const KINDS: readonly Kind[] = [
     index: 'group_type_index',
     key: 'group_key',
     version: '_version',
-    among: (keys) => `group_key IN (${keys.map(({ key }) => textOf(key)).join()})`,
+    among: (keys) => `group_key IN (${keys.map(({ key }) => textLiteral(key)).join()})`,
     outbox: (keys) => ({ groups: keys.map(({ team, index, key }) => [team, index, key]) }),
   },
 ]
@@ -144,7 +144,40 @@ function* questionsOf(kind: Kind, keys: readonly Key[]): Generator<Key[]> {
   if (some.length > 0) yield some
 }
 
-async function insertState({ sql, warehouse }: Deps, kind: Kind, keys: readonly Key[]): Promise<void> {
+/**
+ * Overrides that a squash took away because stored events say what they said, and that are needed again: events of these
+ * ids are about to come back as they were before. They are in ClickHouse before they count as not squashed any more.
+ */
+export async function bringBackOverrides(
+  deps: Pick<Deps, 'sql' | 'warehouse'>,
+  ids: readonly { team: number; id: string }[],
+): Promise<void> {
+  const { sql } = deps
+  const wanted = JSON.stringify(ids)
+  const squashed = await guardState(
+    'look for squashed overrides',
+    () => sql<Key[]>`
+      SELECT d.team_id AS team, 0 AS index, d.distinct_id AS key, d.version
+      FROM jsonb_to_recordset(${wanted}::text::jsonb) AS w(team int, id text)
+      JOIN person_distinct_id d ON d.team_id = w.team AND d.distinct_id = w.id
+      WHERE d.squashed_version IS NOT NULL`,
+  )
+  if (squashed.length === 0) return
+  await insertState(deps, KINDS.find(({ name }) => name === 'overrides')!, squashed)
+  await guardState(
+    'note overrides that are back',
+    () => sql`
+      UPDATE person_distinct_id d SET squashed_version = NULL
+      FROM jsonb_to_recordset(${JSON.stringify(squashed)}::text::jsonb) AS w(team int, key text)
+      WHERE d.team_id = w.team AND d.distinct_id = w.key`,
+  )
+}
+
+async function insertState(
+  { sql, warehouse }: Pick<Deps, 'sql' | 'warehouse'>,
+  kind: Kind,
+  keys: readonly Key[],
+): Promise<void> {
   if (keys.length === 0) return
   const empty: Outbox = { persons: [], mappings: [], groups: [] }
   const read = await readStateRows(sql, { ...empty, ...kind.outbox(keys) })
@@ -165,9 +198,4 @@ async function insertState({ sql, warehouse }: Deps, kind: Kind, keys: readonly 
 
 function nameOf({ team, index, key }: Key): string {
   return `${team}/${index}/${key}`
-}
-
-/** Whatever stands in a key, it stays a value. */
-function textOf(key: string): string {
-  return `unhex('${Buffer.from(key).toString('hex')}')`
 }

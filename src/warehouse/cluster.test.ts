@@ -7,10 +7,14 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { forgetSnapshot } from '../squash/index.ts'
+import { makeDictionary, prepareSnapshot, takeSnapshot } from '../squash/snapshot.ts'
 import type { Warehouse } from './client.ts'
 import { Engine } from './embedded/engine.ts'
 import { migrateWarehouse } from './migrate.ts'
+import { changeRows } from './mutate.ts'
 import { addProperty, fillProperty } from './promote.ts'
+import { monthsOf } from './replicas.ts'
 
 setDefaultTimeout(60_000)
 
@@ -63,6 +67,7 @@ function parameterText(value: unknown): string {
 function onNode(statement: string): string {
   return statement
     .replace(" ON CLUSTER '{cluster}'", '')
+    .replace(/^SYSTEM SYNC REPLICA.*/, 'SELECT 1')
     .replace(/Replicated(\w*MergeTree)\('[^']*', '[^']*'(?:, )?/, '$1(')
 }
 
@@ -150,4 +155,23 @@ test('a promotion that was killed between the local table and the one over it is
   await cluster.command('ALTER TABLE events DROP COLUMN p_n')
   await addProperty(cluster, { name: 'n', type: 'number' })
   expect(await ask('SELECT sum(p_n) AS sum FROM events')).toEqual([{ sum: 380 }])
+})
+
+test('stored rows are changed on every shard, and every copy is asked what is left', async () => {
+  const [month] = await monthsOf(cluster, { name: 'events' })
+  const change = { table: 'events', month: month!, what: 'DELETE', where: "distinct_id = 'user-7'" }
+  expect(await changeRows(cluster, change, () => {})).toBe(2)
+  expect(await changeRows(cluster, change, () => {})).toBe(0)
+  expect(await ask("SELECT count() AS n FROM events WHERE distinct_id = 'user-7'")).toEqual([{ n: 0 }])
+})
+
+test('the dictionary of a squash is compared on every node', async () => {
+  const access = { username: '', password: '' }
+  await prepareSnapshot(cluster)
+  const snapshot = await takeSnapshot(cluster, Date.now() + 2_000)
+  expect(snapshot.keys).toBe(4)
+  await makeDictionary(cluster, access, snapshot)
+  const other = { ...snapshot, hash: '1' }
+  await expect(makeDictionary(cluster, access, other)).rejects.toMatchObject({ code: 'HR_SQUASH_CHANGED' })
+  await forgetSnapshot(cluster)
 })

@@ -68,6 +68,14 @@ export const WAREHOUSE_ERRORS = {
     status: 400,
     meaning: 'A property cannot have a column under this name or type, or its column cannot be filled.',
   },
+  HR_WAREHOUSE_MUTATION: {
+    class: 'retriable',
+    meaning: 'Mutations of ClickHouse end and leave rows that they should have changed or removed.',
+  },
+  HR_WAREHOUSE_WAITS: {
+    class: 'retriable',
+    meaning: 'A mutation of ClickHouse has come no further for ten minutes; it goes on by itself.',
+  },
   HR_WAREHOUSE_BAD_MIGRATION: {
     class: 'fatal',
     meaning: 'A migration file was changed after it was applied, or cannot be rendered for the variant.',

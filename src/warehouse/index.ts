@@ -11,14 +11,26 @@ export {
   startEmbeddedWarehouse,
   WAREHOUSE_PROCESS_ENV,
 } from './embedded/index.ts'
+export { quoteName, quoteString } from './embedded/sql-text.ts'
 export { WAREHOUSE_ERRORS } from './errors.ts'
 export { kafkaEngineDdl } from './kafka-engine.ts'
+export { textLiteral } from './literal.ts'
 export { type MigrationReport, migrateWarehouse, migrationFiles } from './migrate.ts'
+export { changeRows, type RowChange } from './mutate.ts'
 export { addProperty, type FillProgress, fillProperty } from './promote.ts'
 export { PROPERTY_TYPES, type PropertyType } from './promoted.ts'
 export { listProperties, type PropertyColumn } from './property-columns.ts'
-export { localName, localTarget, syncReplicas, systemTable } from './replicas.ts'
 export {
+  everyCopy,
+  localName,
+  localTarget,
+  monthsOf,
+  onCluster,
+  syncReplicas,
+  systemTable,
+} from './replicas.ts'
+export {
+  belowOffsets,
   type PresentPlace,
   type PresentSources,
   presentCopies,

@@ -23,7 +23,8 @@ import {
   ownExpression,
   type PromotedProperty,
 } from './promoted.ts'
-import { fillState, promotedColumns, readColumns, systemTable } from './property-columns.ts'
+import { fillState, promotedColumns, readColumns } from './property-columns.ts'
+import { systemTable } from './replicas.ts'
 
 const POLL_MS = 250
 /** Parts of inserts that began before the column was there may turn up once or twice; more often something is wrong. */

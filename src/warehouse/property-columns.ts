@@ -5,6 +5,7 @@
 import type { Warehouse } from './client.ts'
 import { insertTarget } from './ddl.ts'
 import { columnOfProperty, PROMOTED_PREFIX, type PromotedProperty, propertyOfNote } from './promoted.ts'
+import { systemTable } from './replicas.ts'
 
 export type PropertyColumn = PromotedProperty & {
   column: string
@@ -66,11 +67,6 @@ export async function fillState(warehouse: Warehouse, column: string, month = ''
      GROUP BY month ORDER BY month DESC`,
     { column, month, table: insertTarget('events', warehouse.variant, true) },
   )
-}
-
-/** On a cluster that of all its nodes. */
-export function systemTable(warehouse: Warehouse, name: string): string {
-  return warehouse.variant === 'single' ? `system.${name}` : `clusterAllReplicas('{cluster}', system.${name})`
 }
 
 function sum(values: readonly number[]): number {

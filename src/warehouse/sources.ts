@@ -79,3 +79,18 @@ export async function presentPlaces(
     { ...range, limit },
   )
 }
+
+/**
+ * Rows below an offset of each raw partition, as a condition; none of a partition that is not named. Numbers only, and no
+ * comparison of texts for each row.
+ */
+export function belowOffsets(
+  positions: readonly { logId: string; partition: number; offset: number }[],
+): string {
+  const logs = [...Map.groupBy(positions, ({ logId }) => logId)].map(([logId, some]) => {
+    const offsets = Array<number>(Math.max(...some.map(({ partition }) => partition)) + 1).fill(0)
+    for (const { partition, offset } of some) offsets[partition] = offset
+    return `(_log_id = toUUID('${logId}') AND _offset < [${offsets.join()}][_partition + 1])`
+  })
+  return logs.length === 0 ? '0' : `(${logs.join(' OR ')})`
+}

@@ -10,6 +10,7 @@ import { crash, seeded, type Victim } from './crash.ts'
 import { INGEST_FAULT_NAMES, runIngestFaults } from './ingest/index.ts'
 import { KAFKA_DOWN_NAMES, runKafkaDown } from './kafka-down/index.ts'
 import { runLoadFaults } from './load/index.ts'
+import { runRowsFaults } from './rows/index.ts'
 
 const USAGE = `npm run faults -- [--runs 200] [--kafka] [--seed N] [--no-pauses]
   roles of the product killed and paused at random, under load
@@ -18,7 +19,9 @@ npm run faults -- kafka-down [--runs 1000] [--only name,…] [--captures 4] [--s
 npm run faults -- ingest [--runs 2000] [--kafka] [--only name,…] [--seed N]
   ${INGEST_FAULT_NAMES.join(', ')}
 npm run faults -- load [--runs 1000] [--kafka] [--seed N]
-  loaders and ClickHouse killed and paused at their places`
+  loaders and ClickHouse killed and paused at their places
+npm run faults -- rows [--runs 20]
+  squash and deletions killed at each of their steps`
 
 const { values, positionals } = parsed({
   allowPositionals: true,
@@ -44,6 +47,7 @@ const CRASH_RUNS = 200
 const CAPTURE_KILL_RUNS = 1_000
 const INGEST_KILL_RUNS = 2_000
 const LOAD_KILL_RUNS = 1_000
+const ROWS_RUNS = 20
 
 // Children are ended by what `exit` tells; a signal alone tells nobody.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
@@ -66,6 +70,9 @@ switch (positionals.join()) {
   }
   case 'load':
     exit(await runLoadFaults({ runs: runsOr(LOAD_KILL_RUNS), kafka, seed }))
+    break
+  case 'rows':
+    exit(await runRowsFaults({ runs: runsOr(ROWS_RUNS) }))
     break
   default:
     wrong(`there is no fault test ${positionals.join(' ')}; there are:\n${USAGE}`)
