@@ -30,7 +30,7 @@ import {
 import { decodeRowHeader, partitionsOf, TOPICS } from '../src/event/index.ts'
 import { startIngest } from '../src/ingest/index.ts'
 import { openEmbeddedLog, openKafkaLog } from '../src/log/index.ts'
-import { createLogger } from '../src/observe/index.ts'
+import { createLogger, metricsText } from '../src/observe/index.ts'
 import { kafkaMissing, startKafka } from '../test/support/kafka.ts'
 import { startTestPostgres } from '../test/support/postgres.ts'
 import { waitFor } from '../test/support/wait-for.ts'
@@ -106,6 +106,7 @@ try {
   const events = EVENTS + (freshness?.length ?? 0)
   console.log(`${EVENTS} events (${MIX}), ${PERSONS} persons, ${PARTITIONS} partitions, ${options.log} log`)
   const variant = `${MIX === 'usual' ? '' : `, ${MIX}`}${freshness ? ', behind, p50 and p99 of live events' : ''}`
+  console.log(await meetings())
   report({
     name: `ingest${variant}`,
     eventsPerSecond: events / seconds,
@@ -116,6 +117,24 @@ try {
   await ingest.stop()
   await projects.close()
   await producer.close()
+
+  /** How often batches were in each other's way, and what one waits for. */
+  async function meetings(): Promise<string> {
+    const sums = new Map<string, number>()
+    for (const line of (await metricsText()).split('\n')) {
+      const [, name, value] = /^headrace_ingest_(\S+) (\S+)$/.exec(line) ?? []
+      if (name) sums.set(name, Number(value))
+    }
+    const of = (name: string) => sums.get(name) ?? 0
+    const batches = of('batch_seconds_count')
+    const ms = (seconds: number) => `${((1000 * seconds) / batches).toFixed(1)} ms`
+    const waits = ['gate', 'turn', 'log'].map(
+      (what) => `${what} ${ms(of(`wait_seconds_total{what="${what}"}`))}`,
+    )
+    return `${batches} batches, ${of('conflicts_total')} conflicts, ${of('tries_total{path="locked"}')} locked; a batch takes ${ms(
+      of('batch_seconds_sum'),
+    )} (${waits.slice(1).join(', ')} of it) after the ${waits[0]}`
+  }
 
   /** Properties as a product has them, the page among them that the SDK sends with each event: it changes no person. */
   async function seedPersons(): Promise<void> {

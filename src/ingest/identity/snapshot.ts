@@ -26,6 +26,8 @@ export type GroupRow = { propertiesJson: string; createdAtMs: number; version: n
 export type Snapshot = {
   /** By `idKey`. */
   mappings: Map<string, MappingRow>
+  /** By id: one object per person, whichever of the mappings lead to it. */
+  persons: Map<number, PersonRow>
   /**
    * By `idKey`: the row that holds the uuid which a new person of this id would get. Read only after a conflict: it
    * exists when a person was deleted, or split off, and its id comes back.
@@ -47,9 +49,31 @@ export function groupKey(teamId: number, typeIndex: number, key: string): string
   return `${teamId}:${typeIndex}:${key}`
 }
 
+/**
+ * Puts what was read again in the place of what `snapshot` holds of the same ids. False, and nothing is done, when a
+ * person that other ids lead to as well has changed in between: those ids are then as old as its former version.
+ */
+export function adopt(snapshot: Snapshot, again: Snapshot): boolean {
+  for (const { id, version } of again.persons.values()) {
+    const known = snapshot.persons.get(id)
+    // Newer than what was read: a batch of this process has changed it since, and what it left is known.
+    if (known && known.version !== version && (known.version < version || known.propertiesJson === undefined))
+      return false
+  }
+  for (const [key, { version, person }] of again.mappings) {
+    const known = snapshot.persons.get(person.id)
+    if (known) known.propertiesJson ??= person.propertiesJson
+    if (known) known.timesJson ??= person.timesJson
+    snapshot.persons.set(person.id, known ?? person)
+    snapshot.mappings.set(key, { version, person: known ?? person })
+  }
+  return true
+}
+
 export function emptySnapshot(): Snapshot {
   return {
     mappings: new Map(),
+    persons: new Map(),
     namesakes: new Map(),
     visitorIds: undefined,
     groupTypes: new Map(),
