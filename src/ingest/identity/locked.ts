@@ -118,9 +118,10 @@ async function readMoved(
   const { mappings, persons } = snapshot
   const stale: number[] = []
   for (const [key, place] of wanted.ids.places) {
-    if (!wanted.ids.full[place]) continue
     const person = mappings.get(key)?.person
-    if (person && !person.dead && !moved.has(person.id)) continue
+    // Also those that only personless events name, else one person would be there twice, as it was and as it is.
+    const isStale = person && !person.dead ? moved.has(person.id) : wanted.ids.full[place]
+    if (!isStale) continue
     stale.push(place)
     mappings.delete(key)
   }

@@ -204,7 +204,10 @@ test(
     const here = await processOf('here', [0])
     const there = await processOf('there', [1])
     const next = (process: typeof here, n: number) =>
-      process.lanes[0]!.commit(process.identity, [event('hot', { set: { [`n${n}`]: n } })])
+      process.lanes[0]!.commit(process.identity, [
+        event('also-hot', { personProcessing: 'off' }),
+        event('hot', { set: { [`n${n}`]: n } }),
+      ])
     const overtaken = async (n: number, query: string) => {
       const holder = await sql.reserve()
       await holder`BEGIN`
