@@ -3,7 +3,8 @@
  * reads under lock:
  *
  *   relocked   lock the fence and, in the order of their ids, the persons that an earlier read has found · read again the
- *              ids of those that have changed since, and the ids that had no person · the same fold · the same apply
+ *              ids of those that have changed since, after a conflict also the ids that had no person · the same fold ·
+ *              the same apply
  *   locked     lock the fence · read the ids · lock their persons in the order of their ids · read all again, in a new
  *              statement, because a person seen before its lock may have been merged away · the same fold · the same apply
  *
@@ -30,7 +31,10 @@ const IDLE_TIMEOUT_MS = 5_000
 
 const READ_COMMITTED = 'isolation level read committed'
 
-/** `expected`: the persons of `snapshot` that others are thought to change. The batch must have no visitors. */
+/**
+ * `expected`: the persons of `snapshot` for which this is the first try. Without any there was a conflict, and ids without
+ * a person may have one by now. The batch must have no visitors.
+ */
 export function relocked(
   { sql, contended }: Shared,
   job: Job,
@@ -42,7 +46,7 @@ export function relocked(
     // One round trip: none needs the answer of another.
     const [, , moved] = await Promise.all([setTimeouts(tx), lockFence(tx, job), lockKnown(tx, snapshot)])
     contended.learn(expected, moved)
-    await readMoved(tx, job.wanted, snapshot, moved)
+    await readMoved(tx, job.wanted, snapshot, moved, expected.size === 0)
     return foldLocked(tx, job, { events: job.events, writes: [] }, snapshot, write)
   }
   return transaction(sql, work, READ_COMMITTED)
@@ -108,28 +112,30 @@ async function lockKnown(tx: Transaction, { persons }: Snapshot): Promise<Set<nu
   return new Set(moved.map(({ id }) => id))
 }
 
-/** Brings `snapshot` up to date: ids of `moved` and of the dead, ids without a person, and all groups. */
+/** Brings `snapshot` up to date: ids of `moved`, and after a conflict those that lead to nobody, and all groups. */
 async function readMoved(
   tx: Transaction,
   wanted: Wanted,
   snapshot: Snapshot,
   moved: ReadonlySet<number>,
+  refused: boolean,
 ): Promise<void> {
   const { mappings, persons } = snapshot
   const stale: number[] = []
   for (const [key, place] of wanted.ids.places) {
     const person = mappings.get(key)?.person
     // Also those that only personless events name, else one person would be there twice, as it was and as it is.
-    const isStale = person && !person.dead ? moved.has(person.id) : wanted.ids.full[place]
-    if (!isStale) continue
+    const leadsToNobody = refused && wanted.ids.full[place] && (!person || person.dead)
+    if (!leadsToNobody && !(person && moved.has(person.id))) continue
     stale.push(place)
     mappings.delete(key)
   }
   for (const id of moved) persons.delete(id)
-  const again = onlyIds(wanted, stale, wanted.groups)
+  const again = onlyIds(wanted, stale, refused ? wanted.groups : undefined)
   const read = await readSnapshot(tx, again)
   if (!adopt(snapshot, read))
     throw new ApplyConflict('persons that are not locked changed while others were read again')
+  if (!refused) return
   snapshot.groups = read.groups
   snapshot.groupTypes = read.groupTypes
   await readNamesakes(tx, again, snapshot)

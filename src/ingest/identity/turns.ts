@@ -20,8 +20,9 @@ import { adopt, idKey, type PersonRow, type Snapshot } from './snapshot.ts'
 import { onlyIds, type Wanted } from './wanted.ts'
 import type { PersonWrite, WriteSet } from './write-set.ts'
 
-/** Writes that are over and kept for the batches that began to read before their end; each holds what it has written. */
+/** Writes that are over and kept for the batches that began to read before their end, and the text that they hold. */
 const KEPT_MAX = 16
+const KEPT_UNITS_MAX = 16 * 2 ** 20
 /** As many as may be in front of a batch many times over. */
 const WAITS_MAX = 64
 
@@ -33,6 +34,8 @@ export class Write {
   readonly gone = new Set<number>()
   /** Versions by `idKey`: ids that it gives a person. */
   readonly ids = new Map<string, number>()
+  /** Of the properties in it. */
+  units = 0
   readonly settled: Promise<void>
   private settle!: () => void
 
@@ -47,7 +50,11 @@ export class Write {
   }
 
   holds({ persons, merges, mappings }: WriteSet): void {
-    for (const person of persons) if (person.id !== undefined) this.persons.set(person.id, person)
+    for (const person of persons) {
+      if (person.id === undefined) continue
+      this.persons.set(person.id, person)
+      this.units += person.shownPropertiesJson.length
+    }
     for (const { loserId } of merges) {
       if (loserId === undefined) continue
       this.persons.delete(loserId)
@@ -128,8 +135,11 @@ export class Turns {
 
   private ended(write: Write, done: boolean): void {
     this.running.delete(write)
-    if (done && this.asked.size > 0) this.done.push({ write, number: this.number++ })
-    if (this.done.length > KEPT_MAX) this.done.shift()
+    if (!done || this.asked.size === 0) return
+    this.done.push({ write, number: this.number++ })
+    // Who needed one that is gone is refused by Postgres, and goes the locked way.
+    let units = this.done.reduce((sum, kept) => sum + kept.write.units, 0)
+    while (this.done.length > KEPT_MAX || units > KEPT_UNITS_MAX) units -= this.done.shift()!.write.units
   }
 }
 
