@@ -8,10 +8,11 @@
  * With its persons locked nothing that the batch read can change, but for ids that have no person yet: there is
  * nothing to lock. Their insert may still meet another's, which is found by the same checks and tried again; each
  * such try finds at least one id more that now exists, so the tries end. Locks are taken in the order that
- * 0007_identity_options.sql states, those of cookieless visitors behind all others; but the locked way takes visitors
- * right behind its persons, since only they say which events it has, and so in front of groups and of all that is new.
- * There it can wait in a circle with an optimistic batch that has the same visitors and the same groups: Postgres ends
- * one of the two, which is a conflict as any other and is tried again.
+ * 0007_identity_options.sql states, those of cookieless visitors behind all others, with two exceptions. The locked way
+ * takes visitors right behind its persons, since only they say which events it has, and so in front of groups and of all
+ * that is new. And who comes to light behind the locks of the persons, a deleted person that comes back or, in the last
+ * locked way, the survivor of a merge that came between, is locked by the apply, whatever its id. There a batch can wait
+ * in a circle with another: Postgres ends one of the two, which is a conflict as any other and is tried again.
  *
  * A batch with cookieless visitors reads what is stored of them beside its persons, and only then knows its events. Its
  * optimistic read asks for persons by the ids that the visitors have if nothing is stored of them, and by those that
@@ -22,7 +23,7 @@ import { guardState, type Sql, stateError } from '../../catalog/index.ts'
 import { HeadraceError } from '../../event/index.ts'
 import { currentIds, readVisitors, type VisitorStates } from '../cookieless/index.ts'
 import { ApplyConflict } from './apply.ts'
-import { applyFolded, foldJob, type Job, type Known, type Shared } from './job.ts'
+import { applyFolded, foldJob, type Job, type Known, type Shared, takeSeen } from './job.ts'
 import { locked, relocked } from './locked.ts'
 import { defaultOptions } from './options.ts'
 import { readSnapshot } from './read.ts'
@@ -42,6 +43,7 @@ import { wantedBy } from './wanted.ts'
 const ATTEMPTS_MAX = 8
 const BACKOFF_MS_BASE = 5
 const BACKOFF_MS_MAX = 250
+const NOBODY: ReadonlySet<number> = new Set()
 
 /** See Identity.commit. */
 export async function commitBatch(
@@ -55,7 +57,7 @@ export async function commitBatch(
   const { hooks } = shared
   const { optionsOf = defaultOptions, visitors } = context
   const wanted = wantedBy(events, visitors?.wanted)
-  const job: Job = { events, wanted, position, receipt, optionsOf, visitors, seen: undefined }
+  const job: Job = { events, wanted, position, receipt, optionsOf, visitors, seen: undefined, toLock: NOBODY }
   const what = `batch ${position.topic}/${position.partition} from ${position.fromOffset}`
   for (let attempt = 1; ; attempt++) {
     try {
@@ -80,26 +82,30 @@ function tryOnce(shared: Shared, job: Job, attempt: number): Promise<CommittedBa
   const { hooks, turns } = shared
   if (attempt === 1) return firstTry(shared, job)
   hooks.attempt?.(attempt, 'locked')
-  const { seen } = job
-  const write = turns.begin()
-  if (attempt > 2 || !seen || job.visitors) return write.during(locked(shared, job, write))
-  return write.during(relocked(shared, job, seen, write, new Set()))
+  const seen = takeSeen(job)
+  const write = turns.begin(job.toLock)
+  if (!seen || job.visitors) return write.during(locked(shared, job, write))
+  return write.during(relocked(shared, job, seen, write, undefined))
 }
 
 async function firstTry(shared: Shared, job: Job): Promise<CommittedBatch> {
   const { sql, hooks, turns } = shared
-  hooks.attempt?.(1, 'optimistic')
   const turn = turns.ask(job.wanted)
+  let begun = false
   try {
     const { known, snapshot } = await read(sql, job)
     job.seen = snapshot
     return await turn.take(
       snapshot,
       (wanted) => readSnapshot(sql, wanted),
-      () => begin(shared, job, known, snapshot),
+      () => {
+        begun = true
+        return begin(shared, job, known, snapshot)
+      },
       (ms) => hooks.waited?.(ms),
     )
   } finally {
+    if (!begun) hooks.attempt?.(1, 'optimistic')
     turn.leave()
   }
 }
@@ -110,11 +116,13 @@ function begin(shared: Shared, job: Job, known: Known, snapshot: Snapshot): Prom
   const expected = job.visitors ? undefined : contended.among(snapshot.persons)
   if (expected && expected.size > 0) {
     hooks.attempt?.(1, 'locked')
-    const write = turns.begin(expected)
+    takeSeen(job)
+    const write = turns.begin(job.toLock)
     return write.during(relocked(shared, job, snapshot, write, expected))
   }
+  hooks.attempt?.(1, 'optimistic')
   const folded = foldJob(job, known, snapshot)
-  const write = turns.begin()
+  const write = turns.begin(NOBODY)
   write.holds(folded.writeSet)
   return write.during(applyFolded(sql, job, folded))
 }

@@ -4,7 +4,7 @@
  * forgotten after as many batches that found nothing changed. For economy alone: whoever is missing here meets a
  * conflict, whoever stands here needlessly costs a few locks.
  */
-import type { PersonRow } from './snapshot.ts'
+import { isFull, type PersonRow } from './snapshot.ts'
 
 const PERSONS_MAX = 1_000
 const GAIN = 2
@@ -17,12 +17,12 @@ export class Contended {
   /** Those of `persons` whose properties a batch wants. */
   among(persons: ReadonlyMap<number, PersonRow>): Set<number> {
     const found = new Set<number>()
-    for (const id of this.credits.keys()) if (persons.get(id)?.propertiesJson !== undefined) found.add(id)
+    for (const id of this.credits.keys()) if (isFull(persons.get(id))) found.add(id)
     return found
   }
 
   /** `expected` were thought contended, `moved` had indeed changed. */
-  learn(expected: ReadonlySet<number>, moved: ReadonlySet<number>): void {
+  learn(expected: Iterable<number>, moved: ReadonlySet<number>): void {
     for (const id of expected) {
       if (moved.has(id)) continue
       const credit = (this.credits.get(id) ?? 0) - 1

@@ -28,8 +28,8 @@ export { republishState } from './republish.ts'
 export * from './types.ts'
 
 /** A batch uses a connection more at once when it speaks of groups, and one more when it has cookieless visitors. */
-export function createIdentity(sql: Sql, hooks: CommitHooks = {}): Identity {
-  const shared = { sql, hooks, turns: new Turns(), contended: new Contended() }
+export function createIdentity(sql: Sql, hooks: CommitHooks = {}, turnMsMax?: number): Identity {
+  const shared = { sql, hooks, turns: new Turns(turnMsMax), contended: new Contended() }
   return {
     commit: (events, position, receipt, context) => commitBatch(shared, events, position, receipt, context),
     restamp: (events, optionsOf = defaultOptions) =>

@@ -5,7 +5,7 @@ import { applyBatch } from './apply.ts'
 import type { Contended } from './contended.ts'
 import { fold } from './fold.ts'
 import type { OptionsOf } from './options.ts'
-import type { Snapshot } from './snapshot.ts'
+import { fullIds, type Snapshot } from './snapshot.ts'
 import { stateRowsOf } from './state-rows.ts'
 import type { Turns } from './turns.ts'
 import type {
@@ -20,7 +20,7 @@ import type { Wanted } from './wanted.ts'
 import type { WriteSet } from './write-set.ts'
 
 export type CommitHooks = {
-  /** Called before every try: for counters. */
+  /** Called once for every try, as soon as its way is known: for counters. */
   attempt?: (attempt: number, path: 'optimistic' | 'locked') => void
   /** Called when a try was refused because of others. */
   conflict?: () => void
@@ -38,12 +38,25 @@ export type Job = {
   receipt: (stamps: Stamp[]) => BatchReceipt
   optionsOf: OptionsOf
   visitors: BatchVisitors | undefined
-  /** What the last try has read: each person as of its version. */
+  /** What the first try has read, each person as of its version, until a try has taken it to work on. */
   seen: Snapshot | undefined
+  /** Persons that `seen` held in full when it was taken: these and more are locked from then on. */
+  toLock: ReadonlySet<number>
 }
 
 /** What one try knows of its events and their visitors. */
 export type Known = { events: readonly IdentityEvent[]; writes: readonly VisitorWrite[] }
+
+/**
+ * `seen`, for one try: a locked one changes it in place, and may end halfway, with ids that were taken out and not read
+ * again. The next would take those for ids that have nobody.
+ */
+export function takeSeen(job: Job): Snapshot | undefined {
+  const { seen } = job
+  if (seen) job.toLock = fullIds(seen)
+  job.seen = undefined
+  return seen
+}
 
 export type Folded = {
   stamps: Stamp[]

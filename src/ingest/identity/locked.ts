@@ -3,12 +3,14 @@
  * reads under lock:
  *
  *   relocked   lock the fence and, in the order of their ids, the persons that an earlier read has found · read again the
- *              ids of those that have changed since, after a conflict also the ids that had no person · the same fold ·
- *              the same apply
+ *              ids of those that have changed since, after a conflict also the ids that had no person; give up when that
+ *              finds a person who would be locked out of order · the same fold · the same apply
  *   locked     lock the fence · read the ids · lock their persons in the order of their ids · read all again, in a new
  *              statement, because a person seen before its lock may have been merged away · the same fold · the same apply
  *
- * A person whose version is as read needs no second read: every write of it, or of an id that leads to it, raises that.
+ * A person whose version is as read needs no second read: every batch that writes it, or gives it an id or takes one away,
+ * raises that. What raises the version of an id alone (move-mappings.ts, republish.ts) leaves it leading to the same person,
+ * and where a batch then writes that id, the apply compares its version.
  * Costs of `relocked` are a lock per person and what has changed; of `locked` all look-ups twice.
  */
 import { type Transaction, transaction } from '../../catalog/index.ts'
@@ -18,7 +20,7 @@ import { ApplyConflict } from './apply.ts'
 import { applyFolded, foldJob, type Job, type Known, type Shared } from './job.ts'
 import { readSnapshot } from './read.ts'
 import { readNamesakes } from './read-persons.ts'
-import { adopt, type PersonRow, type Snapshot } from './snapshot.ts'
+import { adopt, fullIds, isFull, type PersonRow, type Snapshot } from './snapshot.ts'
 import type { Write } from './turns.ts'
 import type { CommittedBatch } from './types.ts'
 import { idsOnly, onlyIds, type Wanted, wantedBy } from './wanted.ts'
@@ -32,21 +34,21 @@ const IDLE_TIMEOUT_MS = 5_000
 const READ_COMMITTED = 'isolation level read committed'
 
 /**
- * `expected`: the persons of `snapshot` for which this is the first try. Without any there was a conflict, and ids without
- * a person may have one by now. The batch must have no visitors.
+ * `expected`: the persons of `snapshot` for which this is the first try; undefined after a conflict, when ids without a
+ * person may have one by now. `snapshot` is changed, and of no use when this fails. The batch must have no visitors.
  */
 export function relocked(
   { sql, contended }: Shared,
   job: Job,
   snapshot: Snapshot,
   write: Write,
-  expected: ReadonlySet<number>,
+  expected: ReadonlySet<number> | undefined,
 ): Promise<CommittedBatch> {
   const work = async (tx: Transaction) => {
     // One round trip: none needs the answer of another.
     const [, , moved] = await Promise.all([setTimeouts(tx), lockFence(tx, job), lockKnown(tx, snapshot)])
-    contended.learn(expected, moved)
-    await readMoved(tx, job.wanted, snapshot, moved, expected.size === 0)
+    contended.learn(expected ?? [], moved)
+    await readMoved(tx, job.wanted, snapshot, moved, job.toLock, !expected)
     return foldLocked(tx, job, { events: job.events, writes: [] }, snapshot, write)
   }
   return transaction(sql, work, READ_COMMITTED)
@@ -96,7 +98,7 @@ async function lockPersons(tx: Transaction, wanted: Wanted): Promise<void> {
 /** Locks the persons whose properties `snapshot` holds; the ids of those that are not as it has them. */
 async function lockKnown(tx: Transaction, { persons }: Snapshot): Promise<Set<number>> {
   const known: PersonRow[] = []
-  for (const person of persons.values()) if (person.propertiesJson !== undefined) known.push(person)
+  for (const person of persons.values()) if (isFull(person)) known.push(person)
   if (known.length === 0) return new Set()
   const moved = await tx<{ id: number }[]>`
     WITH known AS (
@@ -118,6 +120,7 @@ async function readMoved(
   wanted: Wanted,
   snapshot: Snapshot,
   moved: ReadonlySet<number>,
+  locked: ReadonlySet<number>,
   refused: boolean,
 ): Promise<void> {
   const { mappings, persons } = snapshot
@@ -135,10 +138,20 @@ async function readMoved(
   const read = await readSnapshot(tx, again)
   if (!adopt(snapshot, read))
     throw new ApplyConflict('persons that are not locked changed while others were read again')
+  if (outOfOrder(read, locked))
+    throw new ApplyConflict('persons came to light in front of others that are locked')
   if (!refused) return
   snapshot.groups = read.groups
   snapshot.groupTypes = read.groupTypes
   await readNamesakes(tx, again, snapshot)
+}
+
+/** Two batches that lock the same persons, each in another order, wait for each other. */
+function outOfOrder(read: Snapshot, locked: ReadonlySet<number>): boolean {
+  let last = 0
+  for (const id of locked) last = Math.max(last, id)
+  for (const id of fullIds(read)) if (id < last && !locked.has(id)) return true
+  return false
 }
 
 /** With its visitors locked the batch knows its events, and reads persons by exactly their ids. */

@@ -278,7 +278,9 @@ export async function readNamesakes(sql: Queryable, { ids }: Wanted, snapshot: S
   for (const row of rows) {
     // A living namesake may be known already, by another id; both must be the same object.
     const person = snapshot.persons.get(row.id) ?? personRow(row)
+    if (person.version !== row.version) throw changedMeanwhile(row.uuid)
     person.propertiesJson ??= compactJson(row.properties)
+    person.timesJson ??= row.times ?? undefined
     snapshot.namesakes.set(keyOf.get(idKey(row.team_id, row.uuid))!, person)
   }
 }

@@ -41,6 +41,18 @@ export type Snapshot = {
   groups: Map<string, GroupRow>
 }
 
+/** Of the others only personless events speak: those change nobody, and are content with what was a moment ago. */
+export function isFull(person: PersonRow | undefined): boolean {
+  return person?.propertiesJson !== undefined
+}
+
+/** The ids of those that may change: whom the locked ways lock. */
+export function fullIds({ persons }: Snapshot): Set<number> {
+  const ids = new Set<number>()
+  for (const person of persons.values()) if (isFull(person)) ids.add(person.id)
+  return ids
+}
+
 export function idKey(teamId: number, distinctId: string): string {
   return `${teamId}:${distinctId}`
 }
@@ -62,8 +74,10 @@ export function adopt(snapshot: Snapshot, again: Snapshot): boolean {
   }
   for (const [key, { version, person }] of again.mappings) {
     const known = snapshot.persons.get(person.id)
-    if (known) known.propertiesJson ??= person.propertiesJson
-    if (known) known.timesJson ??= person.timesJson
+    if (known?.version === person.version && !isFull(known)) {
+      known.propertiesJson = person.propertiesJson
+      known.timesJson = person.timesJson
+    }
     snapshot.persons.set(person.id, known ?? person)
     snapshot.mappings.set(key, { version, person: known ?? person })
   }

@@ -5,11 +5,15 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'bun:test'
 import { startTestPostgres, type TestPostgres } from '../../../test/support/postgres.ts'
 import { waitFor } from '../../../test/support/wait-for.ts'
-import { openPostgres, type Sql } from '../../catalog/index.ts'
-import { dangerous, event, identify, Lane, livingPersons, store, T0, wipe } from './identity.fixture.ts'
-import { createIdentity, DEFAULT_OPTIONS, type IdentityEvent } from './index.ts'
+import type { Sql } from '../../catalog/index.ts'
+import { ApplyConflict } from './apply.ts'
+import { dangerous, event, identify, livingPersons, store, T0, wipe } from './identity.fixture.ts'
+import { DEFAULT_OPTIONS, type IdentityEvent } from './index.ts'
+import { holdPerson, type Process, processOf, WITHIN_MS, waiting } from './overlap.fixture.ts'
+import { emptySnapshot, idKey, type PersonRow } from './snapshot.ts'
+import { Turns } from './turns.ts'
+import { wantedBy } from './wanted.ts'
 
-const WITHIN_MS = 10_000
 const TEST_MS_MAX = 30_000
 
 let postgres: TestPostgres
@@ -26,60 +30,38 @@ afterEach(async () => {
   await Promise.all(pools.splice(0).map((one) => one.end({ timeout: 1 })))
 })
 
-/** An ingest process with lanes of its own, and what it has noted. */
-async function processOf(name: string, lanes: number[]) {
-  const pool = openPostgres({ url: postgres.url, name, connectionsMax: 4 })
-  pools.push(pool)
-  const noted = { tries: [] as string[], conflicts: 0, turns: 0, reads: 0 }
-  const counting = new Proxy(pool, {
-    apply(target, self, args: unknown[]) {
-      const query = Reflect.apply(target as never, self, args) as Promise<unknown>
-      if (!(args[0] as string[]).join('').includes('AS mapping_version')) return query
-      return query.then((rows) => {
-        noted.reads++
-        return rows
-      })
-    },
-  }) as Sql
-  const identity = createIdentity(counting, {
-    attempt: (_, path) => noted.tries.push(path),
-    conflict: () => noted.conflicts++,
-    waited: () => noted.turns++,
-  })
-  return { identity, noted, lanes: await Promise.all(lanes.map((partition) => Lane.open(sql, partition))) }
-}
-
 /**
  * `first` is held before its write, by a lock on the person of `heldId`; `second` begins, and when it has read, the lock
  * is let go, or the connection of `first` cut.
  */
 async function overlapping(
-  { identity, noted, lanes }: Awaited<ReturnType<typeof processOf>>,
+  { identity, noted, lanes }: Process,
   heldId: string,
   first: IdentityEvent[],
   second: IdentityEvent[],
   cut = false,
 ) {
-  const holder = await sql.reserve()
-  await holder`BEGIN`
-  await holder`
-    SELECT FROM person p JOIN person_distinct_id m ON m.person_id = p.id WHERE m.distinct_id = ${heldId} FOR UPDATE OF p`
+  const held = await holdPerson(sql, heldId)
   const one = lanes[0]!.commit(identity, first).catch((error: unknown) => error as Error)
-  let pid = 0
-  const waits = async () => {
-    const [row] = await sql<{ pid: number }[]>`
-      SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%apply_batch%'`
-    pid = row?.pid ?? 0
-    return pid > 0
-  }
-  await waitFor('write under way', waits, WITHIN_MS)
+  const pid = await waiting(sql, '%apply_batch%')
   const { reads } = noted
   const two = lanes[1]!.commit(identity, second)
   await waitFor('read of the second', () => noted.reads > reads, WITHIN_MS)
   if (cut) await sql`SELECT pg_terminate_backend(${pid})`
-  await holder`ROLLBACK`
-  holder.release()
+  await held.end()
   return [await one, await two] as const
+}
+
+const GONE: PersonRow = {
+  id: 7,
+  teamId: 1,
+  uuid: '00000000-0000-4000-8000-000000000007',
+  propertiesJson: '{}',
+  timesJson: undefined,
+  createdAtMs: T0,
+  isIdentified: false,
+  version: 1,
+  dead: false,
 }
 
 const mine = { ids: ['hot', 'also-hot'], props: { a: 1 } }
@@ -88,7 +70,7 @@ test(
   'one person over two ids: the second waits for the first, and nothing is done twice',
   async () => {
     await store(sql, [mine])
-    const process = await processOf('one', [0, 1])
+    const process = await processOf(postgres, pools, 'one', [0, 1])
     const [, two] = await overlapping(
       process,
       'hot',
@@ -106,7 +88,7 @@ test(
   'times of properties come along, so that an older value does not win',
   async () => {
     await store(sql, [mine])
-    const process = await processOf('one', [0, 1])
+    const process = await processOf(postgres, pools, 'one', [0, 1])
     for (const lane of process.lanes)
       lane.context = { optionsOf: () => ({ ...DEFAULT_OPTIONS, propertyOrder: 'eventTime' }) }
     await overlapping(
@@ -125,7 +107,7 @@ test(
   'an id that the first makes a person of is read again by the second, which merges it',
   async () => {
     await store(sql, [mine, { ids: ['known'] }])
-    const process = await processOf('one', [0, 1])
+    const process = await processOf(postgres, pools, 'one', [0, 1])
     await overlapping(
       process,
       'hot',
@@ -143,7 +125,7 @@ test(
   'a person that the first merges away is found under its survivor by the second',
   async () => {
     await store(sql, [mine, { ids: ['other', 'another'], props: { o: 1 } }])
-    const process = await processOf('one', [0, 1])
+    const process = await processOf(postgres, pools, 'one', [0, 1])
     await overlapping(
       process,
       'hot',
@@ -162,7 +144,7 @@ test(
   'a write that fails leaves the second with what it has read',
   async () => {
     await store(sql, [mine])
-    const process = await processOf('one', [0, 1])
+    const process = await processOf(postgres, pools, 'one', [0, 1])
     const [one] = await overlapping(
       process,
       'hot',
@@ -181,72 +163,66 @@ test(
   'who has nothing in common with the write under way does not wait, nor does a personless event',
   async () => {
     await store(sql, [mine, { ids: ['apart'] }])
-    const process = await processOf('one', [0, 1])
-    const holder = await sql.reserve()
-    await holder`BEGIN`
-    await holder`
-      SELECT FROM person p JOIN person_distinct_id m ON m.person_id = p.id WHERE m.distinct_id = 'hot' FOR UPDATE OF p`
-    const held = process.lanes[0]!.commit(process.identity, [event('hot', { set: { b: 2 } })])
+    const process = await processOf(postgres, pools, 'one', [0, 1])
+    const held = await holdPerson(sql, 'hot')
+    const first = process.lanes[0]!.commit(process.identity, [event('hot', { set: { b: 2 } })])
     const looks = event('also-hot', { personProcessing: 'off' })
     await process.lanes[1]!.commit(process.identity, [event('apart', { set: { c: 3 } }), looks])
     expect(process.noted.turns).toBe(0)
-    await holder`ROLLBACK`
-    holder.release()
-    await held
+    await held.end()
+    await first
   },
   TEST_MS_MAX,
 )
 
 test(
-  'a person that another process changes too is locked before the fold, until nobody does any more',
+  'a write that does not end is not waited for without end: the next batches go to Postgres',
   async () => {
     await store(sql, [mine])
-    const here = await processOf('here', [0])
-    const there = await processOf('there', [1])
-    const next = (process: typeof here, n: number) =>
-      process.lanes[0]!.commit(process.identity, [
-        event('also-hot', { personProcessing: 'off' }),
-        event('hot', { set: { [`n${n}`]: n } }),
-      ])
-    const overtaken = async (n: number, query: string) => {
-      const holder = await sql.reserve()
-      await holder`BEGIN`
-      await holder`UPDATE person SET version = version + 1, properties = properties || ${`{"h${n}": 1}`}::text::jsonb`
-      const done = next(here, n)
-      const waits = async () => {
-        const rows = await sql`
-          SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE ${`%${query}%`}`
-        return rows.length > 0
-      }
-      await waitFor(`batch that waits with ${query}`, waits, WITHIN_MS)
-      await holder`COMMIT`
-      holder.release()
-      await done
-    }
-    await overtaken(0, 'apply_batch')
-    expect(here.noted).toMatchObject({ tries: ['optimistic', 'locked'], conflicts: 1 })
-    await overtaken(1, 'FOR NO KEY UPDATE')
-    expect(here.noted).toMatchObject({
-      tries: ['optimistic', 'locked', 'optimistic', 'locked'],
+    const process = await processOf(postgres, pools, 'one', [0, 1], 50)
+    const held = await holdPerson(sql, 'hot')
+    const one = process.lanes[0]!.commit(process.identity, [event('hot', { set: { b: 2 } })])
+    await waiting(sql, '%apply_batch%')
+    const two = process.lanes[1]!.commit(process.identity, [event('also-hot', { set: { c: 3 } })])
+    await waiting(sql, '%FOR NO KEY UPDATE%')
+    expect(process.noted).toEqual({
+      tries: ['optimistic', 'optimistic', 'locked'],
       conflicts: 1,
+      turns: 1,
+      reads: 2,
     })
-    for (let n = 2; n < 20; n++) {
-      await next(here, n)
-      await next(there, 100 + n)
-    }
-    expect(here.noted.conflicts).toBe(1)
-    expect(here.noted.tries.at(-1)).toBe('optimistic')
-    const [person] = await livingPersons(sql)
-    expect(Object.keys(person!.properties)).toHaveLength(1 + 2 + 20 + 18)
+    await held.end()
+    await Promise.all([one, two])
+    expect(await livingPersons(sql)).toMatchObject([{ properties: { a: 1, b: 2, c: 3 } }])
   },
   TEST_MS_MAX,
 )
+
+test("a cookieless visitor's person that is merged away is not read again, the ids of visitors being unknown", async () => {
+  const turns = new Turns()
+  const snapshot = emptySnapshot()
+  const person = { ...GONE }
+  snapshot.persons.set(person.id, person)
+  snapshot.mappings.set(idKey(1, 'visitor'), { version: 0, person })
+  const turn = turns.ask(wantedBy([event('named')]))
+  const write = turns.begin(new Set())
+  write.gone.add(person.id)
+  await write.during(Promise.resolve())
+  const readAgain = () => Promise.reject(new Error('nothing to read again'))
+  const taken = turn.take(
+    snapshot,
+    readAgain,
+    () => Promise.resolve('folded'),
+    () => {},
+  )
+  await expect(taken).rejects.toThrow(ApplyConflict)
+})
 
 test(
   'four lanes of one person at full speed: every update is there, and none was done twice',
   async () => {
     await store(sql, [mine])
-    const process = await processOf('one', [0, 1, 2, 3])
+    const process = await processOf(postgres, pools, 'one', [0, 1, 2, 3])
     const rounds = 30
     await Promise.all(
       process.lanes.map(async (lane, l) => {

@@ -12,19 +12,20 @@
  * fit together so was changed by another process, which the checks of the write find.
  *
  * What must hold: nobody waits here who holds a lock in Postgres, so no circle can come about; between the last look at
- * the others and the own write nothing else runs; a wait has an end (WAITS_MAX), beyond which Postgres decides.
+ * the others and the own write nothing else runs; a turn comes within TURN_MS_MAX, or the batch goes to Postgres without
+ * one, the locked way, which has time-outs of its own: a write may hang with its connection for as long as it likes.
  * Cost: a look-up per person that a write under way changes, and no query where nobody met.
  */
 import { ApplyConflict } from './apply.ts'
-import { adopt, idKey, type PersonRow, type Snapshot } from './snapshot.ts'
+import { adopt, idKey, isFull, type PersonRow, type Snapshot } from './snapshot.ts'
 import { onlyIds, type Wanted } from './wanted.ts'
 import type { PersonWrite, WriteSet } from './write-set.ts'
 
 /** Writes that are over and kept for the batches that began to read before their end, and the text that they hold. */
 const KEPT_MAX = 16
 const KEPT_UNITS_MAX = 16 * 2 ** 20
-/** As many as may be in front of a batch many times over. */
-const WAITS_MAX = 64
+/** As long as the locked ways wait for a lock, and much longer than many writes in front of a batch take. */
+const TURN_MS_MAX = 5_000
 
 /** What a batch changes, from its fold to the answer of Postgres. */
 export class Write {
@@ -41,7 +42,7 @@ export class Write {
 
   constructor(
     private readonly ended: (write: Write, done: boolean) => void,
-    /** Persons that it is about to lock: what it changes is not known yet. */
+    /** Persons that it locks before it is known what it changes. */
     private readonly reserved: ReadonlySet<number>,
   ) {
     this.settled = new Promise((resolve) => {
@@ -85,17 +86,14 @@ export class Write {
   }
 }
 
-/** Personless events ask for no properties: they change nobody, and are content with what was a moment ago. */
-function isFull(person: PersonRow | undefined): boolean {
-  return person?.propertiesJson !== undefined
-}
-
 export class Turns {
   private readonly running = new Set<Write>()
   private done: { write: Write; number: number }[] = []
   private number = 0
   /** The number at which each batch that has not had its turn began to read. */
   private readonly asked = new Map<Turn, number>()
+
+  constructor(readonly msMax = TURN_MS_MAX) {}
 
   /** To be called before the read. */
   ask(wanted: Wanted): Turn {
@@ -109,7 +107,7 @@ export class Turns {
     this.asked.set(turn, this.number)
   }
 
-  begin(reserved: ReadonlySet<number> = new Set()): Write {
+  begin(reserved: ReadonlySet<number>): Write {
     const write = new Write((ended, done) => this.ended(ended, done), reserved)
     this.running.add(write)
     return write
@@ -152,7 +150,7 @@ export class Turn {
 
   /**
    * Runs `work` as soon as no other batch stands in the way, with `snapshot` as they have left it. `waited` is told the
-   * ms. Throws ApplyConflict when another process has changed what is to be read again.
+   * ms. Throws ApplyConflict when that takes too long, or what is to be read again was changed by another process.
    */
   async take<T>(
     snapshot: Snapshot,
@@ -160,17 +158,20 @@ export class Turn {
     work: () => Promise<T>,
     waited: (ms: number) => void,
   ): Promise<T> {
-    for (let waits = 0; waits < WAITS_MAX; waits++) {
+    const until = performance.now() + this.turns.msMax
+    for (;;) {
+      const from = performance.now()
       const before = this.turns.inTheWay(this.wanted, snapshot)
       if (before) {
-        const from = performance.now()
-        await before.settled
+        const over = await endsWithin(before.settled, until - from)
         waited(performance.now() - from)
+        if (!over) throw new ApplyConflict(`a write to the same persons goes on after ${this.turns.msMax} ms`)
         continue
       }
       this.freshen(snapshot)
       const stale = this.stalePlaces(snapshot)
       if (stale.size === 0) break
+      if (from >= until) throw new ApplyConflict(`ids were read again for ${this.turns.msMax} ms`)
       this.turns.mark(this)
       const again = await readAgain(onlyIds(this.wanted, stale))
       this.freshen(snapshot)
@@ -214,10 +215,25 @@ export class Turn {
     }
     if (gone.size === 0) return stale
     for (const [key, { person }] of mappings) {
+      if (!gone.has(person)) continue
       const place = places.get(key)
-      if (gone.has(person) && place !== undefined) stale.add(place)
+      // Visitors are read only with their ids of now.
+      if (place === undefined) throw new ApplyConflict('the person of a cookieless visitor was merged away')
+      stale.add(place)
     }
     return stale
+  }
+}
+
+async function endsWithin(end: Promise<void>, ms: number): Promise<boolean> {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const timeOut = new Promise<boolean>((resolve) => {
+    timer = setTimeout(resolve, ms, false)
+  })
+  try {
+    return await Promise.race([end.then(() => true), timeOut])
+  } finally {
+    clearTimeout(timer)
   }
 }
 
