@@ -176,21 +176,21 @@ test(
 )
 
 test(
-  'a write that does not end is not waited for without end: the next batches go to Postgres',
+  'a backend that no longer answers is not waited for without end: the next batch goes to Postgres',
   async () => {
     await store(sql, [mine])
-    const process = await processOf(postgres, pools, 'one', [0, 1], 50)
+    const { identity, noted, lanes } = await processOf(postgres, pools, 'one', [0, 1], 50)
     const held = await holdPerson(sql, 'hot')
-    const one = process.lanes[0]!.commit(process.identity, [event('hot', { set: { b: 2 } })])
-    await waiting(sql, '%apply_batch%')
-    const two = process.lanes[1]!.commit(process.identity, [event('also-hot', { set: { c: 3 } })])
-    await waiting(sql, '%FOR NO KEY UPDATE%')
-    expect(process.noted).toEqual({
-      tries: ['optimistic', 'optimistic', 'locked'],
-      conflicts: 1,
-      turns: 1,
-      reads: 2,
-    })
+    const one = lanes[0]!.commit(identity, [event('hot', { set: { b: 2 } })])
+    const pid = await waiting(sql, '%apply_batch%')
+    process.kill(pid, 'SIGSTOP')
+    const two = lanes[1]!.commit(identity, [event('also-hot', { set: { c: 3 } })])
+    try {
+      await waiting(sql, '%FOR NO KEY UPDATE%')
+    } finally {
+      process.kill(pid, 'SIGCONT')
+    }
+    expect(noted).toEqual({ tries: ['optimistic', 'optimistic', 'locked'], conflicts: 1, turns: 1, reads: 2 })
     await held.end()
     await Promise.all([one, two])
     expect(await livingPersons(sql)).toMatchObject([{ properties: { a: 1, b: 2, c: 3 } }])
