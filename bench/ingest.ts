@@ -13,7 +13,11 @@
  * With `--live` the last partition gets 500 events/s by the clock instead of its part, and it is told how long they take
  * from the send to a reader of `events` while the other partitions are behind.
  *
- *   bun bench/ingest.ts [--events 200000] [--persons 50000] [--mix usual] [--log embedded|kafka] [--live]
+ * It is also told how often batches were refused because of others, how many took locks, and what a batch waited for: the
+ * gate (batches at once), its turn (others with the same persons) and the log. With `--members 2` the partitions are shared
+ * out to two ingests that know nothing of each other, as in two processes, but on one core.
+ *
+ *   bun bench/ingest.ts [--events 200000] [--persons 50000] [--mix usual] [--log embedded|kafka] [--live] [--members 1]
  */
 
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -28,9 +32,9 @@ import {
   readSettings,
 } from '../src/catalog/index.ts'
 import { decodeRowHeader, partitionsOf, TOPICS } from '../src/event/index.ts'
-import { startIngest } from '../src/ingest/index.ts'
+import { type Ingest, startIngest } from '../src/ingest/index.ts'
 import { openEmbeddedLog, openKafkaLog } from '../src/log/index.ts'
-import { createLogger } from '../src/observe/index.ts'
+import { createLogger, metricsText } from '../src/observe/index.ts'
 import { kafkaMissing, startKafka } from '../test/support/kafka.ts'
 import { startTestPostgres } from '../test/support/postgres.ts'
 import { waitFor } from '../test/support/wait-for.ts'
@@ -44,11 +48,13 @@ const { values: options } = parseArgs({
     mix: { type: 'string', default: 'usual' },
     log: { type: 'string', default: 'embedded' },
     live: { type: 'boolean', default: false },
+    members: { type: 'string', default: '1' },
   },
 })
 const EVENTS = Number(options.events)
 const PERSONS = Number(options.persons)
 const MIX = options.mix as Mix
+const MEMBERS = Number(options.members)
 const wrong =
   !MIXES.includes(MIX) || !['embedded', 'kafka'].includes(options.log)
     ? `--mix is one of ${MIXES.join(', ')}, --log is embedded or kafka`
@@ -79,33 +85,24 @@ try {
     await log.createTopic({ name, partitions: partitionsOf(name, PARTITIONS), recordBytesMax: 4 * 1_048_576 })
   }
   const project = await ensureDefaultProject(postgres.sql, 'bench')
-  const settings = readSettings({ HEADRACE_DATA_DIR: dir })
   const producer = log.producer({ name: 'fill', deadlineMs: 60_000 })
   await seedPersons()
   await fillRaw()
   const projects = new ProjectCatalog(postgres.sql)
   const before = { ingest: ownCpuUs(), postgres: cpuUsOf(postgres.pid) }
   const started = performance.now()
-  const ingest = await startIngest({
-    settings,
-    log,
-    sql: postgres.sql,
-    projects,
-    partitions: PARTITIONS,
-    logger: createLogger('bench', 'warn'),
-    fatal: (error) => {
-      console.error(error)
-      process.exit(1)
-    },
-  })
+  const members = await Promise.all(Array.from({ length: MEMBERS }, (_, member) => startMember(member)))
   const live = options.live ? startLive() : undefined
   await untilProduced()
   const seconds = (performance.now() - started) / 1000
   const used = { ingest: ownCpuUs() - before.ingest, postgres: cpuUsOf(postgres.pid) - before.postgres }
   const freshness = await live?.stop()
   const events = EVENTS + (freshness?.length ?? 0)
-  console.log(`${EVENTS} events (${MIX}), ${PERSONS} persons, ${PARTITIONS} partitions, ${options.log} log`)
-  const variant = `${MIX === 'usual' ? '' : `, ${MIX}`}${freshness ? ', behind, p50 and p99 of live events' : ''}`
+  console.log(
+    `${EVENTS} events (${MIX}), ${PERSONS} persons, ${PARTITIONS} partitions, ${options.log} log, ${MEMBERS} members`,
+  )
+  const variant = `${MIX === 'usual' ? '' : `, ${MIX}`}${MEMBERS > 1 ? `, ${MEMBERS} members` : ''}${freshness ? ', behind, p50 and p99 of live events' : ''}`
+  console.log(await meetings())
   report({
     name: `ingest${variant}`,
     eventsPerSecond: events / seconds,
@@ -113,9 +110,42 @@ try {
     ...(freshness && { p50Ms: quantile(freshness, 0.5), p99Ms: quantile(freshness, 0.99) }),
     bottleneck: bottleneckOf(used, seconds, 'the answers of Postgres and the log', ['postgres']),
   })
-  await ingest.stop()
+  await Promise.all(members.map((member) => member.stop()))
   await projects.close()
   await producer.close()
+
+  function startMember(member: number): Promise<Ingest> {
+    return startIngest({
+      settings: readSettings({ HEADRACE_DATA_DIR: join(dir, `member-${member}`) }),
+      log,
+      sql: postgres.sql,
+      projects,
+      partitions: PARTITIONS,
+      logger: createLogger('bench', 'warn'),
+      fatal: (error) => {
+        console.error(error)
+        process.exit(1)
+      },
+    })
+  }
+
+  /** How often batches were in each other's way, and what one waits for. */
+  async function meetings(): Promise<string> {
+    const sums = new Map<string, number>()
+    for (const line of (await metricsText()).split('\n')) {
+      const [, name, value] = /^headrace_ingest_(\S+) (\S+)$/.exec(line) ?? []
+      if (name) sums.set(name, Number(value))
+    }
+    const of = (name: string) => sums.get(name) ?? 0
+    const batches = of('batch_seconds_count')
+    const ms = (seconds: number) => `${((1000 * seconds) / batches).toFixed(1)} ms`
+    const waits = ['gate', 'turn', 'log'].map(
+      (what) => `${what} ${ms(of(`wait_seconds_total{what="${what}"}`))}`,
+    )
+    return `${batches} batches, ${of('conflicts_total')} conflicts, ${of('tries_total{path="locked"}')} locked; a batch takes ${ms(
+      of('batch_seconds_sum'),
+    )} (${waits.slice(1).join(', ')} of it) after the ${waits[0]}`
+  }
 
   /** Properties as a product has them, the page among them that the SDK sends with each event: it changes no person. */
   async function seedPersons(): Promise<void> {

@@ -20,6 +20,7 @@ import { dedupFolder } from './dedup/snapshot.ts'
 import { windowBeyondLog } from './dedup/window.ts'
 import { Gate } from './gate.ts'
 import { createIdentity } from './identity/index.ts'
+import { identityHooks } from './metrics.ts'
 import { startMover } from './mover.ts'
 import { PartitionWorker, type WorkerDeps } from './partition-worker.ts'
 import { projectsOf } from './projects.ts'
@@ -69,7 +70,7 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
     ...deps,
     lanes: await rawLanes(log),
     rowBytesMax: await rowLimit(log),
-    identity: createIdentity(sql),
+    identity: createIdentity(sql, identityHooks),
     producer: log.producer({ name: 'ingest', deadlineMs: PRODUCE_DEADLINE_MS }),
     projectsOf: projectsOf(deps.projects, logger),
     cookielessFacts: factsFrom({ enabled: settings.ingestCookieless === 'on', salts, now }),

@@ -2,6 +2,7 @@
 import { counter, gauge, histogram } from '../observe/index.ts'
 import type { Slot } from './batch.ts'
 import type { IndexSize } from './dedup/claims.ts'
+import type { CommitHooks } from './identity/index.ts'
 
 export const ingestMetrics = {
   events: counter('headrace_ingest_events_total', 'Raw events by end state and reason.', ['state', 'reason']),
@@ -12,6 +13,20 @@ export const ingestMetrics = {
     ['code'],
   ),
   replayed: counter('headrace_ingest_replayed_offsets_total', 'Raw offsets produced again after a crash.'),
+  tries: counter(
+    'headrace_ingest_tries_total',
+    'Tries to commit a batch: optimistic, and locked after a conflict or where persons are contended.',
+    ['path'],
+  ),
+  conflicts: counter(
+    'headrace_ingest_conflicts_total',
+    'Tries that were refused because others had changed the same persons.',
+  ),
+  waitSeconds: counter(
+    'headrace_ingest_wait_seconds_total',
+    'Seconds that batches waited: for the gate (batches at once), for a turn (others with the same persons), for the log.',
+    ['what'],
+  ),
   halted: gauge('headrace_ingest_halted', '1 for a partition that cannot go on without a human.', [
     'partition',
   ]),
@@ -46,6 +61,16 @@ export const ingestMetrics = {
     'From capture to the acknowledgement of the rows, oldest event of each batch.',
     [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600],
   ),
+}
+
+export const identityHooks: CommitHooks = {
+  attempt: (_, path) => ingestMetrics.tries.inc({ path }),
+  conflict: () => ingestMetrics.conflicts.inc(),
+  waited: (ms) => countWait('turn', ms),
+}
+
+export function countWait(what: 'gate' | 'turn' | 'log', ms: number): void {
+  ingestMetrics.waitSeconds.inc({ what }, ms / 1000)
 }
 
 export function countBatch(slots: readonly Slot[], seconds: number): void {

@@ -42,7 +42,7 @@ import type { Gate } from './gate.ts'
 import { BatchTooLarge } from './identity/errors.ts'
 import type { BatchReceipt, CommittedBatch, Identity, Stamp } from './identity/types.ts'
 import { LaneInput } from './lane-input.ts'
-import { countBatch, ingestMetrics, showDedup } from './metrics.ts'
+import { countBatch, countWait, ingestMetrics, showDedup } from './metrics.ts'
 import { type EventRows, encodeRows, makeReceipt, type OutputLane, outputRecords } from './output.ts'
 import { OutputMarks } from './output-marks.ts'
 import { piecesOf } from './pieces.ts'
@@ -258,11 +258,19 @@ export class PartitionWorker {
         if (performance.now() > this.lossesReadMs + LOSSES_EVERY_MS) await this.readLosses()
         this.claims!.reached(await this.times!.after(input.id.logId, records))
         for (const part of this.redo.get(input.id.logId)?.split(records) ?? [records])
-          await this.deps.gate.pass(() => this.process(input, part, new Map()))
+          await this.throughGate(() => this.process(input, part, new Map()))
         const full = records.length >= limit.records
         if (!full) await this.pause(settings.ingestLingerMs - (performance.now() - started))
       }
     }
+  }
+
+  private throughGate(work: () => Promise<void>): Promise<void> {
+    const from = performance.now()
+    return this.deps.gate.pass(() => {
+      countWait('gate', performance.now() - from)
+      return work()
+    })
   }
 
   /** Waits for records on either lane; when none come for a while, tells Postgres what was produced. */
@@ -378,8 +386,10 @@ export class PartitionWorker {
     failpoint('claims_stored')
     showDedup(this.partition, claims.size())
 
-    for (const piece of piecesOf(outputRecords(slots, rows, committed.stateRows, output, input.last)))
-      await this.produce(piece)
+    const pieces = piecesOf(outputRecords(slots, rows, committed.stateRows, output, input.last))
+    const sending = performance.now()
+    for (const piece of pieces) await this.produce(piece)
+    countWait('log', performance.now() - sending)
     input.last = receipt!.last
     input.producedThrough = toOffset
     countBatch(slots, (performance.now() - started) / 1000)

@@ -1,40 +1,33 @@
 /**
  * Commits a batch. First the optimistic way, two round trips: read without locks, fold, apply; the apply rolls back
- * when a version has moved in between. Then, and only then, the locked way, in one transaction with short time-outs:
- *
- *   lock the fence · read the ids · lock their persons in the order of their ids · read again, in a new statement,
- *   because a person seen before its lock may have been merged away · the same fold · the same apply
+ * when a version has moved in between. Batches of this process that have persons in common take turns between read and
+ * fold (turns.ts), so what moves then are persons that another process changes too; of those that have done so lately
+ * (contended.ts) the locks are taken before the fold. After a conflict, and only then, the locked ways (locked.ts): once
+ * with what the first try has read, of which only what has changed is read again, and from then on with everything anew.
  *
  * With its persons locked nothing that the batch read can change, but for ids that have no person yet: there is
  * nothing to lock. Their insert may still meet another's, which is found by the same checks and tried again; each
  * such try finds at least one id more that now exists, so the tries end. Locks are taken in the order that
- * 0007_identity_options.sql states, those of cookieless visitors behind all others; but the locked way takes visitors
- * right behind its persons, since only they say which events it has, and so in front of groups and of all that is new.
- * There it can wait in a circle with an optimistic batch that has the same visitors and the same groups: Postgres ends
- * one of the two, which is a conflict as any other and is tried again.
+ * 0007_identity_options.sql states, those of cookieless visitors behind all others, with two exceptions. The locked way
+ * takes visitors right behind its persons, since only they say which events it has, and so in front of groups and of all
+ * that is new. And who comes to light behind the locks of the persons, a deleted person that comes back or, in the last
+ * locked way, the survivor of a merge that came between, is locked by the apply, whatever its id. There a batch can wait
+ * in a circle with another: Postgres ends one of the two, which is a conflict as any other and is tried again.
  *
  * A batch with cookieless visitors reads what is stored of them beside its persons, and only then knows its events. Its
  * optimistic read asks for persons by the ids that the visitors have if nothing is stored of them, and by those that
  * Postgres says they have. An id that comes up within the batch itself cannot have a person yet: whoever gives it one
- * changes the visitor as well, and so is found out.
+ * changes the visitor as well, and so is found out. After a conflict it goes the locked way with everything anew.
  */
-import { guardState, type Sql, stateError, type Transaction, transaction } from '../../catalog/index.ts'
+import { guardState, type Sql, stateError } from '../../catalog/index.ts'
 import { HeadraceError } from '../../event/index.ts'
-import { failpoint } from '../../platform/index.ts'
-import {
-  currentIds,
-  lockVisitors,
-  readVisitors,
-  type VisitorStates,
-  type VisitorWrite,
-} from '../cookieless/index.ts'
-import { ApplyConflict, applyBatch } from './apply.ts'
-import { fold } from './fold.ts'
-import { defaultOptions, type OptionsOf } from './options.ts'
+import { currentIds, readVisitors, type VisitorStates } from '../cookieless/index.ts'
+import { ApplyConflict } from './apply.ts'
+import { applyFolded, foldJob, type Job, type Known, type Shared, takeSeen } from './job.ts'
+import { locked, relocked } from './locked.ts'
+import { defaultOptions } from './options.ts'
 import { readSnapshot } from './read.ts'
-import { readNamesakes } from './read-persons.ts'
 import { idKey, type Snapshot } from './snapshot.ts'
-import { stateRowsOf } from './state-rows.ts'
 import type {
   BatchContext,
   BatchPosition,
@@ -44,61 +37,34 @@ import type {
   IdentityEvent,
   Stamp,
 } from './types.ts'
-import { idsOnly, type Wanted, wantedBy } from './wanted.ts'
+import { wantedBy } from './wanted.ts'
 
 /** One optimistic try, then locked ones. */
 const ATTEMPTS_MAX = 8
 const BACKOFF_MS_BASE = 5
 const BACKOFF_MS_MAX = 250
-/** Another batch holds its locks for milliseconds; one that does not move is dead or paused. */
-const LOCK_TIMEOUT_MS = 5_000
-const STATEMENT_TIMEOUT_MS = 15_000
-/** A process that is paused inside its transaction must not hold up the others. */
-const IDLE_TIMEOUT_MS = 5_000
-
-export type CommitHooks = {
-  /** Called before every try: for counters. */
-  attempt?: (attempt: number, path: 'optimistic' | 'locked') => void
-}
-
-type Job = {
-  events: readonly IdentityEvent[]
-  wanted: Wanted
-  position: BatchPosition
-  receipt: (stamps: Stamp[]) => BatchReceipt
-  optionsOf: OptionsOf
-  visitors: BatchVisitors | undefined
-}
-
-/** What one try knows of its events and their visitors. */
-type Known = { events: readonly IdentityEvent[]; writes: readonly VisitorWrite[] }
+const NOBODY: ReadonlySet<number> = new Set()
 
 /** See Identity.commit. */
 export async function commitBatch(
-  sql: Sql,
+  shared: Shared,
   events: readonly IdentityEvent[],
   position: BatchPosition,
   receipt: (stamps: Stamp[]) => BatchReceipt,
-  hooks: CommitHooks = {},
   context: BatchContext = {},
 ): Promise<CommittedBatch> {
   checkPosition(position)
+  const { hooks } = shared
   const { optionsOf = defaultOptions, visitors } = context
-  const job: Job = {
-    events,
-    wanted: wantedBy(events, visitors?.wanted),
-    position,
-    receipt,
-    optionsOf,
-    visitors,
-  }
+  const wanted = wantedBy(events, visitors?.wanted)
+  const job: Job = { events, wanted, position, receipt, optionsOf, visitors, seen: undefined, toLock: NOBODY }
   const what = `batch ${position.topic}/${position.partition} from ${position.fromOffset}`
   for (let attempt = 1; ; attempt++) {
     try {
-      hooks.attempt?.(attempt, attempt === 1 ? 'optimistic' : 'locked')
-      return await guardState(what, () => (attempt === 1 ? optimistic(sql, job) : locked(sql, job)))
+      return await guardState(what, () => tryOnce(shared, job, attempt))
     } catch (error) {
       if (!isConflict(error)) throw error
+      hooks.conflict?.()
       if (attempt >= ATTEMPTS_MAX) {
         throw stateError(
           'HR_STATE_CONFLICT',
@@ -112,16 +78,66 @@ export async function commitBatch(
   }
 }
 
-async function optimistic(sql: Sql, job: Job): Promise<CommittedBatch> {
-  const { visitors } = job
-  if (!visitors)
-    return foldAndApply(sql, job, { events: job.events, writes: [] }, await readSnapshot(sql, job.wanted))
+function tryOnce(shared: Shared, job: Job, attempt: number): Promise<CommittedBatch> {
+  const { hooks, turns } = shared
+  if (attempt === 1) return firstTry(shared, job)
+  hooks.attempt?.(attempt, 'locked')
+  const seen = takeSeen(job)
+  const write = turns.begin(job.toLock)
+  if (!seen || job.visitors) return write.during(locked(shared, job, write))
+  return write.during(relocked(shared, job, seen, write, undefined))
+}
+
+async function firstTry(shared: Shared, job: Job): Promise<CommittedBatch> {
+  const { sql, hooks, turns } = shared
+  const turn = turns.ask(job.wanted)
+  let begun = false
+  try {
+    const { known, snapshot } = await read(sql, job)
+    job.seen = snapshot
+    return await turn.take(
+      snapshot,
+      (wanted) => readSnapshot(sql, wanted),
+      () => {
+        begun = true
+        return begin(shared, job, known, snapshot)
+      },
+      (ms) => hooks.waited?.(ms),
+    )
+  } finally {
+    if (!begun) hooks.attempt?.(1, 'optimistic')
+    turn.leave()
+  }
+}
+
+/** Without an await before the write is told to the others. */
+function begin(shared: Shared, job: Job, known: Known, snapshot: Snapshot): Promise<CommittedBatch> {
+  const { sql, hooks, turns, contended } = shared
+  const expected = job.visitors ? undefined : contended.among(snapshot.persons)
+  if (expected && expected.size > 0) {
+    hooks.attempt?.(1, 'locked')
+    takeSeen(job)
+    const write = turns.begin(job.toLock)
+    return write.during(relocked(shared, job, snapshot, write, expected))
+  }
+  hooks.attempt?.(1, 'optimistic')
+  const folded = foldJob(job, known, snapshot)
+  const write = turns.begin(NOBODY)
+  write.holds(folded.writeSet)
+  return write.during(applyFolded(sql, job, folded))
+}
+
+async function read(
+  sql: Sql,
+  { events, wanted, visitors }: Job,
+): Promise<{ known: Known; snapshot: Snapshot }> {
+  if (!visitors) return { known: { events, writes: [] }, snapshot: await readSnapshot(sql, wanted) }
   const [snapshot, states] = await Promise.all([
-    readSnapshot(sql, job.wanted),
+    readSnapshot(sql, wanted),
     readVisitors(sql, visitors.wanted),
   ])
   checkAgreement(visitors, states, snapshot)
-  return foldAndApply(sql, job, visitors.resolve(states), snapshot)
+  return { known: visitors.resolve(states), snapshot }
 }
 
 /** Two statements may see two states; a visitor whose person was not looked up must not seem to have none. */
@@ -130,53 +146,6 @@ function checkAgreement({ wanted }: BatchVisitors, states: VisitorStates, { visi
   const ids = currentIds(wanted, states)
   if (ids.length === visitorIds.size && ids.every(([team, id]) => visitorIds.has(idKey(team, id)))) return
   throw new ApplyConflict('cookieless visitors changed while their batch was read')
-}
-
-async function locked(sql: Sql, job: Job): Promise<CommittedBatch> {
-  const work = async (tx: Transaction) => {
-    await tx`
-      SELECT set_config('lock_timeout', ${String(LOCK_TIMEOUT_MS)}, true),
-        set_config('statement_timeout', ${String(STATEMENT_TIMEOUT_MS)}, true),
-        set_config('idle_in_transaction_session_timeout', ${String(IDLE_TIMEOUT_MS)}, true)`
-    await tx`
-      SELECT FROM ingest_fence WHERE log_id = ${job.position.logId} AND partition = ${job.position.partition}
-      FOR UPDATE`
-    await lockPersons(tx, job.wanted)
-    const known = await lockedVisitors(tx, job)
-    const wanted = job.visitors ? wantedBy(known.events) : job.wanted
-    const snapshot = await readSnapshot(tx, wanted)
-    await readNamesakes(tx, wanted, snapshot)
-    failpoint('apply_begun')
-    const applied = await foldAndApply(tx, job, known, snapshot)
-    failpoint('apply_before_commit')
-    return applied
-  }
-  return transaction(sql, work, 'isolation level read committed')
-}
-
-async function lockPersons(tx: Transaction, wanted: Wanted): Promise<void> {
-  const { mappings } = await readSnapshot(tx, idsOnly(wanted))
-  const ids = [...new Set([...mappings.values()].map(({ person }) => person.id))]
-  if (ids.length === 0) return
-  await tx`SELECT FROM person WHERE id = ANY (${`{${ids.join()}}`}::text::bigint[]) ORDER BY id FOR NO KEY UPDATE`
-}
-
-/** With its visitors locked the batch knows its events, and reads persons by exactly their ids. */
-async function lockedVisitors(tx: Transaction, { events, visitors }: Job): Promise<Known> {
-  if (!visitors) return { events, writes: [] }
-  await lockVisitors(tx, visitors.wanted)
-  return visitors.resolve(await readVisitors(tx, visitors.wanted))
-}
-
-async function foldAndApply(
-  sql: Sql | Transaction,
-  job: Job,
-  { events, writes }: Known,
-  snapshot: Snapshot,
-): Promise<CommittedBatch> {
-  const { stamps, writeSet } = fold(events, snapshot, job.optionsOf)
-  const moved = await applyBatch(sql, job.position, job.receipt(stamps), writeSet, writes)
-  return { stamps, stateRows: stateRowsOf(writeSet, moved) }
 }
 
 function isConflict(error: unknown): boolean {

@@ -194,6 +194,7 @@ function mappingWrite(
 function personWrite(person: WorkingPerson): PersonWrite {
   return {
     id: person.row?.id,
+    expectedVersion: person.row?.version,
     teamId: person.teamId,
     uuid: person.uuid,
     propertiesJson: person.propertiesChanged ? person.json : undefined,
@@ -210,6 +211,7 @@ function mergeWrite(loser: WorkingPerson, into: WorkingPerson): MergeWrite {
   while (home.mergedInto) home = home.mergedInto
   return {
     teamId: loser.teamId,
+    loserId: loser.row?.id,
     loserUuid: loser.uuid,
     intoUuid: into.uuid,
     homeUuid: home.uuid,

@@ -8,27 +8,30 @@
  * cookieless visitors (0008_cookieless.sql).
  */
 import { guardState, type Sql } from '../../catalog/index.ts'
-import { type CommitHooks, commitBatch } from './commit.ts'
+import { commitBatch } from './commit.ts'
+import { Contended } from './contended.ts'
 import { BatchTooLarge } from './errors.ts'
 import { fold } from './fold.ts'
+import type { CommitHooks } from './job.ts'
 import { defaultOptions, type OptionsOf } from './options.ts'
 import { readSnapshot } from './read.ts'
 import { readStateRows } from './state-rows.ts'
+import { Turns } from './turns.ts'
 import type { Identity, IdentityEvent, Stamp } from './types.ts'
 import { wantedBy } from './wanted.ts'
 
-export type { CommitHooks } from './commit.ts'
 export { BatchTooLarge } from './errors.ts'
+export type { CommitHooks } from './job.ts'
 export { moveMappings } from './move-mappings.ts'
 export { DEFAULT_OPTIONS } from './options.ts'
 export { republishState } from './republish.ts'
 export * from './types.ts'
 
 /** A batch uses a connection more at once when it speaks of groups, and one more when it has cookieless visitors. */
-export function createIdentity(sql: Sql, hooks: CommitHooks = {}): Identity {
+export function createIdentity(sql: Sql, hooks: CommitHooks = {}, turnMsMax?: number): Identity {
+  const shared = { sql, hooks, turns: new Turns(turnMsMax), contended: new Contended() }
   return {
-    commit: (events, position, receipt, context) =>
-      commitBatch(sql, events, position, receipt, hooks, context),
+    commit: (events, position, receipt, context) => commitBatch(shared, events, position, receipt, context),
     restamp: (events, optionsOf = defaultOptions) =>
       guardState('reading persons', () => restamp(sql, events, optionsOf)),
     stateRows: (outbox) => readStateRows(sql, outbox),

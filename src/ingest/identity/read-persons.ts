@@ -110,8 +110,10 @@ export async function readPersons(
   const rows = rowsOf(ids, found as Found & { i: string })
   if (found.long !== null) await readLong(sql, rows, found.long, longBytesMax)
   if (found.merged_into !== null) await followMerges(sql, rows, found.merged_into)
-  for (const [i, { mappingVersion, person }] of rows)
+  for (const [i, { mappingVersion, person }] of rows) {
     snapshot.mappings.set(idKey(ids.teamIds[i]!, ids.distinctIds[i]!), { version: mappingVersion, person })
+    snapshot.persons.set(person.id, person)
+  }
 }
 
 /** A column more: both fragments number the visitors in the order of their ids. */
@@ -273,11 +275,12 @@ export async function readNamesakes(sql: Queryable, { ids }: Wanted, snapshot: S
       date_part('epoch', p.created_at) AS created, p.is_identified, p.version, p.deleted_at IS NOT NULL AS dead
     FROM jsonb_to_recordset(${JSON.stringify(names)}::text::jsonb) AS w(team_id int, uuid uuid)
     JOIN person p ON p.team_id = w.team_id AND p.uuid = w.uuid`
-  // A living namesake may be known already, by another id; both must be the same object.
-  const known = new Map([...snapshot.mappings.values()].map(({ person }) => [person.id, person]))
   for (const row of rows) {
-    const person = known.get(row.id) ?? personRow(row)
+    // A living namesake may be known already, by another id; both must be the same object.
+    const person = snapshot.persons.get(row.id) ?? personRow(row)
+    if (person.version !== row.version) throw changedMeanwhile(row.uuid)
     person.propertiesJson ??= compactJson(row.properties)
+    person.timesJson ??= row.times ?? undefined
     snapshot.namesakes.set(keyOf.get(idKey(row.team_id, row.uuid))!, person)
   }
 }

@@ -5,10 +5,18 @@ import { sanitiseText } from './sanitise.ts'
 import { idKey } from './snapshot.ts'
 import type { IdentityEvent } from './types.ts'
 
+export type WantedIds = {
+  teamIds: number[]
+  distinctIds: string[]
+  /** Properties are wanted too. */
+  full: boolean[]
+  /** Where each id stands in these lists, by `idKey`. */
+  places: ReadonlyMap<string, number>
+}
+
 /** Each thing once. */
 export type Wanted = {
-  /** `full`: properties are wanted too. */
-  ids: { teamIds: number[]; distinctIds: string[]; full: boolean[] }
+  ids: WantedIds
   groups: { teamIds: number[]; types: string[]; keys: string[] }
   /** The ids that they have now are wanted as well, whatever these are. */
   visitors: WantedVisitors
@@ -16,22 +24,22 @@ export type Wanted = {
 
 /** Collects the ids and groups that `events` name. */
 export function wantedBy(events: readonly IdentityEvent[], visitors: WantedVisitors = []): Wanted {
+  const places = new Map<string, number>()
   const wanted: Wanted = {
-    ids: { teamIds: [], distinctIds: [], full: [] },
+    ids: { teamIds: [], distinctIds: [], full: [], places },
     groups: { teamIds: [], types: [], keys: [] },
     visitors,
   }
   const { ids } = wanted
-  const seen = new Map<string, number>()
   const wantId = (teamId: number, rawId: string, full: boolean) => {
     const distinctId = sanitiseText(rawId)
     const key = idKey(teamId, distinctId)
-    const at = seen.get(key)
+    const at = places.get(key)
     if (at !== undefined) {
       if (full) ids.full[at] = true
       return
     }
-    seen.set(key, ids.teamIds.length)
+    places.set(key, ids.teamIds.length)
     ids.teamIds.push(teamId)
     ids.distinctIds.push(distinctId)
     ids.full.push(full)
@@ -59,11 +67,22 @@ export function wantedBy(events: readonly IdentityEvent[], visitors: WantedVisit
   return wanted
 }
 
+const NO_GROUPS: Wanted['groups'] = { teamIds: [], types: [], keys: [] }
+
 /** The same without properties and groups: who has to be locked. */
 export function idsOnly({ ids, visitors }: Wanted): Wanted {
-  return {
-    ids: { ...ids, full: ids.full.map(() => false) },
-    groups: { teamIds: [], types: [], keys: [] },
-    visitors,
+  return { ids: { ...ids, full: ids.full.map(() => false) }, groups: NO_GROUPS, visitors }
+}
+
+/** Only the ids at `places`: what has to be read again. */
+export function onlyIds({ ids }: Wanted, places: Iterable<number>, groups = NO_GROUPS): Wanted {
+  const at = new Map<string, number>()
+  const some = { teamIds: [] as number[], distinctIds: [] as string[], full: [] as boolean[], places: at }
+  for (const place of places) {
+    at.set(idKey(ids.teamIds[place]!, ids.distinctIds[place]!), some.teamIds.length)
+    some.teamIds.push(ids.teamIds[place]!)
+    some.distinctIds.push(ids.distinctIds[place]!)
+    some.full.push(ids.full[place]!)
   }
+  return { ids: some, groups, visitors: [] }
 }

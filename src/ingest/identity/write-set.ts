@@ -6,6 +6,8 @@ export type PersonCheck = { id: number; version: number; dead: boolean }
 export type PersonWrite = {
   /** Undefined for a new person. */
   id: number | undefined
+  /** As read; undefined for a new person. */
+  expectedVersion: number | undefined
   teamId: number
   uuid: string
   /** Undefined when the stored text stays. */
@@ -21,6 +23,8 @@ export type PersonWrite = {
 
 export type MergeWrite = {
   teamId: number
+  /** Undefined when it was born in this batch. */
+  loserId: number | undefined
   loserUuid: string
   intoUuid: string
   /** Who gets the ids: the last survivor when several merges of the batch are chained. */
