@@ -197,10 +197,9 @@ export class Fetcher {
         break
       }
       const parts = new Map(answers.parts.map((part) => [`${part.topicId}/${part.partition}`, part]))
-      const shared = answers.parts.filter(({ records }) => records.length > 0).length > 1
       for (const feed of hungry) {
         const part = parts.get(`${feed.topicId}/${feed.partition}`)
-        if (part && !feed.ended) this.serve(loop, feed, part, shared)
+        if (part && !feed.ended) this.serve(loop, feed, part)
       }
     }
     loop.link.destroy()
@@ -221,8 +220,7 @@ export class Fetcher {
     return loop.link.ask<FetchAnswers>((connection, done) => sendFetch(connection, turned, waitMs, done))
   }
 
-  /** `shared`: the answer holds records of others, too. */
-  private serve(loop: Loop, feed: Feed, part: FetchAnswer, shared: boolean): void {
+  private serve(loop: Loop, feed: Feed, part: FetchAnswer): void {
     if (part.code === CODE.OFFSET_OUT_OF_RANGE) {
       loop.feeds.delete(feed)
       void this.judgeRange(feed)
@@ -239,9 +237,7 @@ export class Fetcher {
     feed.lostMs = undefined
     feed.failures = 0
     if (part.records.length === 0) return
-    // A copy, since records are views: one that is kept for long would keep 16 MB of other partitions in memory.
-    const own = shared ? Buffer.from(part.records) : part.records
-    const { records, bytes, next, fault } = decodeBatches(own, feed.position)
+    const { records, bytes, next, fault } = decodeBatches(part.records, feed.position)
     feed.push(records, bytes, next)
     if (!fault) {
       feed.corrupt = 0
