@@ -15,6 +15,10 @@ src/b/two.test.ts:
 (fail) waits
   this test timed out after 60000ms.
 
+2 tests failed:
+(fail) sums > of two [1.50ms]
+(fail) waits
+
  11 pass
  1 skip
  2 fail

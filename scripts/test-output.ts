@@ -19,7 +19,7 @@ export function readSummary(text: string): Tally {
   return { passed: last('pass'), failed: last('fail') + last('error'), skipped: last('skip') + last('todo') }
 }
 
-/** The failed tests in the order of the run. What a test printed stands before its verdict. */
+/** The failed tests in the order of the run. What a test printed stands before its verdict; at its end bun lists them again. */
 export function readFailures(text: string): Failure[] {
   const failures: Failure[] = []
   let file = ''
@@ -27,6 +27,7 @@ export function readFailures(text: string): Failure[] {
   for (const line of Bun.stripANSI(text).split('\n')) {
     const heading = /^(\S+\.test\.ts):$/.exec(line)
     const verdict = /^\((pass|fail|skip|todo)\) (.*?)(?: \[[\d.]+ms\])?$/.exec(line)
+    if (/^\d+ tests? failed:$/.test(line)) break
     if (heading) file = heading[1] ?? ''
     else if (!verdict) said.push(line)
     else if (verdict[1] === 'fail')
