@@ -12,6 +12,16 @@ export const TRANSFORM_ERRORS = {
     meaning:
       'What a transformation does outside of its function failed, or took more than its limits: the message says what.',
   },
+  HR_TRANSFORM_SET: {
+    class: 'rejected',
+    meaning:
+      'A set of transformations cannot be: an unknown built-in, wrong options, two steps of one name. The message says all that is wrong.',
+  },
+  HR_TRANSFORM_GEOIP: {
+    class: 'fatal',
+    meaning:
+      'The file that HEADRACE_GEOIP_DATABASE names is not there, or is no database of the MaxMind format.',
+  },
 } as const satisfies Record<string, ErrorSpec>
 
 export const transformError = errorTable(TRANSFORM_ERRORS)

@@ -3,7 +3,6 @@
  * synchronous, and must be functions of their arguments and of data that is fixed for the batch, so that a replay
  * decides alike. One that throws fails the batch, never the event: the world is at fault, not the event.
  */
-import { createHmac } from 'node:crypto'
 import type { Json } from '../event/index.ts'
 
 export type HostHelpers = {
@@ -16,7 +15,11 @@ export type HostHelpers = {
   readonly lookup: (table: string, key: string) => Json
 }
 
-/** `hash` for one project: keyed, because a bare hash of an e-mail address is found by trying all addresses. */
+/**
+ * `hash` for one project: keyed, because a bare hash of an e-mail address is found by trying all addresses. With the
+ * hasher of the runtime 1 µs; `node:crypto` takes 4.
+ */
 export function hmacSha256(key: string | Uint8Array): HostHelpers['hash'] {
-  return (text) => createHmac('sha256', key).update(text).digest('hex')
+  const keyed = new Bun.CryptoHasher('sha256', key)
+  return (text) => keyed.copy().update(text).digest('hex')
 }
