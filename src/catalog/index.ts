@@ -73,4 +73,15 @@ export {
   type SpoolState,
 } from './spools.ts'
 export { transaction } from './transaction.ts'
+export {
+  FIRST_GENERATION,
+  newestGeneration,
+  type PublishedSet,
+  publishedSets,
+  publishSet,
+  TRANSFORMATION_ERRORS,
+  type TransformationState,
+  transformationKey,
+  transformationsAt,
+} from './transformations.ts'
 export { listUsage, Meter, ProjectUsage, type UsageRow } from './usage.ts'

@@ -17,6 +17,7 @@ import { addRepair } from './repair.ts'
 import { addSchema } from './schema.ts'
 import { addSql } from './sql.ts'
 import { addTrace } from './trace.ts'
+import { addTransform } from './transform.ts'
 import { addUp } from './up.ts'
 import { addWarehouse } from './warehouse.ts'
 
@@ -35,6 +36,7 @@ const VERBS = [
   addProperty,
   addRejected,
   addDeadLetters,
+  addTransform,
   addSchema,
   addDedup,
   addKafka,

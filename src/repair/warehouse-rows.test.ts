@@ -70,7 +70,7 @@ async function repair(
   try {
     const logger = pino({ level: 'silent' })
     return await repairRows(
-      { ...bench.deps, warehouse, projects, logger },
+      { ...bench.deps, warehouse, projects, logger, geoipDatabase: '' },
       { apply: true, waitMs: 1_000, ...options },
     )
   } finally {
