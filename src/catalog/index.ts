@@ -74,6 +74,17 @@ export {
 } from './spools.ts'
 export { transaction } from './transaction.ts'
 export {
+  addToShadow,
+  readShadow,
+  runningShadows,
+  SHADOW_SAMPLES_MAX,
+  type Shadow,
+  type ShadowCounts,
+  type ShadowReport,
+  startShadow,
+  stopShadow,
+} from './transformation-shadows.ts'
+export {
   FIRST_GENERATION,
   newestGeneration,
   type PublishedSet,

@@ -9,6 +9,10 @@ import {
   publishedSets,
   publishSet,
   readProject,
+  readShadow,
+  type ShadowReport,
+  startShadow,
+  stopShadow,
   transformationKey,
 } from '../catalog/index.ts'
 import type { SetDefinition, StepDefinition } from '../transform/index.ts'
@@ -33,6 +37,8 @@ Examples:
   headrace transform init transformations
   headrace transform test transformations
   headrace transform try transformations --last 100
+  headrace transform shadow start transformations
+  headrace transform shadow report
   headrace transform publish transformations --note "hide addresses"
   headrace transform list
   headrace transform rollback --to 3
@@ -69,6 +75,21 @@ docs/guides/transformations.md tells how they are written.`,
     .action(async (folder: string, flags: Flags & { note: string; after?: number }) =>
       done(await runPublish(folder, flags)),
     )
+  const shadow = verb
+    .command('shadow')
+    .description('run a draft beside what holds, on live traffic, and tell where it differs')
+  withProject(shadow.command('start'))
+    .argument('<folder>', 'with transformations.json')
+    .description('begin, in place of another draft; what is stored stays as it is')
+    .option('--hours <count>', 'end by itself after', parseCount, 24)
+    .action(async (folder: string, flags: Flags & { hours: number }) => done(await runShadow(folder, flags)))
+  withProject(shadow.command('report'))
+    .description('how often and in what it differed, with samples')
+    .option('--json', 'one JSON object')
+    .action(async (flags: Flags) => done(await runReport(flags)))
+  withProject(shadow.command('stop'))
+    .description('end it, and forget what was seen')
+    .action(async (flags: Flags) => done(await runStop(flags)))
   withProject(verb.command('list'))
     .description('the versions that were published, and the steps of the newest')
     .option('--json', 'one JSON array')
@@ -196,6 +217,61 @@ async function runRollback(flags: Flags & { to: number }): Promise<ExitCode> {
     const definition = found?.definition ?? { steps: [] }
     print(await publishSet(sql, teamId, definition, { note: `back to version ${flags.to}` }), flags)
     return EXIT.done
+  })
+}
+
+async function runShadow(folder: string, flags: Flags & { hours: number }): Promise<ExitCode> {
+  const { CASE_KEY, openSet, readSetFolder } = await import('../transform/index.ts')
+  const { definition } = readSetFolder(folder)
+  // What does not compile is refused here, where somebody sees it.
+  const set = await openSet(definition, { key: CASE_KEY, geoip: () => null })
+  set.close()
+  return withState(flags, 'transform', async ({ sql }) => {
+    const { teamId } = await readProject(sql, flags.project)
+    await startShadow(sql, teamId, definition, { hours: flags.hours, fallbackKey: CASE_KEY })
+    write(
+      `the draft sees traffic of project ${flags.project} within seconds; \`headrace transform shadow report\` tells of it`,
+    )
+    return EXIT.done
+  })
+}
+
+async function runReport(flags: Flags): Promise<ExitCode> {
+  return withState(flags, 'transform', async ({ sql }) => {
+    const { teamId } = await readProject(sql, flags.project)
+    const report = await readShadow(sql, teamId)
+    if (flags.json) write(JSON.stringify(report ?? null))
+    else write(report ? reportText(report) : `project ${flags.project} has no draft`)
+    return report && report.trouble !== '' ? EXIT.finding : EXIT.done
+  })
+}
+
+function reportText({ counts, fields, samples, startedAt, stopsAt, trouble }: ShadowReport): string {
+  const byCount = (all: Record<string, number>) =>
+    Object.entries(all)
+      .sort(([, a], [, b]) => b - a)
+      .map(([name, count]) => [name, String(count)])
+  return [
+    `since ${startedAt.toISOString()}, until ${stopsAt.toISOString()}; at most 100 events of each batch are looked at`,
+    ...(trouble === '' ? [] : [`it was ended: ${trouble}`]),
+    '',
+    formatTable(['what holds → the draft', 'events'], byCount(counts)),
+    '',
+    formatTable(['differs in', 'events'], byCount(fields)),
+    ...samples.flatMap(({ uuid, event, became, differences }) => [
+      '',
+      `${uuid} ${event}: ${became}`,
+      ...differences.map((line) => `  ${line}`),
+    ]),
+  ].join('\n')
+}
+
+async function runStop(flags: Flags): Promise<ExitCode> {
+  return withState(flags, 'transform', async ({ sql }) => {
+    const { teamId } = await readProject(sql, flags.project)
+    const stopped = await stopShadow(sql, teamId)
+    write(stopped ? 'the draft is ended' : `project ${flags.project} has no draft`)
+    return stopped ? EXIT.done : EXIT.finding
   })
 }
 

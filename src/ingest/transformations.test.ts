@@ -1,6 +1,6 @@
 /** Sets on their way through ingest: what they store, drop and keep aside, and that a replay runs the ones of then. */
 import { afterEach, describe, expect, test } from 'bun:test'
-import { publishSet } from '../catalog/index.ts'
+import { publishSet, readShadow, startShadow, stopShadow } from '../catalog/index.ts'
 import {
   childUuid,
   DEAD_LETTERS,
@@ -47,7 +47,7 @@ async function stored(): Promise<Row[]> {
 }
 
 afterEach(async () => {
-  await pipeline.sql`TRUNCATE transformation_set, transformation_key`
+  await pipeline.sql`TRUNCATE transformation_set, transformation_key, transformation_shadow`
 })
 
 describe('transformations in ingest', () => {
@@ -164,5 +164,52 @@ describe('transformations in ingest', () => {
     await publish({ name: 'rename', use: 'rename-events', options: { names: { sneaky: '$identify' } } })
     await pipeline.capture([{ json: '{}', event: 'sneaky', personProcessing: 'off' }])
     expect(await pipeline.ingested(1)).toEqual({ stored: 0, dead: 0 })
+  })
+})
+
+describe('a draft in shadow', () => {
+  const begin = (...steps: object[]) =>
+    startShadow(pipeline.sql, TEAM, { steps }, { hours: 1, fallbackKey: 'key' })
+
+  test('what it would do differently is told, and not done', async () => {
+    await publish(code('event.properties.a = 1'))
+    await begin(
+      code(
+        'event.properties.a = event.event === "same" ? 1 : 2; if (event.event === "bad") throw new Error("no")',
+      ),
+      { name: 'filter', use: 'filter', options: { conditions: [{ event: 'gone' }] } },
+    )
+    await pipeline.capture(['same', 'other', 'bad', 'gone'].map((event) => ({ json: '{}', event })))
+    expect(await pipeline.ingested(4)).toEqual({ stored: 4, dead: 0 })
+    expect((await stored()).map((row) => row.properties.a)).toEqual([1, 1, 1, 1])
+    const report = await readShadow(pipeline.sql, TEAM)
+    expect(report).toMatchObject({
+      trouble: '',
+      counts: { same: 1, differs: 1, 'kept → quarantined': 1, 'kept → dropped': 1 },
+      fields: { 'properties.a': 1 },
+    })
+    expect(report!.samples.map(({ event, differences }) => [event, differences])).toEqual([
+      ['other', ['properties.a: 1 → 2']],
+      ['bad', ['code: Error: no']],
+      ['gone', []],
+    ])
+    expect(await stopShadow(pipeline.sql, TEAM)).toBe(true)
+    expect(await readShadow(pipeline.sql, TEAM)).toBeUndefined()
+  })
+
+  test('one that never ends is ended, and costs no event', async () => {
+    await begin(code('for (;;);'))
+    await pipeline.capture(Array.from({ length: 10 }, () => ({ json: '{"properties":{"a":1}}' })))
+    expect(await pipeline.ingested(10)).toEqual({ stored: 10, dead: 0 })
+    expect((await stored())[0]!.properties).toEqual({ a: 1 })
+    const report = await readShadow(pipeline.sql, TEAM)
+    expect(report!.trouble).toContain('too long')
+  })
+
+  test('one that cannot be opened says so', async () => {
+    await begin({ name: 'broken', source: 'no code' })
+    await pipeline.capture([{ json: '{}' }])
+    await pipeline.ingested(1)
+    expect((await readShadow(pipeline.sql, TEAM))!.trouble).toContain('it cannot be opened')
   })
 })

@@ -28,6 +28,7 @@ import {
 import type { Waiting } from './batch.ts'
 import type { ParsedEvent } from './draft.ts'
 import { ingestMetrics } from './metrics.ts'
+import { type Seen, Shadows } from './shadows.ts'
 
 /** The sets of one generation. */
 export type Sets = {
@@ -67,16 +68,18 @@ export class Transformations {
   #generation = 0
   #timer: ReturnType<typeof setInterval>
   #refreshing: Promise<void> | undefined
+  readonly #shadows: Shadows
 
   constructor(deps: TransformationsDeps) {
     this.#deps = deps
+    this.#shadows = new Shadows(deps)
     this.#timer = setInterval(() => void this.#refresh(), deps.refreshMs ?? REFRESH_MS)
     this.#timer.unref()
   }
 
   /** Those that hold now, as of some seconds ago. Throws what reading them throws, while none were ever read. */
   current(): Promise<Sets> {
-    this.#current ??= this.at().catch((error) => {
+    this.#current ??= this.#newest().catch((error) => {
       this.#current = undefined
       throw error
     })
@@ -86,9 +89,36 @@ export class Transformations {
   /** Those of a generation, for what was decided under it. */
   async at(generation?: number): Promise<Sets> {
     const state = await transformationsAt(this.#deps.sql, generation)
-    if (generation === undefined) this.#generation = state.generation
     if (state.sets.size === 0) return { ...NO_SETS, generation: state.generation }
     return { generation: state.generation, apply: (waiting) => this.#apply(state, waiting) }
+  }
+
+  /** The newest ones, with drafts beside them. */
+  async #newest(): Promise<Sets> {
+    const state = await transformationsAt(this.#deps.sql)
+    await this.#shadows.refresh()
+    this.#generation = state.generation
+    return {
+      generation: state.generation,
+      apply: async (waiting) => {
+        if (state.sets.size > 0) await this.#apply(state, waiting, this.#shadows)
+        if (!this.#shadows.isEmpty) this.#showUnchanged(state, waiting)
+      },
+    }
+  }
+
+  /** To drafts of projects that have nothing published. */
+  #showUnchanged(state: TransformationState, waiting: readonly Waiting[]): void {
+    const seen = new Map<number, Seen[]>()
+    for (const { slot, judged } of waiting) {
+      if (state.sets.has(slot.teamId) || !this.#shadows.has(slot.teamId)) continue
+      const given = asGiven(judged.event)
+      const outcome: ChainOutcome = { kind: 'kept', events: [{ event: given, changes: [] }], failures: [] }
+      const others = seen.get(slot.teamId)
+      if (others) others.push({ given, outcome })
+      else seen.set(slot.teamId, [{ given, outcome }])
+    }
+    for (const [teamId, some] of seen) this.#shadows.observe(teamId, some)
   }
 
   /** While Postgres is away the sets stay as they were. */
@@ -102,16 +132,16 @@ export class Transformations {
   async #look(): Promise<void> {
     if (!this.#current) return
     try {
-      if ((await newestGeneration(this.#deps.sql)) === this.#generation) return
-      const next = await this.at()
-      this.#current = Promise.resolve(next)
+      if ((await newestGeneration(this.#deps.sql)) !== this.#generation)
+        this.#current = Promise.resolve(await this.#newest())
+      else await this.#shadows.refresh()
     } catch (error) {
       if (!isRetriable(error)) throw error
       ingestMetrics.transformationsUnread.inc()
     }
   }
 
-  async #apply(state: TransformationState, waiting: readonly Waiting[]): Promise<void> {
+  async #apply(state: TransformationState, waiting: readonly Waiting[], shadows?: Shadows): Promise<void> {
     const byTeam = new Map<number, Waiting[]>()
     for (const one of waiting) {
       const { teamId } = one.slot
@@ -120,10 +150,15 @@ export class Transformations {
       if (others) others.push(one)
       else byTeam.set(teamId, [one])
     }
-    for (const [teamId, own] of byTeam) await this.#applySet(state, teamId, own)
+    for (const [teamId, own] of byTeam) await this.#applySet(state, teamId, own, shadows)
   }
 
-  async #applySet(state: TransformationState, teamId: number, waiting: readonly Waiting[]): Promise<void> {
+  async #applySet(
+    state: TransformationState,
+    teamId: number,
+    waiting: readonly Waiting[],
+    shadows?: Shadows,
+  ): Promise<void> {
     const published = state.sets.get(teamId)!
     const holder = this.#hold(published.generation, () => this.#openSet(published))
     holder.users++
@@ -142,6 +177,11 @@ export class Transformations {
       for (let i = 0; i < waiting.length; i++)
         waiting[i]!.became = becameOf(waiting[i]!, given[i]!, outcomes[i]!, version)
       count(teamId, outcomes)
+      if (shadows?.has(teamId))
+        shadows.observe(
+          teamId,
+          given.map((event, i) => ({ given: event, outcome: outcomes[i]! })),
+        )
     } finally {
       holder.users--
     }
@@ -186,6 +226,7 @@ export class Transformations {
   async close(): Promise<void> {
     clearInterval(this.#timer)
     await this.#refreshing
+    await this.#shadows.close()
     for (const holder of this.#open.values()) (await holder.opened).set?.close()
     this.#open.clear()
   }
