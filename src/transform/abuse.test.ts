@@ -58,6 +58,14 @@ const ABUSE: [rule: string, body: string, kind: string, says?: string | RegExp][
     'exception',
     /too long/,
   ],
+  [
+    'the search under whatever name it has',
+    `const names = Reflect.ownKeys(String.prototype).filter((name) => typeof name === 'symbol')
+     for (const name of names) 'a'.repeat(2e4)[name]('a'.repeat(1e4) + 'b')
+     'a'.repeat(2e4).indexOf('a'.repeat(1e4) + 'b')`,
+    'exception',
+    /too long/,
+  ],
   // Memory
   ['a heap that grows', 'const all = []; for (let i = 0; ; i++) all[i] = new Uint8Array(100_000)', 'memory'],
   [

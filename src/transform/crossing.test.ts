@@ -234,6 +234,43 @@ describe('properties that cross when they are touched', () => {
     expect(outcomes[1]).toMatchObject({ events: [{ properties: { seen: [1, 'x'] } }] })
   })
 
+  test('texts and names that would break the answer come over as others do', async () => {
+    const code = `export default (event) => {
+      event.properties[event.distinct_id] = event.properties.text = JSON.parse(event.properties.json)
+      return event
+    }`
+    const own = await Sandbox.open(await compileTransformation(code), {
+      geoip: () => null,
+      isBot: () => false,
+      hash: hmacSha256('key'),
+      lookup: () => null,
+    })
+    const texts = ['a\\u0000b', '\\u001f', '0s\\u001f1sx', '\\ud800', '\\u001f\\u0000', '+1:xs', 'é😀', '']
+    const events = texts.flatMap((text) =>
+      ['key', 'with:colon', '7', 'é😀s', 'x\u001f0sy'].map((distinctId) => ({
+        uuid: UUID,
+        event: 'e',
+        distinctId,
+        timestampMs: 1,
+        properties: { text: 'old', json: `"${text}"` } as JsonObject,
+      })),
+    )
+    const { outcomes, rebuilds } = await own.run(events)
+    own.close()
+    expect(rebuilds).toBe(0)
+    expect(outcomes).toEqual(
+      events.map((one) => {
+        const text = (JSON.parse(one.properties.json as string) as string)
+          .toWellFormed()
+          .replaceAll('\0', '\ufffd')
+        return {
+          kind: 'kept',
+          events: [{ ...one, properties: { ...one.properties, text, [one.distinctId]: text } }],
+        }
+      }),
+    )
+  })
+
   const CODE: [rule: string, code: string][] = [
     ['all names', 'Object.keys(event.properties); event.properties.x = 1; return event'],
     ['a copy', 'return { ...event, properties: { ...event.properties, x: 1 } }'],

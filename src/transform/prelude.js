@@ -89,15 +89,15 @@
       NativeString.prototype,
       name,
       {
-        [name](pattern, ...rest) {
+        [name](pattern, second) {
           // A regular expression looks for interrupts itself.
           if (typeof this !== 'string' || (typeof pattern === 'object' && pattern !== null))
-            return apply(native, this, [pattern, ...rest])
+            return apply(native, this, [pattern, second])
           const text = NativeString(pattern)
           spend(this.length)
           if (text.length > 1 && this.length * text.length > limits.searchMax)
             throw new NativeRangeError('the text to search and what to look for are too long')
-          return apply(native, this, [pattern, ...rest])
+          return apply(native, this, [pattern, second])
         },
       }[name],
     )

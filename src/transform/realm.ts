@@ -16,7 +16,7 @@ import {
   type QuickJSRuntime,
   type QuickJSWASMModule,
 } from 'quickjs-emscripten-core'
-import { layOut, Shapes, shapeLine, TABLE_WORDS, wordsOf } from './crossing.ts'
+import { isWholePlain, layOut, Shapes, shapeLine, TABLE_WORDS, wordsOf } from './crossing.ts'
 import type { TransformEvent } from './outcome.ts'
 
 export type RealmLimits = {
@@ -139,6 +139,8 @@ export class Instance {
 
   readText(pointer: number): string {
     const heap = this.#heap()
+    // Nearly every answer of one character says that an event stays, or goes.
+    if (heap[pointer + 1] === 0) return String.fromCharCode(heap[pointer]!)
     return decoder.decode(heap.subarray(pointer, heap.indexOf(0, pointer)))
   }
 
@@ -183,6 +185,7 @@ export class Realm {
   readonly #undefined: number
   #begin: QuickJSHandle | undefined
   #tell: QuickJSHandle | undefined
+  #again: QuickJSHandle | undefined
   #transform: QuickJSHandle | undefined
   /** The table of crossing.ts, in the sandbox's memory and to be copied there. */
   #table = 0
@@ -206,6 +209,8 @@ export class Realm {
     this.#runtime.setMaxStackSize(limits.stackBytesMax)
     this.#runtime.setInterruptHandler(() => {
       this.#interrupts++
+      // The clock starts with the first interrupt: most events meet none.
+      if (this.#interrupts === 1) this.#deadline = performance.now() + this.#limits.clockMsMax
       this.#cut ||= this.#interrupts > this.#interruptsMax || performance.now() > this.#deadline
       return this.#cut
     })
@@ -239,6 +244,7 @@ export class Realm {
     const bind = context.getProp(bridge, 'bind')
     this.#begin = context.getProp(world, 'beginBatch')
     this.#tell = context.getProp(bridge, 'tell')
+    this.#again = context.getProp(bridge, 'again')
     for (const handle of [limits, host, table, world, bridge]) handle.dispose()
 
     this.#arm(true)
@@ -295,7 +301,6 @@ export class Realm {
     this.#interrupts = 0
     this.#interruptsMax = fresh ? this.#limits.interruptsMax : Math.max(0, this.#limits.interruptsMax - 2)
     this.#cut = false
-    this.#deadline = performance.now() + this.#limits.clockMsMax
   }
 
   /** Before each batch. */
@@ -312,7 +317,6 @@ export class Realm {
   /** Runs one event. */
   call(event: TransformEvent): Reply {
     const fresh = this.calls++ === 0
-    this.#arm(true)
     try {
       let isTold = true
       const line = layOut(
@@ -320,6 +324,7 @@ export class Realm {
         this.#words,
         (keys) =>
           this.#shapes.of(keys, (shape) => {
+            this.#arm(true)
             isTold = this.#callWith(this.#tell!, shapeLine(shape)).kind === 'text'
           }),
         this.#asJson > 0 && this.#asJson-- > 0,
@@ -327,7 +332,11 @@ export class Realm {
       if (!isTold) return { kind: 'memory' }
       this.#instance.writeWords(this.#table, this.#words, wordsOf(event, this.#words))
       this.#arm(fresh)
-      const reply = this.#callWith(this.#transform!, line)
+      let reply = this.#callWith(this.#transform!, line)
+      if (reply.kind === 'text' && reply.text.startsWith('R') && !isWholePlain(reply.text)) {
+        this.#arm(true)
+        reply = this.#callWith(this.#again!, '')
+      }
       if (reply.kind === 'text') this.#learn(reply.text)
       return reply
     } catch (error) {
@@ -378,6 +387,7 @@ export class Realm {
     this.#transform?.dispose()
     this.#begin?.dispose()
     this.#tell?.dispose()
+    this.#again?.dispose()
     this.#context.dispose()
     this.#runtime.dispose()
   }

@@ -14,7 +14,7 @@
 import { isDeeperThan, type Json } from '../event/index.ts'
 import { pause } from '../platform/index.ts'
 import { type CompiledTransformation, sourceLine } from './compile.ts'
-import { readEvents, UNIT } from './crossing.ts'
+import { readEvents, readPlain, UNIT } from './crossing.ts'
 import { transformError } from './errors.ts'
 import type { HostHelpers } from './helpers.ts'
 import type { FailureKind, TransformEvent, TransformFailure, TransformOutcome } from './outcome.ts'
@@ -154,6 +154,10 @@ export class Sandbox {
     switch (text[0]) {
       case 'D':
         return DROPPED
+      case 'S':
+        return { kind: 'kept', events: [event] }
+      case 'R':
+        return this.#kept([readPlain(event, text)])
       case 'K':
       case 'A':
         return this.#kept(readEvents(event, text.slice(1)))
