@@ -5,7 +5,7 @@
  *
  * A name with dots means the property of this very name, or, where there is none, a path into objects.
  */
-import { isObject, type Json, type JsonObject, put } from '../../event/index.ts'
+import { isObject, type Json, type JsonObject, put, without } from '../../event/index.ts'
 import type { TransformEvent } from '../outcome.ts'
 
 export const PERSON_PLACES = ['$set', '$set_once'] as const
@@ -72,9 +72,9 @@ export function withValue(
   key: string,
   value: Json | undefined,
 ): JsonObject {
+  if (value === undefined) return without(object, [key])
   const copy = object === original ? { ...object } : object
-  if (value === undefined) delete copy[key]
-  else put(copy, key, value)
+  put(copy, key, value)
   return copy
 }
 

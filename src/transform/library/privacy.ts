@@ -1,9 +1,10 @@
 /** Built-ins that take out of an event what says who it is about. */
 import ipaddr from 'ipaddr.js'
-import { isObject, type Json } from '../../event/index.ts'
+import { isObject, type Json, without } from '../../event/index.ts'
 import type { TransformEvent } from '../outcome.ts'
 import { builtIn, NAMES } from './built-in.ts'
-import { changeValues, namesOf } from './places.ts'
+import { eachPlace } from './names.ts'
+import { changeIn, changeValues, namesOf } from './places.ts'
 
 export const anonymiseIp = builtIn<{ ipv4Bits: number; ipv6Bits: number }>({
   does: 'Cuts addresses (`$ip`, `$initial_ip`) to their network. What is no address goes.',
@@ -20,8 +21,12 @@ export const anonymiseIp = builtIn<{ ipv4Bits: number; ipv6Bits: number }>({
 })
 
 function networkOf(text: string, ipv4Bits: number, ipv6Bits: number): string | undefined {
-  if (!ipaddr.isValid(text)) return undefined
-  const address = ipaddr.process(text)
+  let address: ipaddr.IPv4 | ipaddr.IPv6
+  try {
+    address = ipaddr.process(text)
+  } catch {
+    return undefined
+  }
   const bytes = address.toByteArray()
   let bits = address.kind() === 'ipv4' ? ipv4Bits : ipv6Bits
   for (let i = 0; i < bytes.length; i++, bits -= 8) {
@@ -97,9 +102,20 @@ export const removeProperties = builtIn<{ properties: string[] }>({
   properties: { properties: { ...NAMES, description: 'Which; also in `$set` and `$set_once`.' } },
   required: ['properties'],
   make({ properties }) {
-    const names = namesOf(properties)
+    const paths = namesOf(properties).filter(({ rest }) => rest !== undefined)
     const gone = () => undefined
-    return (event) => changeValues(event, names, gone)
+    return (event) =>
+      eachPlace(event, (object) => {
+        // All at once: each alone would copy what is left.
+        const there = properties.filter((name) => Object.hasOwn(object, name))
+        const left = there.length === 0 ? object : without(object, there)
+        if (paths.length === 0) return left
+        return changeIn(
+          left,
+          paths.filter(({ whole }) => !there.includes(whole)),
+          gone,
+        )
+      })
   },
 })
 
