@@ -494,6 +494,27 @@ export const SETTINGS = {
     'MB',
     'Memory for the rows that a load process holds, over all tables: half of it for those of an insert that is on its way, half for those that wait for the next one. The process takes up to 300 MB besides.',
   ),
+  secretKey: text(
+    'HEADRACE_SECRET_KEY',
+    '',
+    'Key under which secrets of destinations are sealed in Postgres; the same for every process. Empty = a file `secret.key` that is made in the data folder.',
+    '32 bytes as base64, or empty',
+    /^$|^[A-Za-z0-9+/]{43}=$/,
+  ),
+  deliverAllow: text(
+    'HEADRACE_DELIVER_ALLOW',
+    '',
+    'Addresses and networks that destinations may connect to although they are private or special; separated by commas. Without, only public ones.',
+    'such as 10.1.2.3,192.168.0.0/16,fd00::/8, or empty',
+  ),
+  deliverRetriesMax: integer(
+    'HEADRACE_DELIVER_RETRIES_MAX',
+    10_000,
+    10,
+    10_000_000,
+    'events',
+    'Events of one destination that may wait to be tried again alone, over all partitions; beyond, the destination is detached and goes on when there is room.',
+  ),
   definitionEventsMax: integer(
     'HEADRACE_DEFINITION_EVENTS_MAX',
     10_000,

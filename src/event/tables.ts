@@ -123,6 +123,27 @@ export const OUTCOMES = defineTable('outcomes', [
 ])
 export type OutcomeRow = RowOf<typeof OUTCOMES.columns>
 
+export const DELIVERIES = defineTable('deliveries', [
+  { name: 'team_id', type: 'i64', doc: 'The project.' },
+  { name: 'destination_id', type: 'uuid', doc: 'The destination, or the replay into it.' },
+  { name: 'uuid', type: 'uuid', doc: 'The id of the event.' },
+  { name: 'event', type: 'string', doc: 'Event name.' },
+  { name: 'distinct_id', type: 'string', doc: 'distinct_id.' },
+  {
+    name: 'state',
+    type: 'lowString',
+    doc: 'delivered, failed or expired. What a filter or a sample left out is counted, and has no row.',
+  },
+  { name: 'attempts', type: 'u32', doc: 'How often it was sent.' },
+  { name: 'status', type: 'u16', doc: 'HTTP status of the last answer; 0 when there was none.' },
+  { name: 'response', type: 'string', doc: 'Begin of the last answer, or why there was none.' },
+  { name: 'timestamp', type: 'dateTimeMs', doc: 'When capture received the event.' },
+  { name: 'finished_at', type: 'dateTimeMs', doc: 'When it came to this end.' },
+  ...SOURCE_COLUMNS,
+  { name: '_version', type: 'u64', doc: 'Rises; the highest wins.' },
+])
+export type DeliveryRow = RowOf<typeof DELIVERIES.columns>
+
 /** Which table the rows of a topic go to. */
 export const TABLE_OF_TOPIC = {
   [TOPICS.events]: EVENTS,
@@ -132,4 +153,5 @@ export const TABLE_OF_TOPIC = {
   [TOPICS.ingestionWarnings]: INGESTION_WARNINGS,
   [TOPICS.deadLetters]: DEAD_LETTERS,
   [TOPICS.outcomes]: OUTCOMES,
+  [TOPICS.deliveries]: DELIVERIES,
 } as const

@@ -13,6 +13,7 @@ export const TOPICS = {
   ingestionWarnings: 'ingestion_warnings',
   deadLetters: 'dead_letters',
   outcomes: 'outcomes',
+  deliveries: 'deliveries',
 } as const
 
 export type TopicName = (typeof TOPICS)[keyof typeof TOPICS]
@@ -30,6 +31,7 @@ export const ROW_TOPICS = [
   TOPICS.ingestionWarnings,
   TOPICS.deadLetters,
   TOPICS.outcomes,
+  TOPICS.deliveries,
 ] as const
 export type RowTopic = (typeof ROW_TOPICS)[number]
 

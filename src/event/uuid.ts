@@ -24,6 +24,9 @@ const EVENT_NAMESPACE = uuidBytes('6b0a3e5c-2f0e-5d0b-9a51-8d5f0b7c4e19')!
 /** Namespace of ids that we derive from a client's own id of another form. */
 const MESSAGE_NAMESPACE = uuidBytes('a7c1d2f4-3b86-5e0d-8f29-51c4e9b07d63')!
 
+/** Namespace of the ids by which a receiver knows an event that it was sent before. */
+const DELIVERY_NAMESPACE = uuidBytes('0c1f6a52-9d57-5b43-a3f8-6e2b7c90d415')!
+
 const scratch = new Uint8Array(16)
 const HEX = Buffer.from('0123456789abcdef')
 /** Where the two digits of each byte stand. */
@@ -154,4 +157,9 @@ export function messageUuid(token: string, messageId: string): string {
 /** The id of row `sub` (1 …) that a transformation made of the event `uuid`. */
 export function childUuid(uuid: string, sub: number): string {
   return uuidV5(uuidBytes(uuid)!, String(sub))
+}
+
+/** The id under which a destination sends the event of a source (`formatSource`), the same at every attempt. */
+export function deliveryUuid(destinationId: string, source: string): string {
+  return uuidV5(DELIVERY_NAMESPACE, `${destinationId}/${source}`)
 }

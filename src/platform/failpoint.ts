@@ -74,17 +74,39 @@ export const FAILPOINTS = {
     /** A refused row is in the dead letters, and Postgres does not know. */
     buried: 0,
   },
+  deliver: {
+    /** A batch was read; no destination has seen it. */
+    batch_taken: 0,
+    /** Requests are on their way; none, some or all of them are answered. */
+    requests_sent: 20,
+    /** All that can be said of the batch is known, and nobody was told. */
+    requests_answered: 0,
+    /** Rows of `deliveries` were handed to the log's producer; as `produce_sent`. */
+    outcome_rows_sent: 6,
+    /** They are in the log, and Postgres does not know. */
+    outcome_rows_stored: 0,
+    /** The commit was sent; it is on its way, or committed. */
+    delivery_commit_sent: 6,
+    /** Postgres has it, and nothing else says so. */
+    delivery_committed: 0,
+    /** A destination that has caught up is about to be attached, or is. */
+    attach_sent: 6,
+    /** Events were tried again, and Postgres does not know. */
+    retries_answered: 0,
+  },
 } as const
 export type CaptureFailpoint = keyof typeof FAILPOINTS.capture
 export type IngestFailpoint = keyof typeof FAILPOINTS.ingest
 export type LoadFailpoint = keyof typeof FAILPOINTS.load
-export type Failpoint = CaptureFailpoint | IngestFailpoint | LoadFailpoint
+export type DeliverFailpoint = keyof typeof FAILPOINTS.deliver
+export type Failpoint = CaptureFailpoint | IngestFailpoint | LoadFailpoint | DeliverFailpoint
 
 /** The longest delay of each place, ms. */
 const LATE_MS: Readonly<Record<Failpoint, number>> = {
   ...FAILPOINTS.capture,
   ...FAILPOINTS.ingest,
   ...FAILPOINTS.load,
+  ...FAILPOINTS.deliver,
 }
 
 /** May end the process here, when a test wants it. */

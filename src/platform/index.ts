@@ -7,6 +7,7 @@ export { makeDir, syncDir, writeDurably, writeFully } from './durable-file.ts'
 export { PLATFORM_ERRORS } from './errors.ts'
 export {
   type CaptureFailpoint,
+  type DeliverFailpoint,
   FAILPOINTS,
   type Failpoint,
   failpoint,

@@ -68,6 +68,7 @@ export const SHARDED_TABLES: ReadonlySet<string> = new Set([
   'ingestion_warnings',
   'dead_letters',
   'outcomes',
+  'deliveries',
 ])
 
 const QUERY_TIMEOUT_MS = 60_000

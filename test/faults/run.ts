@@ -7,6 +7,7 @@ import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { startCluster } from '../support/cluster.ts'
 import { startProduct } from '../support/product.ts'
 import { crash, seeded, type Victim } from './crash.ts'
+import { runDeliver } from './deliver/index.ts'
 import { INGEST_FAULT_NAMES, runIngestFaults } from './ingest/index.ts'
 import { KAFKA_DOWN_NAMES, runKafkaDown } from './kafka-down/index.ts'
 import { runLoadFaults } from './load/index.ts'
@@ -18,7 +19,9 @@ npm run faults -- kafka-down [--runs 1000] [--only name,…] [--captures 4] [--s
 npm run faults -- ingest [--runs 2000] [--kafka] [--only name,…] [--seed N]
   ${INGEST_FAULT_NAMES.join(', ')}
 npm run faults -- load [--runs 1000] [--kafka] [--seed N]
-  loaders and ClickHouse killed and paused at their places`
+  loaders and ClickHouse killed and paused at their places
+npm run faults -- deliver [--runs 200] [--seed N]
+  deliver processes killed at their places, under a receiver that misbehaves`
 
 const { values, positionals } = parsed({
   allowPositionals: true,
@@ -44,6 +47,7 @@ const CRASH_RUNS = 200
 const CAPTURE_KILL_RUNS = 1_000
 const INGEST_KILL_RUNS = 2_000
 const LOAD_KILL_RUNS = 1_000
+const DELIVER_KILL_RUNS = 200
 
 // Children are ended by what `exit` tells; a signal alone tells nobody.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
@@ -67,6 +71,11 @@ switch (positionals.join()) {
   case 'load':
     exit(await runLoadFaults({ runs: runsOr(LOAD_KILL_RUNS), kafka, seed }))
     break
+  case 'deliver': {
+    const report = await runDeliver({ kills: runsOr(DELIVER_KILL_RUNS), seed, leastMs: 0 })
+    console.log(JSON.stringify({ name: 'deliver', ok: true, seed, ...report }))
+    break
+  }
   default:
     wrong(`there is no fault test ${positionals.join(' ')}; there are:\n${USAGE}`)
 }
