@@ -33,6 +33,8 @@ const REFUSED: [string, string, string][] = [
   ['HEADRACE_CANARY', 'yes', '`off`, `on`, or http(s)://…'],
   ['HEADRACE_TRUSTED_PROXIES', '10.0.0.0/33', 'IP addresses and networks such as 10.0.0.0/8'],
   ['HEADRACE_TRUSTED_PROXIES', 'private,proxy.example', 'IP addresses and networks such as 10.0.0.0/8'],
+  ['HEADRACE_SECRET_KEY', 'secret', '32 bytes as base64, or empty'],
+  ['HEADRACE_DELIVER_ALLOW', 'localhost', 'IP addresses and networks such as 10.0.0.0/8, or empty'],
   ['HEADRACE_LOAD_MEMORY_MB', ' 64', 'a whole number from 32 to 1024'],
   ['HEADRACE_LOAD_MEMORY_MB', '1e3', 'a whole number from 32 to 1024'],
 ]

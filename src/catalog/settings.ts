@@ -505,7 +505,8 @@ export const SETTINGS = {
     'HEADRACE_DELIVER_ALLOW',
     '',
     'Addresses and networks that destinations may connect to although they are private or special; separated by commas. Without, only public ones.',
-    'such as 10.1.2.3,192.168.0.0/16,fd00::/8, or empty',
+    'IP addresses and networks such as 10.0.0.0/8, or empty',
+    /^$|^[0-9A-Fa-f:./, ]+$/,
   ),
   deliverRetriesMax: integer(
     'HEADRACE_DELIVER_RETRIES_MAX',

@@ -12,7 +12,7 @@ export const EXIT = {
 } as const
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT]
 
-const USAGE_CODES = ['HR_SETTING_INVALID', 'HR_CLI_ARGUMENT', 'HR_POLICY_INVALID']
+const USAGE_CODES = ['HR_SETTING_INVALID', 'HR_CLI_ARGUMENT', 'HR_POLICY_INVALID', 'HR_DESTINATION_INVALID']
 
 export function exitCodeOf(error: unknown): ExitCode {
   if (!(error instanceof HeadraceError)) return EXIT.finding

@@ -5,6 +5,9 @@ import { addAudit } from './audit.ts'
 import { addCapture } from './capture.ts'
 import { addDeadLetters } from './dead-letters.ts'
 import { addDedup } from './dedup.ts'
+import { addDeliver } from './deliver.ts'
+import { addDeliveries } from './deliveries.ts'
+import { addDestination } from './destination.ts'
 import { addDoctor } from './doctor.ts'
 import { EXIT, type ExitCode, exitCodeOf, sentence } from './exit.ts'
 import { addIngest } from './ingest.ts'
@@ -25,6 +28,7 @@ const VERBS = [
   addCapture,
   addIngest,
   addLoad,
+  addDeliver,
   addWarehouse,
   addSql,
   addDoctor,
@@ -33,6 +37,8 @@ const VERBS = [
   addRepair,
   addProject,
   addProperty,
+  addDestination,
+  addDeliveries,
   addRejected,
   addDeadLetters,
   addSchema,

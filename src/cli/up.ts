@@ -3,7 +3,7 @@
  * they are kept alive is `src/supervisor/`.
  *
  * Start: lock on the data folder and free addresses → Postgres and, beside it, the warehouse → state and topics →
- * capture, ingest, load. Each role then waits for what it needs by itself, so nothing here waits for a slow one.
+ * capture, ingest, load, deliver. Each role then waits for what it needs by itself, so nothing here waits for a slow one.
  * Stop: capture first, so that nothing new comes in, then each stage behind it, Postgres last; all within 10 s.
  */
 
@@ -148,7 +148,7 @@ class Deployment {
     const prepared = await this.prepare()
     if (!prepared || this.stopping.signal.aborted) return undefined
     this.startOnce('capture')
-    for (const role of ['ingest', 'load'] as const) this.child(role)?.start()
+    for (const role of ['ingest', 'load', 'deliver'] as const) this.child(role)?.start()
     return prepared
   }
 

@@ -43,15 +43,16 @@ export type StoredCursor = {
   destinationId: string
   /** Undefined: attached. */
   at: Spot | undefined
-  until: number | undefined
+  /** Where a replay ends. */
+  until: Spot | undefined
   /** It began in the middle, so the first row of each raw log says what came before. */
   adopt: boolean
 }
 
 export type PartitionKey = { logId: string; partition: number }
 
-/** Where a new destination begins in a partition. `last` undefined: what came before is not known. */
-export type Start = { partition: number; from: number; until?: number }
+/** Where a cursor begins in a partition, and where a replay ends. `last`: as far as it is known. */
+export type Start = { partition: number; from: number; last?: LastPlaces; until?: Spot }
 
 /** A fence per partition where there is none: at the place of the load, which has read all that is in ClickHouse. */
 export async function ensureFences(tx: Sql | Transaction, topic: EventsTopic): Promise<void> {
@@ -79,12 +80,30 @@ export async function writeCursors(
     return
   }
   const rows = JSON.stringify(
-    starts.map(({ partition, from, until }) => ({ partition, from, until: until ?? null })),
+    starts.map(({ partition, from, last = {}, until }) => ({
+      partition,
+      begin: from,
+      last,
+      until: until?.next ?? null,
+      until_last: until?.last ?? null,
+    })),
   )
   await tx`
-    INSERT INTO delivery_cursor (destination_id, log_id, partition, next_offset, until_offset, since_offset)
-    SELECT ${destinationId}, ${logId}, s.partition, s."from", s.until, s."from"
-    FROM jsonb_to_recordset(${rows}::text::jsonb) AS s(partition integer, "from" bigint, until bigint)`
+    INSERT INTO delivery_cursor (destination_id, log_id, partition, next_offset, last, adopt, until_offset, until_last,
+      since_offset, since_last)
+    SELECT ${destinationId}, ${logId}, s.partition, s.begin, s.last, s.begin > 0, s.until, s.until_last, s.begin, s.last
+    FROM jsonb_to_recordset(${rows}::text::jsonb)
+      AS s(partition integer, begin bigint, last jsonb, until bigint, until_last jsonb)`
+}
+
+/** Where the shared readers stand, by partition. */
+export async function readFences(sql: Sql, logId: string): Promise<Map<number, Spot>> {
+  const rows = await guardState(
+    'reading delivery fences',
+    () => sql<{ partition: number; next_offset: number; last: LastPlaces }[]>`
+      SELECT partition, next_offset, last FROM delivery_fence WHERE log_id = ${logId}`,
+  )
+  return new Map(rows.map(({ partition, next_offset, last }) => [partition, { next: next_offset, last }]))
 }
 
 /** Takes the partition over: whoever had it can record nothing any more. Throws HR_DELIVER_GAP for a topic made anew. */
@@ -109,20 +128,21 @@ export async function readCursors(
     next_offset: number | null
     last: LastPlaces
     until_offset: number | null
+    until_last: LastPlaces | null
     adopt: boolean
   }
   const ids = only ? JSON.stringify(only) : null
   const rows = await guardState(
     'reading delivery cursors',
     () => sql<Row[]>`
-      SELECT destination_id, next_offset, last, until_offset, since_offset > 0 AND since_last = '{}' AS adopt
+      SELECT destination_id, next_offset, last, until_offset, until_last, adopt
       FROM delivery_cursor WHERE log_id = ${logId} AND partition = ${partition}
         AND (${ids}::text IS NULL OR destination_id::text IN (SELECT jsonb_array_elements_text(${ids}::text::jsonb)))`,
   )
   return rows.map((row) => ({
     destinationId: row.destination_id,
     at: row.next_offset === null ? undefined : { next: row.next_offset, last: row.last },
-    until: row.until_offset ?? undefined,
+    until: row.until_offset === null ? undefined : { next: row.until_offset, last: row.until_last ?? {} },
     adopt: row.adopt,
   }))
 }

@@ -306,5 +306,6 @@ if (import.meta.main) {
     warehouse: openWarehouse({ url: 'http://127.0.0.1:1' }),
     partitions: PARTITIONS,
     logger: pino({ level: process.env.HEADRACE_TEST_LOG ?? 'silent' }),
+    random: () => Math.random() / 10,
   })
 }

@@ -56,7 +56,7 @@ export class Follower {
         await round.moved.wait(round.over, waitMs)
         continue
       }
-      if (cursor.until !== undefined && cursor.at.next >= cursor.until) {
+      if (cursor.until !== undefined && cursor.at.next >= cursor.until.next) {
         this.finished = true
         return
       }
@@ -112,7 +112,7 @@ export class Follower {
     try {
       for (let turn = 0; turn < BATCHES_PER_TURN && this.waitMs() === 0 && !round.over.aborted; turn++) {
         const from = cursor.at!
-        const to = Math.min(round.horizon, cursor.until ?? Number.POSITIVE_INFINITY)
+        const to = Math.min(round.horizon, cursor.until?.next ?? Number.POSITIVE_INFINITY)
         if (from.next >= to) return
         const limit = { records: Math.min(READ_RECORDS_MAX, to - from.next), bytes: READ_BYTES_MAX }
         const records = (await reader.next(limit, round.over)).filter(({ offset }) => offset < to)
@@ -130,7 +130,7 @@ export class Follower {
     const { round, cursor } = this
     for (let turn = 0; turn < BATCHES_PER_TURN && this.waitMs() === 0 && !round.over.aborted; turn++) {
       if (cursor.at!.next >= start) return
-      const batch = await readHistory(round.deps, round.key, cursor.at!, start)
+      const batch = await readHistory(round.deps, round.key, cursor, start)
       if (!(await this.work(batch))) return
     }
   }

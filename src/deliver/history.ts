@@ -7,8 +7,8 @@
 import type { Sql } from '../catalog/index.ts'
 import { type ColumnType, EVENTS, type EventRow } from '../event/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
-import { Batch, type Spot } from './batch.ts'
-import { type PartitionKey, readLoaded } from './cursors.ts'
+import { Batch } from './batch.ts'
+import { type PartitionKey, readLoaded, type StoredCursor } from './cursors.ts'
 import { deliverError } from './errors.ts'
 import { EventView } from './event-view.ts'
 
@@ -16,35 +16,38 @@ const ROWS_MAX = 1_000
 
 /** As our rows have it: times in epoch ms. */
 function selected(name: string, type: ColumnType): string {
-  if (type === 'dateTimeMs') return `toUnixTimestamp64Milli(${name}) AS ${name}`
-  if (type === 'dateTimeUs') return `toUnixTimestamp64Micro(${name}) / 1000 AS ${name}`
-  if (type === 'personMode') return `toString(${name}) AS ${name}`
+  if (type === 'dateTimeMs') return `toUnixTimestamp64Milli(e.${name}) AS ${name}`
+  if (type === 'dateTimeUs') return `toUnixTimestamp64Micro(e.${name}) / 1000 AS ${name}`
+  if (type === 'personMode') return `toString(e.${name}) AS ${name}`
   return name
 }
 
-const EVENT_COLUMNS = EVENTS.columns.map(({ name }) => name).join(', ')
-const OUTER = EVENTS.columns.map(({ name, type }) => selected(name, type)).join(', ')
+const COLUMNS = EVENTS.columns.map(({ name, type }) => selected(name, type)).join(', ')
+/** Rows of `events` as `viewOfRow` takes them; conditions are about the table's columns, not about what is made of them. */
+export const EVENT_SELECT = `SELECT ${COLUMNS} FROM events AS e`
 
 /** The next batch of a cursor that stands below `start`, the begin of the log. Throws HR_DELIVER_GAP. */
 export async function readHistory(
   { sql, warehouse }: { sql: Sql; warehouse: Warehouse },
   key: PartitionKey,
-  at: Spot,
+  cursor: Pick<StoredCursor, 'at' | 'until'>,
   start: number,
 ): Promise<Batch> {
+  const at = cursor.at!
   const loaded = await readLoaded(sql, key)
   if (!loaded || loaded.next < start)
     throw deliverError(
       'HR_DELIVER_GAP',
       `the log begins at offset ${start} of events/${key.partition}, the cursor stands at ${at.next}, and the load has only read up to ${loaded?.next ?? 0}`,
     )
-  for (const [logId, to] of Object.entries(loaded.last)) {
+  const end = cursor.until && cursor.until.next <= loaded.next ? cursor.until : loaded
+  for (const [logId, to] of Object.entries(end.last)) {
     const from = at.last[logId] ?? [0, -1]
     if (!isBefore(from, to)) continue
     const views = await readViews(warehouse, logId, key.partition, from, to)
     if (views.length > 0) return Batch.ofHistory(at, views)
   }
-  return Batch.ofHistory(at, [], loaded)
+  return Batch.ofHistory(at, [], end)
 }
 
 /** Of sources behind `from` up to and with `to`. */
@@ -56,14 +59,12 @@ async function readViews(
   [toOffset, toSub]: [number, number],
 ): Promise<EventView[]> {
   const rows = await warehouse.query<EventRow>(
-    `SELECT ${OUTER} FROM (
-       SELECT ${EVENT_COLUMNS} FROM events
-       WHERE _log_id = {logId:UUID} AND _partition = {partition:UInt16}
-         AND _offset >= {fromOffset:UInt64} AND _offset <= {toOffset:UInt64}
-         AND (_offset > {fromOffset:UInt64} OR _sub > {fromSub:Int32})
-         AND (_offset < {toOffset:UInt64} OR _sub <= {toSub:Int32})
-       ORDER BY _offset, _sub LIMIT 1 BY _offset, _sub LIMIT {limit:UInt32})
-     ORDER BY _offset, _sub`,
+    `${EVENT_SELECT}
+     WHERE _log_id = {logId:UUID} AND _partition = {partition:UInt16}
+       AND _offset >= {fromOffset:UInt64} AND _offset <= {toOffset:UInt64}
+       AND (_offset > {fromOffset:UInt64} OR _sub > {fromSub:Int32})
+       AND (_offset < {toOffset:UInt64} OR _sub <= {toSub:Int32})
+     ORDER BY _offset, _sub LIMIT 1 BY _offset, _sub LIMIT {limit:UInt32}`,
     { logId, partition, fromOffset, fromSub, toOffset, toSub, limit: ROWS_MAX },
   )
   return rows.map(viewOfRow)

@@ -7,9 +7,14 @@
  * with its circuit (`breaker.ts`) and pace (`throttle.ts`); `cursors.ts` and `retries.ts` are what Postgres knows.
  * `targets/` are the kinds, a file each; `http/` is the one way out, with the guard over addresses.
  */
+export { sendAgain } from './again.ts'
 export { type Deliver, type DeliverDeps, eventsTopic, startDeliver } from './deliver.ts'
 export { type Destination, type DestinationConfig, readConfig, readName, showConfig } from './destination.ts'
 export { DELIVER_ERRORS } from './errors.ts'
+export { countReplay, startsAt } from './replay.ts'
+export { type DestinationReport, listWaiting, reportOf } from './report.ts'
+export { checkTarget } from './runtime.ts'
 export { maskSecret, openSecretBox } from './secrets.ts'
 export { DestinationStore } from './store.ts'
 export { TARGET_KINDS, targetKind } from './targets/index.ts'
+export { tryDestination } from './try.ts'

@@ -2,10 +2,12 @@
  * A destination as this process works for it: its target, its filter, its circuit and its pace, over all partitions. Made anew when its
  * description changes; what was learned about the receiver stays.
  */
+import { NIL_UUID } from '../event/index.ts'
 import { Breaker } from './breaker.ts'
 import type { Destination } from './destination.ts'
 import { compileWhere, type Predicate } from './filter.ts'
-import type { HttpClient } from './http/client.ts'
+import { AddressRules } from './http/address.ts'
+import { HttpClient } from './http/client.ts'
 import { deliverMetrics } from './metrics.ts'
 import { withSecrets } from './options.ts'
 import { targetKind } from './targets/index.ts'
@@ -118,4 +120,19 @@ export class Runtime {
     this.throttle.failed()
     this.breaker.failed(this.deps.clock(), busy !== undefined || gone, busy?.waitMs ?? 0)
   }
+}
+
+/** Throws HR_DESTINATION_INVALID when a destination could not be worked for. */
+export function checkTarget(described: Pick<Destination, 'kind' | 'config' | 'secrets'>): void {
+  const http = new HttpClient({ rules: new AddressRules() })
+  const nobody = {
+    id: NIL_UUID,
+    teamId: 0,
+    name: '',
+    state: 'active',
+    says: '',
+    replayOf: undefined,
+  } as const
+  const runtime = new Runtime({ ...nobody, ...described }, { http, clock: Date.now, share: () => 1 })
+  void runtime.target.close?.()
 }

@@ -13,7 +13,7 @@ const SOCKET_BYTES_MAX = 100
 /** The longest name that we put in the folder: `/warehouse-4194304.sock`. */
 const NAME_BYTES_MAX = 24
 
-export const ROLES = ['capture', 'ingest', 'load', 'warehouse'] as const
+export const ROLES = ['capture', 'ingest', 'load', 'deliver', 'warehouse'] as const
 export type Role = (typeof ROLES)[number]
 
 /** The folder of the sockets, not made yet. */

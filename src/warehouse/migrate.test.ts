@@ -91,7 +91,7 @@ test('four at once on an empty database: all succeed, one schema', async () => {
   const tables = await warehouses[0]!.query<{ name: string }>(
     "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine != 'View'",
   )
-  expect(tables.length).toBe(8)
+  expect(tables.length).toBe(9)
   for (const warehouse of warehouses) await warehouse.close()
 })
 

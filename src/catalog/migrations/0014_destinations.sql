@@ -44,8 +44,11 @@ CREATE TABLE delivery_cursor (
   -- Null: attached, its position is that of the fence. Else detached, and everything below is settled.
   next_offset    bigint,
   last           jsonb NOT NULL DEFAULT '{}',
-  -- A replay ends here.
+  -- It began in the middle: the first row of a raw log that `last` does not name says what came before.
+  adopt          boolean NOT NULL DEFAULT false,
+  -- A replay ends here, and there in the raw logs.
   until_offset   bigint,
+  until_last     jsonb,
   -- What became of the events of the project since `since`: seen is the sum of the others and of what waits in delivery_retry.
   since_offset   bigint NOT NULL,
   since_last     jsonb NOT NULL DEFAULT '{}',

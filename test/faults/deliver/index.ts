@@ -12,7 +12,7 @@ import { seeded } from '../crash.ts'
 import { MoodyReceiver, type Taken } from './receiver.ts'
 
 const NAMES = Object.keys(FAILPOINTS.deliver)
-const EVENTS_PER_BURST = 40
+const EVENTS_PER_BURST = 5
 const BURST_EVERY_MS = 100
 const MOODY_SHARE = 0.1
 const CALM_MS_MAX = 120_000
