@@ -12,6 +12,7 @@ export class EventView {
   private parsed: Record<string, unknown> | undefined
   private parsedPerson: Record<string, unknown> | undefined
   private text: string | undefined
+  private place: string | undefined
 
   constructor(
     readonly bytes: Uint8Array,
@@ -56,14 +57,20 @@ export class EventView {
     }
   }
 
+  /** Its source, as it is written everywhere. */
+  get origin(): string {
+    this.place ??= formatSource(this.source)
+    return this.place
+  }
+
   /** The event as receivers get it: properties are spliced in as they are stored, never parsed for it. */
   get json(): string {
-    this.text ??= eventJson(this.row, this.source)
+    this.text ??= eventJson(this.row, this.origin)
     return this.text
   }
 }
 
-function eventJson(row: EventRow, source: Source): string {
+function eventJson(row: EventRow, origin: string): string {
   const groups: string[] = []
   for (let i = 0; i < 5; i++) {
     const text = row[`group${i}_properties` as 'group0_properties']
@@ -73,7 +80,7 @@ function eventJson(row: EventRow, source: Source): string {
     row.person_mode === 'propertyless'
       ? 'null'
       : `{"id":"${row.person_id}","created_at":"${iso(row.person_created_at)}","properties":${row.person_properties || '{}'}}`
-  return `{"uuid":"${row.uuid}","event":${JSON.stringify(row.event)},"distinct_id":${JSON.stringify(row.distinct_id)},"timestamp":"${iso(row.timestamp)}","created_at":"${iso(row.created_at)}","project_id":${row.team_id},"properties":${row.properties || '{}'},"person":${person}${groups.length > 0 ? `,"groups":{${groups.join(',')}}` : ''}${row.elements_chain === '' ? '' : `,"elements_chain":${JSON.stringify(row.elements_chain)}`},"source":"${formatSource(source)}"}`
+  return `{"uuid":"${row.uuid}","event":${JSON.stringify(row.event)},"distinct_id":${JSON.stringify(row.distinct_id)},"timestamp":"${iso(row.timestamp)}","created_at":"${iso(row.created_at)}","project_id":${row.team_id},"properties":${row.properties || '{}'},"person":${person}${groups.length > 0 ? `,"groups":{${groups.join(',')}}` : ''}${row.elements_chain === '' ? '' : `,"elements_chain":${JSON.stringify(row.elements_chain)}`},"source":"${origin}"}`
 }
 
 function iso(ms: number): string {

@@ -100,11 +100,7 @@ export function compileWhere(filter: Filter): Predicate | undefined {
 }
 
 function compileCondition({ on, key, is, value }: Condition): Predicate {
-  const path = key.includes('.') ? key.split('.') : undefined
-  const found = (view: EventView) => {
-    const properties = on === 'person' ? view.personProperties : view.properties
-    return Object.hasOwn(properties, key) ? properties[key] : path ? follow(properties, path) : undefined
-  }
+  const found = finder(key, on === 'person')
   const values = (Array.isArray(value) ? value : [value]).map((one) => one ?? null)
   const texts = new Set(values.map(comparable))
   const lowered = values.map((one) => String(one).toLowerCase())
@@ -151,6 +147,28 @@ function compileCondition({ on, key, is, value }: Condition): Predicate {
     case 'is_not_set':
       return (view) => !isSet(found(view))
   }
+}
+
+/** Looks a property up: a plain key is one access, half of what a question for its own keys costs besides. */
+function finder(key: string, ofPerson: boolean): (view: EventView) => unknown {
+  const properties = ofPerson
+    ? (view: EventView) => view.personProperties
+    : (view: EventView) => view.properties
+  if (key.includes('.')) {
+    const path = key.split('.')
+    return (view) => {
+      const all = properties(view)
+      return Object.hasOwn(all, key) ? all[key] : follow(all, path)
+    }
+  }
+  // What every object has is no property of an event.
+  if (key in Object.prototype) {
+    return (view) => {
+      const all = properties(view)
+      return Object.hasOwn(all, key) ? all[key] : undefined
+    }
+  }
+  return (view) => properties(view)[key]
 }
 
 function isSet(value: unknown): boolean {

@@ -12,7 +12,7 @@
  * what an answer that never came may hide. At most `room` + the width of the destination + one request go to retries,
  * and, in order per distinct_id, those behind them.
  */
-import { deliveryUuid, formatSource } from '../event/index.ts'
+import { deliveryUuid } from '../event/index.ts'
 import type { Batch, Spot } from './batch.ts'
 import { type Counts, NOTHING, type Parked } from './cursors.ts'
 import type { EventView } from './event-view.ts'
@@ -146,7 +146,7 @@ class Job {
     const { runtime, abandon } = this.options
     try {
       const deliveries = items.map(({ view }) => ({
-        id: deliveryUuid(runtime.idsOf, formatSource(view.source)),
+        id: deliveryUuid(runtime.idsOf, view.origin),
         view,
       }))
       const verdicts = await runtime.send(deliveries, abandon)

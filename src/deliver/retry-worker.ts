@@ -3,7 +3,7 @@
  * Out: requests by the same targets, circuits and pace as everything else; a row that is gone, or waits longer.
  * One pass at a time; a pass ends when all its requests have. Cost when idle: one query a second.
  */
-import { deliveryUuid, formatSource } from '../event/index.ts'
+import { deliveryUuid } from '../event/index.ts'
 import { pause } from '../platform/index.ts'
 import { EventView } from './event-view.ts'
 import type { Ended } from './job.ts'
@@ -103,7 +103,7 @@ export class RetryWorker {
       if (turn === undefined) break
       const request = attempts.slice(from, from + runtime.target.batchMax)
       const deliveries: Delivery[] = request.map(({ view }) => ({
-        id: deliveryUuid(runtime.idsOf, formatSource(view.source)),
+        id: deliveryUuid(runtime.idsOf, view.origin),
         view,
       }))
       const sent = runtime.send(deliveries, signal).then((verdicts) => {

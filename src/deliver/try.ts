@@ -1,5 +1,5 @@
 /** One made-up event to a destination, now and without any trace: what `headrace destination test` does. */
-import { deliveryUuid, EVENTS, type EventRow, formatSource, NIL_UUID } from '../event/index.ts'
+import { deliveryUuid, EVENTS, type EventRow, NIL_UUID } from '../event/index.ts'
 import type { Destination } from './destination.ts'
 import { EventView } from './event-view.ts'
 import { AddressRules } from './http/address.ts'
@@ -11,7 +11,7 @@ export async function tryDestination(destination: Destination, allow: string): P
   const http = new HttpClient({ rules: AddressRules.read(allow) })
   const runtime = new Runtime(destination, { http, clock: Date.now, share: () => 1 })
   const view = sampleEvent(destination.teamId)
-  const id = deliveryUuid(runtime.idsOf, `${formatSource(view.source)}/${Date.now()}`)
+  const id = deliveryUuid(runtime.idsOf, `${view.origin}/${Date.now()}`)
   try {
     const [verdict] = await runtime.target.send([{ id, view }], new AbortController().signal)
     return verdict!

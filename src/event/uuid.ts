@@ -131,18 +131,29 @@ function uuidV5Text(bytes: Uint8Array): string {
 
 /** The person that a distinct id has until a merge says otherwise. */
 export function personUuid(teamId: number, distinctId: string): string {
-  const name = `${teamId}:${distinctId}`
-  if (name.length * 3 > PERSON_NAME_BYTES_MAX) return uuidV5(PERSON_NAMESPACE, name)
-  const bytes = PERSON_NAMESPACE.length + personName.write(name, PERSON_NAMESPACE.length)
-  Bun.SHA1.hash(personName.subarray(0, bytes), digest)
+  return shortNameUuid(personNames, `${teamId}:${distinctId}`)
+}
+
+/** One for each of many events: without an object per hash it takes 0.7 µs instead of 1.9. */
+function shortNameUuid(names: Names, name: string): string {
+  if (name.length * 3 > NAME_BYTES_MAX) return uuidV5(names.namespace, name)
+  const bytes = names.namespace.length + names.buffer.write(name, names.namespace.length)
+  Bun.SHA1.hash(names.buffer.subarray(0, bytes), digest)
   return uuidV5Text(digest)
 }
 
-/** Every personless event asks for one: without an object per hash it takes 0.7 µs instead of 1.9. */
-const PERSON_NAME_BYTES_MAX = 2_048
-const personName = Buffer.alloc(PERSON_NAMESPACE.length + PERSON_NAME_BYTES_MAX)
-personName.set(PERSON_NAMESPACE)
+/** A namespace, and room behind it for a name. */
+type Names = { namespace: Uint8Array; buffer: Buffer }
+const NAME_BYTES_MAX = 2_048
+const personNames = namesIn(PERSON_NAMESPACE)
+const deliveryNames = namesIn(DELIVERY_NAMESPACE)
 const digest = new Uint8Array(20)
+
+function namesIn(namespace: Uint8Array): Names {
+  const buffer = Buffer.alloc(namespace.length + NAME_BYTES_MAX)
+  buffer.set(namespace)
+  return { namespace, buffer }
+}
 
 /** The id of an event that came with a timestamp of its own but no uuid: a retry of the same bytes is recognised. */
 export function derivedEventUuid(token: string, bytes: Uint8Array): string {
@@ -161,5 +172,5 @@ export function childUuid(uuid: string, sub: number): string {
 
 /** The id under which a destination sends the event of a source (`formatSource`), the same at every attempt. */
 export function deliveryUuid(destinationId: string, source: string): string {
-  return uuidV5(DELIVERY_NAMESPACE, `${destinationId}/${source}`)
+  return shortNameUuid(deliveryNames, `${destinationId}/${source}`)
 }
