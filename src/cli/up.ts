@@ -262,6 +262,8 @@ class Deployment {
 /** Every setting, so that a child starts with exactly ours. */
 function childEnvironment(settings: Settings): Record<string, string> {
   const env: Record<string, string> = {}
+  // Of Bun's HTTP client, over all servers: with its 256, receivers that hang would hold up all others.
+  env.BUN_CONFIG_MAX_HTTP_REQUESTS = '16384'
   for (const [name, value] of Object.entries(process.env)) if (value !== undefined) env[name] = value
   for (const [key, spec] of Object.entries(SETTINGS)) env[spec.env] = String(settings[key as keyof Settings])
   return env

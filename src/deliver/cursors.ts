@@ -6,7 +6,7 @@
 import { guardState, type Sql, type Transaction } from '../catalog/index.ts'
 import type { LastPlaces, Spot } from './batch.ts'
 import { deliverError } from './errors.ts'
-import type { EventsTopic } from './store.ts'
+import type { EventsTopic } from './events-topic.ts'
 
 /** What became of the events that a cursor moved over. */
 export type Counts = {

@@ -11,15 +11,16 @@ import { type DeliverFailpoint, failpoint, pause } from '../platform/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 import { ensureFences } from './cursors.ts'
 import { Directory } from './directory.ts'
-import { deliverError } from './errors.ts'
+import { type EventsTopic, eventsTopic } from './events-topic.ts'
 import { AddressRules } from './http/address.ts'
 import { HttpClient, type HttpClientOptions } from './http/client.ts'
 import { deliverMetrics } from './metrics.ts'
 import { PartitionDelivery } from './partition.ts'
 import { RetryWorker } from './retry-worker.ts'
-import type { Round, RoundDeps } from './round.ts'
+import type { Round } from './round.ts'
+import type { RoundDeps } from './round-parts.ts'
 import { openSecretBox } from './secrets.ts'
-import { DestinationStore, type EventsTopic } from './store.ts'
+import { DestinationStore } from './store.ts'
 import { Places } from './turns.ts'
 
 export type DeliverDeps = {
@@ -72,24 +73,6 @@ export async function startDeliver(deps: DeliverDeps): Promise<Deliver> {
   return deliver
 }
 
-/** Topic `events` as it is now. Throws HR_DELIVER_NO_TOPIC. */
-export async function eventsTopic(log: Log): Promise<EventsTopic> {
-  const [events, deliveries] = await Promise.all([
-    log.describe([TOPICS.events]),
-    log.describe([TOPICS.deliveries]),
-  ])
-  if (!events[0] || !deliveries[0])
-    throw deliverError(
-      'HR_DELIVER_NO_TOPIC',
-      `the log has no topic ${events[0] ? TOPICS.deliveries : TOPICS.events}`,
-    )
-  const { logId, partitions } = events[0]
-  const starts: number[] = []
-  for (let partition = 0; partition < partitions; partition++)
-    starts.push((await log.bounds(TOPICS.events, partition)).start)
-  return { logId, partitions, starts }
-}
-
 class Deliverer implements Deliver {
   private readonly producer: Producer
   private readonly directory: Directory
@@ -109,7 +92,8 @@ class Deliverer implements Deliver {
     const http = new HttpClient({ rules: AddressRules.read(settings.deliverAllow), clock, ...deps.http })
     const store = new DestinationStore(sql, openSecretBox(settings.secretKey, deps.secretFile))
     const share = () => (this.partitions.size || 1) / topic.partitions
-    this.directory = new Directory(store, { http, clock, share }, logger)
+    const fault = (what: string, error: unknown) => logger.error({ err: error }, what)
+    this.directory = new Directory(store, { http, clock, share, fault }, logger)
     this.producer = log.producer({ name: 'deliver', deadlineMs: SEND_DEADLINE_MS })
     this.roundDeps = {
       log,

@@ -10,12 +10,14 @@ import type { Destination } from './destination.ts'
 import { deliverMetrics } from './metrics.ts'
 import { Runtime, type RuntimeDeps } from './runtime.ts'
 import type { DestinationStore } from './store.ts'
+import { Lock } from './turns.ts'
 
 const POLL_MS = 1_000
 
 export class Directory {
   private readonly runtimes = new Map<string, Runtime>()
   private seen = 0
+  private readonly reading = new Lock()
   private readonly stopping = new AbortController()
   private polling: Promise<void> | undefined
   /** Notified after every change. */
@@ -53,8 +55,12 @@ export class Directory {
     for (const runtime of this.runtimes.values()) runtime.limit()
   }
 
-  /** Reads what changed. A change that we make ourselves is seen at once this way. */
-  async refresh(): Promise<void> {
+  /** Reads what changed. A change that we make ourselves is seen at once this way. One at a time, so that none is undone. */
+  refresh(): Promise<void> {
+    return this.reading.run(() => this.read())
+  }
+
+  private async read(): Promise<void> {
     const { destinations, highest } = await this.store.changes(this.seen)
     for (const destination of destinations) this.take(destination)
     this.seen = highest

@@ -15,7 +15,7 @@ import { commitDetached } from './cursors.ts'
 import { readHistory } from './history.ts'
 import type { JobResult } from './job.ts'
 import { deliverMetrics } from './metrics.ts'
-import { type Cursor, type Job, READ_BYTES_MAX, READ_RECORDS_MAX, type Round } from './round.ts'
+import { type Cursor, type Followed, type Job, READ_BYTES_MAX, READ_RECORDS_MAX } from './round-parts.ts'
 import type { Runtime } from './runtime.ts'
 import { Selector } from './select.ts'
 
@@ -36,7 +36,7 @@ export class Follower {
   readonly ended: Promise<void>
 
   constructor(
-    private readonly round: Round,
+    private readonly round: Followed,
     readonly cursor: Cursor,
     job: Job | undefined,
   ) {

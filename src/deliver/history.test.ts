@@ -6,7 +6,7 @@ import { startTestWarehouse, type TestWarehouse } from '../../test/support/wareh
 import { DELIVERIES, EVENTS, type EventRow } from '../event/index.ts'
 import { sendAgain } from './again.ts'
 import { DeliverBench, Receiver } from './deliver.fixture.ts'
-import { eventsTopic } from './deliver.ts'
+import { eventsTopic } from './events-topic.ts'
 import { readHistory, viewOfRow } from './history.ts'
 import { startsAt } from './replay.ts'
 

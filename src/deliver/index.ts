@@ -8,9 +8,10 @@
  * `targets/` are the kinds, a file each; `http/` is the one way out, with the guard over addresses.
  */
 export { sendAgain } from './again.ts'
-export { type Deliver, type DeliverDeps, eventsTopic, startDeliver } from './deliver.ts'
+export { type Deliver, type DeliverDeps, startDeliver } from './deliver.ts'
 export { type Destination, type DestinationConfig, readConfig, readName, showConfig } from './destination.ts'
 export { DELIVER_ERRORS } from './errors.ts'
+export { eventsTopic } from './events-topic.ts'
 export { countReplay, startsAt } from './replay.ts'
 export { type DestinationReport, listWaiting, reportOf } from './report.ts'
 export { checkTarget } from './runtime.ts'

@@ -82,8 +82,6 @@ class Job {
   private gone: Verdict | undefined
   /** Index into `items` of the first that was not handed out. */
   private handed = 0
-  /** Something that is nobody's fault but ours. */
-  private fault: unknown
 
   constructor(private readonly options: JobOptions) {
     this.parkedKeys = new Set(options.waiting.keys())
@@ -103,7 +101,7 @@ class Job {
     const { runtime, stop, room } = this.options
     const { batchMax } = runtime.target
     let from = 0
-    while (from < this.items.length && this.gone === undefined && this.fault === undefined) {
+    while (from < this.items.length && this.gone === undefined) {
       const item = this.items[from]!
       if (item.end !== undefined) {
         this.handed = ++from
@@ -128,7 +126,6 @@ class Job {
       this.handed = from
     }
     await Promise.all(this.running)
-    if (this.fault !== undefined) throw this.fault
   }
 
   /** From the item at `from`, up to as many as go into a request; those that have an end already are passed over. */
@@ -144,21 +141,14 @@ class Job {
 
   private async send(items: Item[]): Promise<void> {
     const { runtime, abandon } = this.options
-    try {
-      const deliveries = items.map(({ view }) => ({
-        id: deliveryUuid(runtime.idsOf, view.origin),
-        view,
-      }))
-      const verdicts = await runtime.send(deliveries, abandon)
-      items.forEach((item, i) => {
-        const verdict = verdicts[i]!
-        item.verdict = verdict
-        if (verdict.kind === 'gone') this.gone = verdict
-        if (verdict.kind === 'failed' || verdict.kind === 'busy') this.failures++
-      })
-    } catch (error) {
-      this.fault = error
-    }
+    const deliveries = items.map(({ view }) => ({ id: deliveryUuid(runtime.idsOf, view.origin), view }))
+    const verdicts = await runtime.send(deliveries, abandon)
+    items.forEach((item, i) => {
+      const verdict = verdicts[i]!
+      item.verdict = verdict
+      if (verdict.kind === 'gone') this.gone = verdict
+      if (verdict.kind === 'failed' || verdict.kind === 'busy') this.failures++
+    })
   }
 
   /** False when nothing more is to be handed out. One that has another of its key before it follows when that has ended. */
@@ -190,12 +180,13 @@ class Job {
 
   private async follow(item: Item, key: string): Promise<void> {
     const { runtime, stop } = this.options
-    const turn = this.parkedKeys.has(key) || this.fault !== undefined ? undefined : await runtime.turn(stop)
+    const turn = this.parkedKeys.has(key) ? undefined : await runtime.turn(stop)
     if (turn === undefined) {
       item.end = 'behind'
       this.parkedKeys.add(key)
       return
     }
+    this.probed ||= turn === 'probe'
     await this.send([item])
     this.noteLane(item, key)
   }

@@ -10,7 +10,8 @@ import { type HeadraceError, isRetriable } from '../event/index.ts'
 import { type Backoff, backoffMs, pause } from '../platform/index.ts'
 import type { PartitionKey } from './cursors.ts'
 import { deliverMetrics } from './metrics.ts'
-import { Round, type RoundDeps } from './round.ts'
+import { Round } from './round.ts'
+import type { RoundDeps } from './round-parts.ts'
 
 const BACKOFF: Backoff = { firstMs: 100, maxMs: 3_000 }
 /** A halted partition is looked at again after this, so that a repair needs no restart. */

@@ -10,7 +10,7 @@ import type { Warehouse } from '../warehouse/index.ts'
 import type { LastPlaces } from './batch.ts'
 import { readFences, type Start } from './cursors.ts'
 import type { Destination } from './destination.ts'
-import type { EventsTopic } from './store.ts'
+import type { EventsTopic } from './events-topic.ts'
 
 type Deps = { log: Log; sql: Sql; warehouse: Warehouse }
 

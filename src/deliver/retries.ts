@@ -27,7 +27,7 @@ export type RetryResult = DueRetry & {
 }
 
 /**
- * At most `limit` that are due, oldest first; of those that keep the order of a distinct_id only the first. `skip`:
+ * At most `limit` that are due, and `bytesMax` of them or one, oldest first; of those that keep the order of a distinct_id only the first. `skip`:
  * destinations that take nothing now.
  */
 export async function dueRetries(
@@ -36,6 +36,7 @@ export async function dueRetries(
   partitions: readonly number[],
   skip: readonly string[],
   limit: number,
+  bytesMax: number,
 ): Promise<DueRetry[]> {
   type Row = {
     destination_id: string
@@ -54,8 +55,8 @@ export async function dueRetries(
   const rows = await guardState(
     'reading deliveries to try again',
     () => sql<Row[]>`
-      SELECT r.destination_id, r.partition, r.raw_log_id, r.raw_offset, r.sub, r.order_key, r.event_row, r.attempts,
-        (extract(epoch FROM now() - r.first_at) * 1000)::float8 AS age_ms
+      WITH due AS (SELECT r.destination_id, r.partition, r.raw_log_id, r.raw_offset, r.sub, r.order_key, r.event_row,
+        r.attempts, (extract(epoch FROM now() - r.first_at) * 1000)::float8 AS age_ms, r.next_at
       FROM delivery_retry AS r
       WHERE r.log_id = ${logId} AND r.next_at <= now()
         AND r.partition IN (SELECT jsonb_array_elements(${wanted}::text::jsonb)::integer)
@@ -64,7 +65,9 @@ export async function dueRetries(
           SELECT FROM delivery_retry AS e
           WHERE e.destination_id = r.destination_id AND e.log_id = r.log_id AND e.partition = r.partition
             AND e.order_key = r.order_key AND (e.first_at, e.raw_offset, e.sub) < (r.first_at, r.raw_offset, r.sub)))
-      ORDER BY r.next_at LIMIT ${limit}`,
+      ORDER BY r.next_at LIMIT ${limit}),
+      summed AS (SELECT *, sum(length(event_row)) OVER (ORDER BY next_at ROWS UNBOUNDED PRECEDING) AS bytes FROM due)
+      SELECT * FROM summed WHERE bytes <= ${bytesMax} OR bytes = length(event_row)`,
   )
   return rows.map((row) => ({
     destinationId: row.destination_id,

@@ -11,12 +11,14 @@ import { deliverMetrics } from './metrics.ts'
 import { deliveryRecord } from './outbox.ts'
 import { type DueRetry, dueRetries, type RetryResult, settleRetries } from './retries.ts'
 import { retryDelayMs } from './retry-delay.ts'
-import type { Round, RoundDeps } from './round.ts'
+import type { Round } from './round.ts'
+import type { RoundDeps } from './round-parts.ts'
 import type { Runtime } from './runtime.ts'
 import type { Delivery, Verdict } from './targets/target.ts'
 
 const EVERY_MS = 1_000
 const AT_ONCE_MAX = 500
+const AT_ONCE_BYTES_MAX = 16 * 1024 * 1024
 
 type Attempt = { due: DueRetry; view: EventView; runtime: Runtime; verdict?: Verdict }
 
@@ -70,6 +72,7 @@ export class RetryWorker {
       partitions,
       resting.map(({ id }) => id),
       AT_ONCE_MAX,
+      AT_ONCE_BYTES_MAX,
     )
     const byDestination = new Map<Runtime, Attempt[]>()
     for (const one of due) {

@@ -1,24 +1,6 @@
-/**
- * One partition of `events`, from the moment this process takes it over until it lets go or something is not as it
- * left it; then everything in memory is thrown away and read anew (`partition.ts`).
- *
- * In: records of the log behind the fence. Out: work for every attached destination, and one commit per batch. Each
- * detached destination has a follower (`follower.ts`) that brings its cursor on.
- *
- * ```
- * a destination here:   attached ──failed, slow, paused: by the commit of the batch──▶ detached (follower works)
- *                          ▲                                                              │ stands where the batch under
- *                          └──by that batch's commit, or by its own statement between two─┘ way ends, or the fence stands
- * ```
- * Must hold: who is attached is decided under `lock`, at the begin of a batch, and changes only by commits under it; a
- * follower never passes the end of the batch under way; so every destination gets every event once per cursor.
- */
-import type { Sql } from '../catalog/index.ts'
 import { TOPICS } from '../event/index.ts'
-import type { Log, Producer, StoredRecord } from '../log/index.ts'
-import type { Logger } from '../observe/index.ts'
-import { type DeliverFailpoint, Signal } from '../platform/index.ts'
-import type { Warehouse } from '../warehouse/index.ts'
+import type { Log, StoredRecord } from '../log/index.ts'
+import { Signal } from '../platform/index.ts'
 import { Batch } from './batch.ts'
 import {
   attach,
@@ -34,56 +16,30 @@ import {
   type StoredCursor,
   takeFence,
 } from './cursors.ts'
-import type { Directory } from './directory.ts'
 import { deliverError } from './errors.ts'
 import { Follower } from './follower.ts'
 import { type JobResult, runJob } from './job.ts'
 import { deliverMetrics } from './metrics.ts'
 import { deliveryRecord } from './outbox.ts'
 import { countWaiting } from './retries.ts'
+import {
+  type Cursor,
+  type Followed,
+  type Job,
+  READ_BYTES_MAX,
+  READ_RECORDS_MAX,
+  type RoundDeps,
+} from './round-parts.ts'
 import type { Runtime } from './runtime.ts'
 import { Selector } from './select.ts'
-import type { DestinationStore } from './store.ts'
-import { Lock, type Places } from './turns.ts'
+import { Lock } from './turns.ts'
 
-export type RoundDeps = {
-  log: Log
-  sql: Sql
-  warehouse: Warehouse
-  producer: Producer
-  store: DestinationStore
-  directory: Directory
-  logger: Logger
-  clock: () => number
-  /** 0 to 1, for jitter. */
-  random: () => number
-  /** Nobody waits longer than this for a slow one. */
-  sharedWaitMs: number
-  /** How many detached destinations are brought on at once, in this process. */
-  catchUps: Places
-  /** Events of one destination and partition that may wait to be tried again. */
-  retriesMax: number
-  reached: (step: DeliverFailpoint) => void
-}
-
-/** A destination in this partition, as Postgres has it. */
-export type Cursor = StoredCursor & {
-  /** How many of its events wait to be tried again, and by which keys. */
-  waiting: number
-  keys: Map<string, number>
-}
-
-/** Work on a batch that goes on after the batch was committed for the others. */
-export type Job = { runtime: Runtime; batch: Batch; result: Promise<JobResult> }
-
-export const READ_RECORDS_MAX = 2_000
-export const READ_BYTES_MAX = 4 * 1024 * 1024
 const READER_BUFFER_BYTES_MAX = 4 * 1024 * 1024
 /** For one that works on its last stretch before it is attached. */
 const JOIN_WAIT_MS = 250
 const IDLE_MS = 2_000
 
-export class Round {
+export class Round implements Followed {
   readonly cursors = new Map<string, Cursor>()
   /** Something moved: the fence, a cursor, or a destination. */
   readonly moved = new Signal()

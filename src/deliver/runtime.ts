@@ -22,6 +22,8 @@ export type RuntimeDeps = {
   clock: () => number
   /** Share of the partitions that this process has: its share of the rate. */
   share: () => number
+  /** Is told what is nobody's fault but ours. */
+  fault: (what: string, error: unknown) => void
 }
 
 export class Runtime {
@@ -100,6 +102,13 @@ export class Runtime {
       deliverMetrics.requestSeconds.observe({ kind }, (performance.now() - began) / 1_000)
       this.learn(verdicts)
       return verdicts
+    } catch (error) {
+      // Our own fault with this target or event: it must not end the way of all others. It is tried again, and told.
+      this.deps.fault(`destination ${this.destination.name} (${kind}) could not be sent to`, error)
+      const response = `our fault: ${(error as Error).message}`.slice(0, 1_000)
+      const verdicts = deliveries.map((): Verdict => ({ kind: 'failed', status: 0, response }))
+      this.learn(verdicts)
+      return verdicts
     } finally {
       this.throttle.leave()
     }
@@ -133,6 +142,9 @@ export function checkTarget(described: Pick<Destination, 'kind' | 'config' | 'se
     says: '',
     replayOf: undefined,
   } as const
-  const runtime = new Runtime({ ...nobody, ...described }, { http, clock: Date.now, share: () => 1 })
+  const runtime = new Runtime(
+    { ...nobody, ...described },
+    { http, clock: Date.now, share: () => 1, fault: () => {} },
+  )
   void runtime.target.close?.()
 }

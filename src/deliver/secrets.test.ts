@@ -15,10 +15,10 @@ test('what was sealed opens with the same key, for the same destination, and not
   expect(sealed).not.toContain('secret')
   expect(await box.open(ID, sealed)).toEqual({ token: 'very secret' })
   expect(await box.seal(ID, { token: 'very secret' })).not.toBe(sealed)
-  expect(box.open(ID.replace('a', 'b'), sealed)).rejects.toThrow('are damaged')
-  expect(box.open(ID, `${sealed.slice(0, -4)}AAAA`)).rejects.toThrow('are damaged')
+  await expect(box.open(ID.replace('a', 'b'), sealed)).rejects.toThrow('are damaged')
+  await expect(box.open(ID, `${sealed.slice(0, -4)}AAAA`)).rejects.toThrow('are damaged')
   const other = openSecretBox(Buffer.alloc(32, 8).toString('base64'), '')
-  expect(other.open(ID, sealed)).rejects.toThrow('give every process the same HEADRACE_SECRET_KEY')
+  await expect(other.open(ID, sealed)).rejects.toThrow('give every process the same HEADRACE_SECRET_KEY')
 })
 
 test('without a setting the key is a file that is made once, for its owner only', async () => {

@@ -13,9 +13,8 @@ import {
   showConfig,
 } from './destination.ts'
 import { deliverError } from './errors.ts'
+import type { EventsTopic } from './events-topic.ts'
 import type { SecretBox } from './secrets.ts'
-
-export type EventsTopic = { logId: string; partitions: number; starts: readonly number[] }
 
 type Row = {
   id: string

@@ -9,7 +9,7 @@ import type { Verdict } from './targets/target.ts'
 
 export async function tryDestination(destination: Destination, allow: string): Promise<Verdict> {
   const http = new HttpClient({ rules: AddressRules.read(allow) })
-  const runtime = new Runtime(destination, { http, clock: Date.now, share: () => 1 })
+  const runtime = new Runtime(destination, { http, clock: Date.now, share: () => 1, fault: () => {} })
   const view = sampleEvent(destination.teamId)
   const id = deliveryUuid(runtime.idsOf, `${view.origin}/${Date.now()}`)
   try {
