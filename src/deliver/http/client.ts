@@ -106,11 +106,17 @@ export class HttpClient {
     return { serverName: bare(hostname), ...(ca === undefined ? {} : { ca }) }
   }
 
-  /** One that may be connected to; in turn, when there are several. Throws HttpFault. */
   private async addressOf(url: URL, signal: AbortSignal): Promise<string> {
     if (url.protocol !== 'http:' && url.protocol !== 'https:')
       throw new HttpFault(`${url.protocol} is not http: or https:`, true)
-    const host = bare(url.hostname)
+    return this.judgedAddress(bare(url.hostname), signal)
+  }
+
+  /**
+   * One that may be connected to; `before`, as long as the name has it, or in turn, when there are several. For what is not
+   * HTTP, too. Throws HttpFault.
+   */
+  async judgedAddress(host: string, signal: AbortSignal, before?: string): Promise<string> {
     const addresses = await this.addressesOf(host, signal)
     const allowed = addresses.filter((address) => this.options.rules.allows(address))
     if (allowed.length === 0) {
@@ -120,6 +126,7 @@ export class HttpClient {
         true,
       )
     }
+    if (before !== undefined && allowed.includes(before)) return before
     return allowed[this.turn++ % allowed.length]!
   }
 

@@ -4,6 +4,8 @@ import { AMPLITUDE, GA4, MIXPANEL } from './analytics.ts'
 import { DISCORD, SLACK } from './chat.ts'
 import { CLICKHOUSE } from './clickhouse.ts'
 import { BRAZE, CUSTOMERIO, HUBSPOT } from './crm.ts'
+import { KAFKA } from './kafka.ts'
+import { POSTGRES } from './postgres.ts'
 import { POSTHOG } from './posthog.ts'
 import { REST } from './rest.ts'
 import { S3 } from './s3.ts'
@@ -26,6 +28,8 @@ export const TARGET_KINDS: readonly TargetKind[] = [
   BRAZE,
   CLICKHOUSE,
   S3,
+  POSTGRES,
+  KAFKA,
 ]
 
 /** Throws HR_DESTINATION_INVALID. */

@@ -54,3 +54,15 @@ const RESPONSE_KEPT = 1_000
 export function shorten(text: string): string {
   return text.length > RESPONSE_KEPT ? `${text.slice(0, RESPONSE_KEPT)}…` : text
 }
+
+/** When a batch is refused because of one of them: each for itself, so that its neighbours are taken. */
+export async function eachAlone(
+  deliveries: readonly Delivery[],
+  take: (some: readonly Delivery[]) => Promise<Verdict>,
+): Promise<Verdict[]> {
+  const whole = await take(deliveries)
+  if (whole.kind !== 'refused' || deliveries.length === 1) return deliveries.map(() => whole)
+  const verdicts: Verdict[] = []
+  for (const delivery of deliveries) verdicts.push(await take([delivery]))
+  return verdicts
+}
