@@ -43,6 +43,7 @@ export function addDeliveries(program: Command, done: (code: ExitCode) => void):
 Examples:
   headrace deliveries list --destination crm --state failed --since 2d
   headrace deliveries show 0190b1a2-7c3d-7e4f-8a5b-6c7d8e9f0a1b
+  headrace deliveries audit
   headrace deliveries retry crm --since 2d`,
     )
   withProject(verb.command('list'))
@@ -59,6 +60,13 @@ Examples:
     .description('what became of one event at each destination')
     .action(async (uuid: string, flags: Flags) =>
       done(await withState(flags, 'deliveries', (context) => show(context, uuid, flags))),
+    )
+  withProject(verb.command('audit'))
+    .description(
+      'compare what each destination passed with what ClickHouse has; exit code 1 when it does not agree',
+    )
+    .action(async (flags: Flags) =>
+      done(await withState(flags, 'deliveries', (context) => audit(context, flags))),
     )
   withProject(verb.command('retry'))
     .argument('<destination>', 'its name or id')
@@ -145,6 +153,25 @@ async function show(context: Context, text: string, flags: Flags): Promise<ExitC
     found.map((row) => cellsOf(row, names)),
   )
   return found.length > 0 ? EXIT.done : EXIT.finding
+}
+
+async function audit(context: Context, flags: Flags): Promise<ExitCode> {
+  const { teamId } = await readProject(context.sql, flags.project)
+  const { deliver, store } = await rooms(context)
+  const deps = { sql: context.sql, warehouse: await context.warehouse() }
+  const audits = await deliver.auditDeliveries(deps, await store.list(teamId))
+  const findings = audits.flatMap(deliver.findingsOf)
+  const cells = audits.map(({ name, seen, compared, ended, rows }) => [
+    name,
+    String(seen),
+    `${compared.seen} = ${compared.stored}`,
+    String(compared.partitions),
+    String(ended),
+    String(rows),
+  ])
+  print(flags, audits, ['NAME', 'SEEN', 'COMPARED', 'PARTITIONS', 'ENDED', 'ROWS'], cells)
+  for (const finding of findings) process.stderr.write(`${finding}\n`)
+  return findings.length === 0 ? EXIT.done : EXIT.finding
 }
 
 async function retry(context: Context, name: string, flags: Flags & { since: number }): Promise<ExitCode> {

@@ -8,6 +8,7 @@
  * `targets/` are the kinds, a file each; `http/` is the one way out, with the guard over addresses.
  */
 export { sendAgain } from './again.ts'
+export { auditDeliveries, findingsOf } from './audit.ts'
 export { type Deliver, type DeliverDeps, startDeliver } from './deliver.ts'
 export { type Destination, type DestinationConfig, readConfig, readName, showConfig } from './destination.ts'
 export { DELIVER_ERRORS } from './errors.ts'

@@ -46,7 +46,11 @@ test('create, test, deliver, show, pause, resume, list, replay, delete', async (
   const [first] = receiver.got.map(({ body }) => JSON.parse(body))
   expect(first.data).toMatchObject({ event: 'order paid', distinct_id: 'ada', person: { properties: {} } })
 
-  let shown = { state: '', secrets: {}, report: { seen: 0, delivered: 0, filtered: 0, unaccounted: 0 } }
+  let shown = {
+    state: '',
+    secrets: {},
+    report: { seen: 0, delivered: 0, filtered: 0, unaccounted: 0, partitions: 0 },
+  }
   await waitFor(
     'the counts',
     async () => {
@@ -71,6 +75,19 @@ test('create, test, deliver, show, pause, resume, list, replay, delete', async (
   expect(JSON.parse(await run('deliveries', 'show', uuid, '--json'))).toMatchObject([
     { uuid, state: 'delivered', status: 200 },
   ])
+
+  type Audit = { compared: { partitions: number; seen: number; stored: number }; ended: number; rows: number }
+  let audits: Audit[] = []
+  await waitFor(
+    'an audit of all partitions',
+    async () => {
+      audits = JSON.parse(await run('deliveries', 'audit', '--json'))
+      return audits[0]!.compared.partitions === shown.report.partitions
+    },
+    WITHIN_MS,
+    () => JSON.stringify(audits),
+  )
+  expect(audits[0]).toMatchObject({ compared: { seen: 3, stored: 3 }, ended: 2, rows: 2 })
 
   expect(await run('destination', 'replay', 'crm', '--from', '1h', '--dry-run')).toStartWith('2 events since')
   await run('destination', 'replay', 'crm', '--from', '1h')

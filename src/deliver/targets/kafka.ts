@@ -36,6 +36,8 @@ export const KAFKA: TargetKind = {
       openKafkaLog({
         brokers,
         clientId: 'headrace-destination',
+        connectTimeoutMs: context.timeoutMs,
+        requestTimeoutMs: context.timeoutMs,
         ...(tls === 'on' ? { tls: {} } : {}),
         ...(mechanism === 'none' ? {} : { sasl: { mechanism, username, password } }),
       }),
@@ -61,7 +63,10 @@ class KafkaTarget implements Target {
 
   private async produce(deliveries: readonly Delivery[]): Promise<Verdict> {
     try {
-      this.opening ??= this.connect()
+      this.opening ??= this.connect().catch((error: unknown) => {
+        this.opening = undefined
+        throw error
+      })
       const { producer, partitions } = await this.opening
       await producer.send(
         deliveries.map(({ id, view }) => ({
@@ -87,7 +92,6 @@ class KafkaTarget implements Target {
       const producer = log.producer({ name: 'destination', deadlineMs: this.context.timeoutMs })
       return { log, producer, partitions: state.partitions }
     } catch (error) {
-      this.opening = undefined
       await log.close()
       throw error
     }
