@@ -110,10 +110,11 @@ export class DeliverBench {
   static async open(
     postgres: TestPostgres,
     warehouse = openWarehouse({ url: 'http://127.0.0.1:1' }),
+    otherLog?: Log,
   ): Promise<DeliverBench> {
     await postgres.sql`TRUNCATE destination, delivery_cursor, delivery_fence, delivery_retry, load_fence, load_intent`
     const dir = await mkdtemp(join(tmpdir(), 'headrace-deliver-'))
-    const log = await openEmbeddedLog({ dir })
+    const log = otherLog ?? (await openEmbeddedLog({ dir }))
     const ids = await createTopics(log, PARTITIONS)
     const producer = log.producer({ name: 'test', deadlineMs: 10_000 })
     const store = new DestinationStore(postgres.sql, openSecretBox('', join(dir, 'secret.key')))
