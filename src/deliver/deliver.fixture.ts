@@ -257,7 +257,11 @@ export class DeliverBench {
     await waitFor(
       what,
       async () => {
-        const sums = await this.sums(id)
+        // While Postgres is away nobody knows.
+        const sums = await this.sums(id).catch((error: Error) => {
+          last = error.message
+        })
+        if (!sums) return false
         last = JSON.stringify(sums)
         return holds(sums)
       },

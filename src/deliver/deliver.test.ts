@@ -2,6 +2,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, test } from 'bun:test'
 import { startTestPostgres, type TestPostgres } from '../../test/support/postgres.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
+import { startEmbeddedPostgres } from '../catalog/index.ts'
 import { DeliverBench, Receiver, SIGNING, verifies } from './deliver.fixture.ts'
 
 setDefaultTimeout(60_000)
@@ -196,4 +197,31 @@ test('a sample is made of whole users, and the same ones for every destination',
         .map(({ body }) => JSON.parse(body).data.distinct_id),
     )
   expect(users('one')).toEqual(users('two'))
+})
+
+test('Postgres dies while answers are on their way: they are stored when it is back, and nothing is sent again', async () => {
+  const mortal = await startTestPostgres()
+  const other = await DeliverBench.open(mortal)
+  let again: Awaited<ReturnType<typeof startEmbeddedPostgres>> | undefined
+  try {
+    const { id } = await other.destination('patient', receiver.url)
+    await other.deliver()
+    await other.events(5)
+    await other.waitForSums('the first', id, ({ delivered }) => delivered === 5)
+    receiver.answer = async () => {
+      if (!again) {
+        receiver.answer = () => new Response('{}')
+        await mortal.kill()
+        again = await startEmbeddedPostgres({ dataDir: mortal.dataDir })
+      }
+      return new Response('{}')
+    }
+    await other.events(30)
+    await other.waitForSums('all', id, ({ delivered }) => delivered === 35)
+    expect(receiver.got).toHaveLength(35)
+  } finally {
+    await other.close()
+    await again?.stop()
+    await mortal.stop()
+  }
 })

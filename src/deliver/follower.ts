@@ -152,9 +152,11 @@ export class Follower {
       await round.announce([{ runtime, result }])
       const { at, counts, parked } = result
       const move = { destinationId: cursor.destinationId, from: batch.begin, at, counts }
-      const committing = commitDetached(round.deps.sql, round.key, round.epoch, move, parked)
-      round.deps.reached('delivery_commit_sent')
-      await committing
+      await round.stored(() => {
+        const committing = commitDetached(round.deps.sql, round.key, round.epoch, move, parked)
+        round.deps.reached('delivery_commit_sent')
+        return committing
+      })
       round.deps.reached('delivery_committed')
       cursor.at = at
       round.parked(cursor, parked)

@@ -130,8 +130,8 @@ export class RetryWorker {
       const ended: Ended = { view, state: end, attempts: before + 1, status, response }
       return [deliveryRecord(runtime.destination, ended, round.key.partition, nowMs)]
     })
-    if (records.length > 0) await producer.send(records)
-    await settleRetries(sql, round.key, results)
+    if (records.length > 0) await round.stored(() => producer.send(records))
+    await round.stored(() => settleRetries(sql, round.key, results))
     for (const { end, destinationId, orderKey } of results) {
       if (end === undefined) continue
       round.settled(destinationId, orderKey)

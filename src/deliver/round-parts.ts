@@ -59,6 +59,8 @@ export type Followed = {
   readonly over: AbortSignal
   /** Ends the round: what it knows is not so any more, or nothing can be known. */
   fail(error: unknown): void
+  /** Tries again in place what stores answers that there are. */
+  stored<T>(work: () => Promise<T>): Promise<T>
   tryJoin(cursor: Cursor): Promise<boolean>
   startJob(runtime: Runtime, cursor: Cursor, batch: Batch, wanted: readonly number[], stop: AbortSignal): Job
   announce(results: readonly { runtime: Runtime; result: JobResult }[]): Promise<void>

@@ -33,6 +33,7 @@ import {
 import type { Runtime } from './runtime.ts'
 import { Selector } from './select.ts'
 import { Lock } from './turns.ts'
+import { untilStored } from './until-stored.ts'
 
 const READER_BUFFER_BYTES_MAX = 4 * 1024 * 1024
 /** For one that works on its last stretch before it is attached. */
@@ -103,6 +104,11 @@ export class Round implements Followed {
     this.ending.abort()
   }
 
+  /** Tries again in place while a server is away: a round that ends gives up the requests that are under way. */
+  stored<T>(work: () => Promise<T>): Promise<T> {
+    return untilStored(work, this.over, this.deps.logger)
+  }
+
   /** By whoever settles retries: so many fewer wait. */
   settled(destinationId: string, orderKey: string | undefined): void {
     const cursor = this.cursors.get(destinationId)
@@ -144,9 +150,11 @@ export class Round implements Followed {
       result.ended.map((ended) => deliveryRecord(runtime.destination, ended, this.key.partition, nowMs)),
     )
     if (records.length === 0) return
-    const sent = producer.send(records)
-    reached('outcome_rows_sent')
-    await sent
+    await this.stored(() => {
+      const sent = producer.send(records)
+      reached('outcome_rows_sent')
+      return sent
+    })
     reached('outcome_rows_stored')
   }
 
@@ -181,9 +189,11 @@ export class Round implements Followed {
       return false
     return this.lock.run(async () => {
       if (this.over.aborted || cursor.at?.next !== this.fence.next) return false
-      const attaching = attach(this.deps.sql, this.key, this.fence, cursor.destinationId)
-      this.deps.reached('attach_sent')
-      await attaching
+      await this.stored(() => {
+        const attaching = attach(this.deps.sql, this.key, this.fence, cursor.destinationId)
+        this.deps.reached('attach_sent')
+        return attaching
+      })
       cursor.at = undefined
       this.moved.notify()
       return true
@@ -224,7 +234,7 @@ export class Round implements Followed {
         if (cursor.at && !directory.get(cursor.destinationId)) this.cursors.delete(cursor.destinationId)
       const unknown = [...directory.all()].filter(({ id }) => !this.cursors.has(id)).map(({ id }) => id)
       if (unknown.length > 0) {
-        const found = await readCursors(sql, this.key, unknown)
+        const found = await this.stored(() => readCursors(sql, this.key, unknown))
         await this.lock.run(async () => {
           for (const cursor of found) {
             if (this.cursors.has(cursor.destinationId)) continue
@@ -252,7 +262,8 @@ export class Round implements Followed {
           await reader?.close()
           reader = undefined
           await this.lock.run(async () => {
-            if (this.attached().length === 0) this.fence = await followLoad(sql, this.key, this.fence)
+            if (this.attached().length === 0)
+              this.fence = await this.stored(() => followLoad(sql, this.key, this.fence))
           })
           this.moved.notify()
           if (this.attached().length === 0) await this.moved.wait(this.over, IDLE_MS)
@@ -322,9 +333,11 @@ export class Round implements Followed {
       ]
       await this.announce(done)
       const parked = done.flatMap(({ result }) => result.parked)
-      const committing = commitShared(sql, this.key, this.fence, batch.end, moves, parked)
-      reached('delivery_commit_sent')
-      await committing
+      await this.stored(() => {
+        const committing = commitShared(sql, this.key, this.fence, batch.end, moves, parked)
+        reached('delivery_commit_sent')
+        return committing
+      })
       reached('delivery_committed')
       this.fence = { ...batch.end, epoch: this.fence.epoch }
       for (const { cursor, runtime, result } of done) {
