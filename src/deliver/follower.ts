@@ -25,13 +25,13 @@ const READER_BUFFER_BYTES_MAX = 1024 * 1024
 const LOOK_MS = 1_000
 const HALTED_MS = 10_000
 /** Errors that stop one destination, not the process. */
-const STOPPING = new Set(['HR_DELIVER_GAP', 'HR_DELIVER_UNREADABLE', 'HR_LOG_CORRUPT'])
+const STOPPING = new Set(['HR_DELIVER_GAP', 'HR_DELIVER_UNREADABLE', 'HR_LOG_CORRUPT', 'HR_LOG_OUT_OF_RANGE'])
 
 export class Follower {
   /** End of the batch that it works on. */
   busyTo: number | undefined
-  /** A replay that has come to its end. */
-  finished = false
+  /** Behind a gap: when it looks again. */
+  private restUntilMs = 0
   /** Never rejects: faults end the round. */
   readonly ended: Promise<void>
 
@@ -56,10 +56,8 @@ export class Follower {
         await round.moved.wait(round.over, waitMs)
         continue
       }
-      if (cursor.until !== undefined && cursor.at.next >= cursor.until.next) {
-        this.finished = true
-        return
-      }
+      // A replay that has come to its end.
+      if (cursor.until !== undefined && cursor.at.next >= cursor.until.next) return
       if (await round.tryJoin(cursor)) return
       if (cursor.at.next >= round.horizon) {
         await round.moved.wait(round.over, LOOK_MS)
@@ -74,7 +72,8 @@ export class Follower {
     const { runtime, cursor, round } = this
     if (!runtime?.active) return LOOK_MS
     if (cursor.waiting >= round.deps.retriesMax) return LOOK_MS
-    return Math.min(LOOK_MS, runtime.breaker.waitMs(round.deps.clock()))
+    const nowMs = round.deps.clock()
+    return Math.min(LOOK_MS, Math.max(this.restUntilMs - nowMs, runtime.breaker.waitMs(nowMs)))
   }
 
   private async catchUp(): Promise<void> {
@@ -82,22 +81,31 @@ export class Follower {
       const { start } = await this.round.deps.log.bounds(TOPICS.events, this.round.key.partition)
       if (this.cursor.at!.next < start) await this.fromHistory(start)
       else await this.fromLog()
+      this.stands(false)
     } catch (error) {
       const { code, message } = error as HeadraceError
       if (!STOPPING.has(code)) throw error
-      deliverMetrics.gap.set({ partition: this.round.key.partition }, 1)
-      this.round.deps.logger.error(
+      const { deps, key } = this.round
+      this.stands(true)
+      deps.logger.error(
         {
-          partition: this.round.key.partition,
+          partition: key.partition,
           destination: this.cursor.destinationId,
           code,
           docs: 'docs/runbooks/deliver.md#gap',
         },
-        `a destination stands still in partition ${this.round.key.partition}: ${message}`,
+        `a destination stands still in partition ${key.partition}: ${message}`,
       )
-      this.busyTo = undefined
-      await this.round.moved.wait(this.round.over, HALTED_MS)
+      this.restUntilMs = deps.clock() + HALTED_MS
     }
+  }
+
+  /** Says whether there is a gap in front of one of the destinations here. */
+  private stands(still: boolean): void {
+    const { halted, key } = this.round
+    if (still) halted.add(this.cursor.destinationId)
+    else if (!halted.delete(this.cursor.destinationId)) return
+    deliverMetrics.gap.set({ partition: key.partition }, halted.size > 0 ? 1 : 0)
   }
 
   private async fromLog(): Promise<void> {

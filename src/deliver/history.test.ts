@@ -4,6 +4,7 @@ import { startTestPostgres, type TestPostgres } from '../../test/support/postgre
 import { waitFor } from '../../test/support/wait-for.ts'
 import { startTestWarehouse, type TestWarehouse } from '../../test/support/warehouse.ts'
 import { DELIVERIES, EVENTS, type EventRow } from '../event/index.ts'
+import { metricsText } from '../observe/index.ts'
 import { sendAgain } from './again.ts'
 import { DeliverBench, Receiver } from './deliver.fixture.ts'
 import { eventsTopic } from './events-topic.ts'
@@ -118,4 +119,33 @@ test('a delivery that failed is sent again by hand, and counts once', async () =
   expect(sums).toMatchObject({ seen: 6, failed: 0, waiting: 0 })
   const last = [...(await bench.outcomes()).values()].find(({ _offset }) => _offset === 3)
   expect(last).toMatchObject({ state: 'delivered', status: 200 })
+})
+
+test('a gap in front of one destination stops it alone', async () => {
+  const stuck = await bench.destination('stuck', receiver.url)
+  const other = await bench.destination('other', receiver.url)
+  await bench.deliver()
+  await bench.events(5)
+  for (const { id } of [stuck, other]) await bench.waitForSums('five', id, ({ delivered }) => delivered === 5)
+  await bench.store.setState(stuck.id, 'paused')
+  await waitFor(
+    'detached',
+    async () => {
+      await bench.events(1)
+      return (await bench.sums(stuck.id)).detached > 0
+    },
+    10_000,
+  )
+  const stood = (await bench.sums(stuck.id)).delivered
+  // As if rows behind it had never come.
+  await bench.sql`
+    UPDATE delivery_cursor SET last = jsonb_build_object(${bench.ids.get('raw_events')!}::text, '[1, 0]'::jsonb)
+    WHERE destination_id = ${stuck.id} AND next_offset IS NOT NULL`
+  await bench.store.setState(stuck.id, 'active')
+  const before = await bench.sums(other.id)
+  await bench.events(5)
+  await bench.waitForSums('the other', other.id, ({ delivered }) => delivered >= before.delivered + 5)
+  const gap = async () => (await metricsText()).includes('headrace_deliver_gap{partition="0"} 1')
+  await waitFor('the alarm', gap, 10_000)
+  expect((await bench.sums(stuck.id)).delivered).toBe(stood)
 })

@@ -50,6 +50,8 @@ export type Followed = {
   readonly deps: RoundDeps
   readonly key: PartitionKey
   readonly cursors: ReadonlyMap<string, Cursor>
+  /** Destinations that stand still in front of a gap. */
+  readonly halted: Set<string>
   readonly epoch: number
   /** Followers go no further. */
   readonly horizon: number

@@ -44,6 +44,7 @@ export class Round implements Followed {
   readonly cursors = new Map<string, Cursor>()
   /** Something moved: the fence, a cursor, or a destination. */
   readonly moved = new Signal()
+  readonly halted = new Set<string>()
   private readonly followers = new Map<string, Follower>()
   private readonly lock = new Lock()
   private readonly ending = new AbortController()

@@ -8,7 +8,7 @@ import { runDeliver } from './deliver/index.ts'
 setDefaultTimeout(180_000)
 
 const SEED = Number(process.env.HEADRACE_TEST_SEED ?? Date.now() % 1_000_000)
-const KILLS = Number(process.env.HEADRACE_TEST_FAULT_RUNS ?? 3)
+const KILLS = Number(process.env.HEADRACE_TEST_FAULT_RUNS ?? 2)
 
 test(`deliver processes killed under a receiver that misbehaves, seed ${SEED}`, async () => {
   const report = await runDeliver({ kills: KILLS, seed: SEED, leastMs: 0 })
@@ -17,6 +17,6 @@ test(`deliver processes killed under a receiver that misbehaves, seed ${SEED}`, 
 })
 
 test('while nobody dies, nothing is sent again that was answered', async () => {
-  const report = await runDeliver({ kills: 0, seed: SEED, leastMs: 1_000 })
+  const report = await runDeliver({ kills: 0, seed: SEED, leastMs: 300 })
   expect(report.twice).toBe(0)
 })
