@@ -1,14 +1,22 @@
 /**
  * The locked ways, on a real Postgres: persons that another process changes between the read of a batch and its locks.
  */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'bun:test'
-import { startTestPostgres, type TestPostgres } from '../../../test/support/postgres.ts'
+import { expect, test } from 'bun:test'
 import { waitFor } from '../../../test/support/wait-for.ts'
 import type { Sql } from '../../catalog/index.ts'
 import { personUuid } from '../../event/index.ts'
-import { dangerous, event, type Given, Lane, livingPersons, store, wipe } from './identity.fixture.ts'
+import { dangerous, event, type Given, Lane, livingPersons, store } from './identity.fixture.ts'
 import { createIdentity } from './index.ts'
-import { holdPerson, overtaken, type Process, processOf, WITHIN_MS, waiting } from './overlap.fixture.ts'
+import {
+  holdPerson,
+  overlapForEachTest,
+  overtaken,
+  type Process,
+  processOf,
+  sql,
+  WITHIN_MS,
+  waiting,
+} from './overlap.fixture.ts'
 import { readSnapshot } from './read.ts'
 import { readNamesakes } from './read-persons.ts'
 import { adopt } from './snapshot.ts'
@@ -18,19 +26,7 @@ const TEST_MS_MAX = 30_000
 const mine = { ids: ['hot', 'also-hot'], props: { a: 1 } }
 const looks = { personProcessing: 'off' } as const
 
-let postgres: TestPostgres
-let sql: Sql
-const pools: Sql[] = []
-
-beforeAll(async () => {
-  postgres = await startTestPostgres()
-  sql = postgres.sql
-}, 60_000)
-afterAll(() => postgres?.stop(), 60_000)
-beforeEach(() => wipe(sql))
-afterEach(async () => {
-  await Promise.all(pools.splice(0).map((one) => one.end({ timeout: 1 })))
-})
+overlapForEachTest()
 
 const change = (n: number) => (held: Sql) =>
   held`
@@ -55,8 +51,8 @@ test(
   'a person that another process changes too is locked before the fold, until nobody does any more',
   async () => {
     await store(sql, [mine])
-    const here = await processOf(postgres, pools, 'here', [0])
-    const there = await processOf(postgres, pools, 'there', [1])
+    const here = await processOf('here', [0])
+    const there = await processOf('there', [1])
     const next = (process: Process, n: number) =>
       process.lanes[0]!.commit(process.identity, [
         event('also-hot', looks),
@@ -81,7 +77,7 @@ test(
   'a try that ends halfway through reading again leaves nothing to the next: no id seems to have no person',
   async () => {
     await store(sql, [mine, { ids: ['other'] }])
-    const here = await processOf(postgres, pools, 'here', [0])
+    const here = await processOf('here', [0])
     await makeContended(here)
     const { identity, noted, lanes } = here
     const events = [event('hot', { set: { b: 2 } }), event('also-hot', looks), event('other', looks)]
@@ -99,7 +95,7 @@ test.each<{ stored: Given[]; tries: string[] }>([
   { stored: [mine, { ids: ['other'] }], tries: ['locked'] },
 ])('a survivor in front of what is locked is not locked behind it: $tries', async ({ stored, tries }) => {
   await store(sql, stored)
-  const here = await processOf(postgres, pools, 'here', [0])
+  const here = await processOf('here', [0])
   await makeContended(here)
   const commit = () => here.lanes[0]!.commit(here.identity, [event('hot', { set: { b: 2 } })])
   await overtaken(sql, mergeHot, commit)
@@ -111,7 +107,7 @@ test(
   'who takes locks before its fold says whom: another batch with one of them waits its turn',
   async () => {
     await store(sql, [mine, { ids: ['apart'] }])
-    const here = await processOf(postgres, pools, 'here', [0, 1])
+    const here = await processOf('here', [0, 1])
     await makeContended(here)
     const { identity, noted, lanes } = here
     const held = await holdPerson(sql, 'hot')

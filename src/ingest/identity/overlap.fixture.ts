@@ -1,23 +1,35 @@
 /** Batches that overlap: an ingest process that notes what it does, and rows that stay locked until the test says so. */
-import type { TestPostgres } from '../../../test/support/postgres.ts'
+import { afterAll, afterEach, beforeAll, beforeEach } from 'bun:test'
+import { startTestPostgres, type TestPostgres } from '../../../test/support/postgres.ts'
 import { waitFor } from '../../../test/support/wait-for.ts'
 import { openPostgres, type Sql } from '../../catalog/index.ts'
-import { Lane } from './identity.fixture.ts'
+import { Lane, wipe } from './identity.fixture.ts'
 import { createIdentity } from './index.ts'
 
 export const WITHIN_MS = 10_000
 
+export let sql: Sql
+let postgres: TestPostgres
+const pools: Sql[] = []
+
+/** One Postgres for the tests of a file, each of which finds it empty. */
+export function overlapForEachTest(): void {
+  beforeAll(async () => {
+    postgres = await startTestPostgres()
+    sql = postgres.sql
+  }, 60_000)
+  afterAll(() => postgres?.stop(), 60_000)
+  beforeEach(() => wipe(sql))
+  afterEach(async () => {
+    await Promise.all(pools.splice(0).map((one) => one.end({ timeout: 1 })))
+  })
+}
+
 export type Process = Awaited<ReturnType<typeof processOf>>
 
-/** An ingest process with lanes of its own, and what it has noted. Its pool is added to `pools`. */
-export async function processOf(
-  { url, sql }: TestPostgres,
-  pools: Sql[],
-  name: string,
-  lanes: number[],
-  turnMsMax?: number,
-) {
-  const pool = openPostgres({ url, name, connectionsMax: 4 })
+/** An ingest process with lanes of its own, and what it has noted. Its connections end with the test. */
+export async function processOf(name: string, lanes: number[], turnMsMax?: number) {
+  const pool = openPostgres({ url: postgres.url, name, connectionsMax: 4 })
   pools.push(pool)
   const noted = { tries: [] as string[], conflicts: 0, turns: 0, reads: 0 }
   const counting = new Proxy(pool, {

@@ -2,33 +2,27 @@
  * Lanes that change the same persons, in one process and in two: on a real Postgres, where each case is held in the very
  * moment in which one write is under way and the other batch has read.
  */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'bun:test'
-import { startTestPostgres, type TestPostgres } from '../../../test/support/postgres.ts'
+import { expect, test } from 'bun:test'
 import { waitFor } from '../../../test/support/wait-for.ts'
-import type { Sql } from '../../catalog/index.ts'
 import { ApplyConflict } from './apply.ts'
-import { dangerous, event, identify, livingPersons, store, T0, wipe } from './identity.fixture.ts'
+import { dangerous, event, identify, livingPersons, store, T0 } from './identity.fixture.ts'
 import { DEFAULT_OPTIONS, type IdentityEvent } from './index.ts'
-import { holdPerson, type Process, processOf, WITHIN_MS, waiting } from './overlap.fixture.ts'
+import {
+  holdPerson,
+  overlapForEachTest,
+  type Process,
+  processOf,
+  sql,
+  WITHIN_MS,
+  waiting,
+} from './overlap.fixture.ts'
 import { emptySnapshot, idKey, type PersonRow } from './snapshot.ts'
 import { Turns } from './turns.ts'
 import { wantedBy } from './wanted.ts'
 
 const TEST_MS_MAX = 30_000
 
-let postgres: TestPostgres
-let sql: Sql
-const pools: Sql[] = []
-
-beforeAll(async () => {
-  postgres = await startTestPostgres()
-  sql = postgres.sql
-}, 60_000)
-afterAll(() => postgres?.stop(), 60_000)
-beforeEach(() => wipe(sql))
-afterEach(async () => {
-  await Promise.all(pools.splice(0).map((one) => one.end({ timeout: 1 })))
-})
+overlapForEachTest()
 
 /**
  * `first` is held before its write, by a lock on the person of `heldId`; `second` begins, and when it has read, the lock
@@ -70,7 +64,7 @@ test(
   'one person over two ids: the second waits for the first, and nothing is done twice',
   async () => {
     await store(sql, [mine])
-    const process = await processOf(postgres, pools, 'one', [0, 1])
+    const process = await processOf('one', [0, 1])
     const [, two] = await overlapping(
       process,
       'hot',
@@ -88,7 +82,7 @@ test(
   'times of properties come along, so that an older value does not win',
   async () => {
     await store(sql, [mine])
-    const process = await processOf(postgres, pools, 'one', [0, 1])
+    const process = await processOf('one', [0, 1])
     for (const lane of process.lanes)
       lane.context = { optionsOf: () => ({ ...DEFAULT_OPTIONS, propertyOrder: 'eventTime' }) }
     await overlapping(
@@ -107,7 +101,7 @@ test(
   'an id that the first makes a person of is read again by the second, which merges it',
   async () => {
     await store(sql, [mine, { ids: ['known'] }])
-    const process = await processOf(postgres, pools, 'one', [0, 1])
+    const process = await processOf('one', [0, 1])
     await overlapping(
       process,
       'hot',
@@ -125,7 +119,7 @@ test(
   'a person that the first merges away is found under its survivor by the second',
   async () => {
     await store(sql, [mine, { ids: ['other', 'another'], props: { o: 1 } }])
-    const process = await processOf(postgres, pools, 'one', [0, 1])
+    const process = await processOf('one', [0, 1])
     await overlapping(
       process,
       'hot',
@@ -144,7 +138,7 @@ test(
   'a write that fails leaves the second with what it has read',
   async () => {
     await store(sql, [mine])
-    const process = await processOf(postgres, pools, 'one', [0, 1])
+    const process = await processOf('one', [0, 1])
     const [one] = await overlapping(
       process,
       'hot',
@@ -163,7 +157,7 @@ test(
   'who has nothing in common with the write under way does not wait, nor does a personless event',
   async () => {
     await store(sql, [mine, { ids: ['apart'] }])
-    const process = await processOf(postgres, pools, 'one', [0, 1])
+    const process = await processOf('one', [0, 1])
     const held = await holdPerson(sql, 'hot')
     const first = process.lanes[0]!.commit(process.identity, [event('hot', { set: { b: 2 } })])
     const looks = event('also-hot', { personProcessing: 'off' })
@@ -179,7 +173,7 @@ test(
   'a backend that no longer answers is not waited for without end: the next batch goes to Postgres',
   async () => {
     await store(sql, [mine])
-    const { identity, noted, lanes } = await processOf(postgres, pools, 'one', [0, 1], 50)
+    const { identity, noted, lanes } = await processOf('one', [0, 1], 50)
     const held = await holdPerson(sql, 'hot')
     const one = lanes[0]!.commit(identity, [event('hot', { set: { b: 2 } })])
     const pid = await waiting(sql, '%apply_batch%')
@@ -222,7 +216,7 @@ test(
   'four lanes of one person at full speed: every update is there, and none was done twice',
   async () => {
     await store(sql, [mine])
-    const process = await processOf(postgres, pools, 'one', [0, 1, 2, 3])
+    const process = await processOf('one', [0, 1, 2, 3])
     const rounds = 30
     await Promise.all(
       process.lanes.map(async (lane, l) => {
