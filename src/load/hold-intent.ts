@@ -25,6 +25,8 @@ export type Hold = {
   signal: AbortSignal
   /** Runs `write` in the locking transaction. Throws HR_LOAD_LOCK_LOST once the lock is lost. */
   write<T>(write: (tx: Transaction) => Promise<T>): Promise<T>
+  /** Asks Postgres whether it is held still, which who has slept does not know. Throws HR_LOAD_LOCK_LOST. */
+  confirm(): Promise<void>
 }
 
 /**
@@ -37,6 +39,10 @@ export async function holdIntent<T>(
   work: (hold: Hold) => Promise<T>,
 ): Promise<T | undefined> {
   const lost = new AbortController()
+  const whenLost = new Promise<never>((_, reject) => {
+    lost.signal.addEventListener('abort', () => reject(lockLost(id, lost.signal.reason)))
+  })
+  whenLost.catch(() => {})
   // The driver can end the transaction while `work` still runs: it is awaited too, so that nothing runs on unseen.
   let running: Promise<unknown> = Promise.resolve()
   try {
@@ -46,20 +52,29 @@ export async function holdIntent<T>(
       if (!intent) return undefined
       const write = async <W>(write: (tx: Transaction) => Promise<W>) => {
         if (lost.signal.aborted) throw lockLost(id, lost.signal.reason)
-        return write(tx)
+        // The driver may never answer a query whose connection ended in the same moment.
+        return Promise.race([write(tx), whenLost])
       }
-      const keepAlive = setInterval(() => {
-        write((tx) => tx`SELECT 1`).catch((error) => lost.abort(error))
-      }, KEEP_ALIVE_MS)
-      const done = work({ intent, signal: lost.signal, write }).finally(() => clearInterval(keepAlive))
+      const confirm = async () => {
+        try {
+          await write((tx) => tx`SELECT 1`)
+        } catch (error) {
+          if (!lost.signal.aborted) lost.abort(error)
+          throw lockLost(id, error)
+        }
+      }
+      const keepAlive = setInterval(() => void confirm().catch(() => {}), KEEP_ALIVE_MS)
+      const done = work({ intent, signal: lost.signal, write, confirm }).finally(() =>
+        clearInterval(keepAlive),
+      )
       running = done.catch(() => {})
       return await done
     })) as T | undefined
   } catch (error) {
     if (!lost.signal.aborted) lost.abort(error)
     await running
-    // Postgres says goodbye with 25P03 when the transaction was idle for too long.
-    if ((error as { code?: unknown }).code === '25P03') throw lockLost(id, error)
+    // That the transaction is no more: 25P03 is the goodbye when it was idle for too long, others say it afterwards.
+    if (String((error as { code?: unknown }).code).startsWith('25P')) throw lockLost(id, error)
     throw classifyState(`hold load intent ${id}`, error)
   }
 }

@@ -41,6 +41,8 @@ type InFlight = { readers: LaneReader[]; done: Promise<void> }
 export type LaneDeps = Omit<SettleDeps, 'blocked' | 'pace' | 'settling'> & {
   /** Of the process. */
   memory: RowMemory
+  /** How many partitions the topic has, over all loaders. */
+  partitionsOfTopic: number
   flushMs: number
   busyPercent: number
   /** Something that no retry mends: the process must stop. */
@@ -87,7 +89,8 @@ export class Lane implements Holder {
       this.settlingBytes = bytes
       if (settled > bytes) deps.memory.letGo(settled - bytes)
     }
-    this.settleDeps = { ...deps, pace, settling, blocked: (why) => this.blocked.set('settle', why) }
+    const left = { pace: pace.beside(), settling }
+    this.settleDeps = { ...deps, ...left, blocked: (why) => this.blocked.set('settle', why) }
     deps.memory.add(this)
   }
 
@@ -124,18 +127,26 @@ export class Lane implements Holder {
     this.arrived.notify()
   }
 
-  /** Resolves when more may be read, or `signal` aborts. */
-  async room(signal: AbortSignal): Promise<void> {
+  /** Resolves with how many bytes one reader may read next, or 0 when `signal` aborts. */
+  async room(signal: AbortSignal): Promise<number> {
     const { memory } = this.deps
-    while (!signal.aborted && !this.mayRead()) await memory.freed.wait(signal)
+    for (;;) {
+      if (signal.aborted) return 0
+      const bytes = this.mayRead()
+      if (bytes > 0) return bytes
+      await memory.freed.wait(signal)
+    }
   }
 
-  private mayRead(): boolean {
+  private mayRead(): number {
     const { rows, bytes } = this.waiting()
+    if (rows >= ROWS_MAX || bytes >= BYTES_MAX) return 0
     const waits = this.blocked.sentence !== undefined
-    return (
-      rows < ROWS_MAX && bytes < BYTES_MAX && this.deps.memory.mayRead(this, memoryOf(rows, bytes), waits)
-    )
+    return this.deps.memory.mayRead(this, memoryOf(rows, bytes), waits)
+  }
+
+  get readersCount(): number {
+    return this.readers.size
   }
 
   held(): number {
@@ -210,13 +221,13 @@ export class Lane implements Holder {
     const ready = [...this.readers].filter((reader) => reader.input?.movable)
     const turned = [...ready.slice(this.turn % ready.length), ...ready.slice(0, this.turn % ready.length)]
     this.turn++
-    this.pace.cut(this.deps.clock())
     this.waitingSinceMs = undefined
     const inputs = turned.map(({ input }) => input as PartitionInput)
     const plan = planCut(
       inputs.map(({ waiting }) => waiting),
       { rowsMax: ROWS_MAX, bytesMax: this.pace.bytesMax, monthsMax: CUT_LIMITS.monthsMax },
     )
+    this.pace.cut(this.deps.clock(), (plan.months * this.deps.partitionsOfTopic) / this.readers.size)
     const ranges: BatchRange[] = []
     const readers: LaneReader[] = []
     for (let i = 0; i < inputs.length; i++) {
@@ -241,6 +252,8 @@ export class Lane implements Holder {
       if (batch.rows.length === 0) return
       const result = await holdIntent(this.deps.sql, intent.id, async (hold) => {
         await this.deps.reached('locked')
+        // The lock came late: another loader had it meanwhile, and cut it up.
+        if (hold.intent.rows !== batch.rows.length) return 'split'
         return deliver(this.sendDeps, hold, batch, 'owner', this.stopping.signal)
       })
       await this.deps.reached('committed')

@@ -7,7 +7,7 @@ const pace = (more: Partial<PaceOptions> = {}) =>
   new Pace({ everyMs: 1_000, busyPercent: 100, bytesMax: 128 * MB, ...more })
 /** A cut at `nowMs` whose insert takes so long. */
 const insert = (one: Pace, nowMs: number, tookMs: number, bytes = one.bytesMax) => {
-  one.cut(nowMs)
+  one.cut(nowMs, 1)
   one.taken(nowMs + tookMs, tookMs, bytes)
   return nowMs + tookMs
 }
@@ -19,6 +19,7 @@ describe('time between two cuts', () => {
     ['a quick one with half of the time: the second is longer', { busyPercent: 50 }, 100, 900],
     ['a slow one with half of the time: as long as it took', { busyPercent: 50 }, 3_000, 3_000],
     ['with a tenth of the time: nine times as long', { busyPercent: 10 }, 200, 1_800],
+    ['one that took very long: half a minute at most', { busyPercent: 10 }, 60_000, 30_000],
   ]
   for (const [rule, options, tookMs, dueInMs] of rows)
     test(rule, () => {
@@ -32,35 +33,59 @@ describe('time between two cuts', () => {
   test('too many parts: twice as long, up to 30 s, and back in steps', () => {
     const one = pace()
     one.crowded()
-    one.cut(0)
+    one.cut(0, 1)
     expect(one.dueInMs(0)).toBe(2_000)
     for (let i = 0; i < 10; i++) one.crowded()
-    one.cut(0)
+    one.cut(0, 1)
     expect(one.dueInMs(0)).toBe(30_000)
     for (let i = 0; i < 40; i++) insert(one, 0, 10)
-    one.cut(0)
+    one.cut(0, 1)
     expect(one.dueInMs(0)).toBe(1_000)
+  })
+
+  test.each([
+    ['few months, the whole table: the second', 3, 1_000],
+    ['fifty months: the tokens that ClickHouse remembers last for four minutes', 50, 1_250],
+    ['fifty months, a tenth of the table: ten times as long', 500, 12_500],
+  ])('%s', (_, tokens, dueInMs) => {
+    const one = pace()
+    one.cut(0, tokens)
+    expect(one.dueInMs(0)).toBe(dueInMs)
+  })
+
+  test('another one beside it has its own times, and knows what the first has learned', () => {
+    const one = pace()
+    const other = one.beside()
+    one.cut(0, 1)
+    expect(other.dueInMs(0)).toBe(0)
+    one.crowded()
+    one.tooLarge(128 * MB)
+    expect(other.bytesMax).toBe(64 * MB)
+    other.cut(0, 1)
+    expect([one.dueInMs(0), other.dueInMs(0)]).toEqual([1_000, 2_000])
   })
 
   test('a setting above 30 s stays', () => {
     const one = pace({ everyMs: 60_000 })
     one.crowded()
-    one.cut(0)
+    one.cut(0, 1)
     expect(one.dueInMs(0)).toBe(60_000)
   })
 
   test('a clock that is set back holds up nothing for longer', () => {
     const one = pace()
-    one.cut(10_000_000)
+    one.cut(10_000_000, 1)
     expect(one.dueInMs(0)).toBe(1_000)
   })
 })
 
 test('no memory: half the size, down to 1 MB, and back in steps', () => {
   const one = pace()
-  one.tooLarge()
+  one.tooLarge(128 * MB)
   expect(one.bytesMax).toBe(64 * MB)
-  for (let i = 0; i < 20; i++) one.tooLarge()
+  one.tooLarge(8 * MB)
+  expect(one.bytesMax).toBe(4 * MB)
+  for (let i = 0; i < 20; i++) one.tooLarge(128 * MB)
   expect(one.bytesMax).toBe(MB)
   insert(one, 0, 10, MB / 4)
   expect(one.bytesMax).toBe(MB)

@@ -142,7 +142,8 @@ export class PartitionInput {
   }
 }
 
-function advance(last: LastPlaces, rows: readonly BufferedRow[]): LastPlaces {
+/** The last places behind `rows`, which follow `last` in a chain. */
+export function advance(last: LastPlaces, rows: readonly BufferedRow[]): LastPlaces {
   const after = { ...last }
   const logs = new Set<string>()
   for (let i = rows.length - 1; i >= 0; i--) {
