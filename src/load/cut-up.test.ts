@@ -1,21 +1,17 @@
 /** An insert that ClickHouse has no memory for, cut up by whoever has it, while a try of the whole may still land (I1, I2). */
 import { describe, expect, test } from 'bun:test'
-import { EVENT_TIME_MS } from '../../test/support/rows.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
-import { EVENTS, TOPICS } from '../event/index.ts'
 import { openWarehouse } from '../warehouse/index.ts'
-import { type Batch, intentOf, makeBatch, rebuildBatch, takeHeads } from './batch.ts'
+import { intentOf, takeHeads } from './batch.ts'
 import { bench, benchForEachTest, servers, stored } from './bench.fixture.ts'
-import { keepPart, lockIntent, openFence, writeIntent } from './intent.ts'
+import { keepPart } from './intent.ts'
+import { batchOf, land, leaveBehind, monthsInTurn } from './left-behind.fixture.ts'
 import { loadMetrics } from './metrics.ts'
-import { PartitionInput } from './partition-input.ts'
 
 benchForEachTest()
 
 const ROWS = 1_000
 const NOTE = 'x'.repeat(8_000)
-const MONTH_MS = 31 * 86_400_000
-const monthsInTurn = (count: number) => (offset: number) => EVENT_TIME_MS - (offset % count) * MONTH_MS
 
 /** What all rows need, is not there; what a piece of them needs, is. */
 const limited = (bytes = 24_000_000) =>
@@ -23,36 +19,6 @@ const limited = (bytes = 24_000_000) =>
 
 async function sendLargeRows(months = 1): Promise<void> {
   for (const raw of bench.raw) await raw.batch(stored(ROWS / bench.raw.length), monthsInTurn(months), NOTE)
-}
-
-async function whole(id: string): Promise<Batch> {
-  const intent = await bench.sql.begin((tx) => lockIntent(tx, id, 1_000))
-  return rebuildBatch(bench.log, intent!, bench.ids)
-}
-
-/** What a loader leaves behind that dies when it has promised all that there is. */
-async function leaveBehind(): Promise<{ id: string; batch: Batch }> {
-  const { log, sql, ids } = bench
-  const topic = TOPICS.events
-  const logId = ids.get(topic)!
-  const ranges = await Promise.all(
-    bench.raw.map(async (_, partition) => {
-      const fence = await openFence(sql, { logId, topic, partition, logStart: 0 })
-      const input = new PartitionInput({ logId, topic, partition, chained: true }, fence)
-      const { end } = await log.bounds(topic, partition)
-      for await (const records of log.read(topic, partition, 0, end)) input.accept(records)
-      return input.cut(input.waiting.length)
-    }),
-  )
-  const batch = makeBatch('events', ranges)
-  const id = Bun.randomUUIDv7()
-  await writeIntent(sql, intentOf(batch, id), ranges)
-  return { id, batch }
-}
-
-/** What was on its way, arrives. */
-async function land(batch: Batch, token: string): Promise<void> {
-  await bench.warehouse.insertRows({ table: EVENTS, rows: batch.rows.map(({ row }) => row), token })
 }
 
 async function expectAllOnce(): Promise<void> {
@@ -109,7 +75,7 @@ test('its owner was late, and another has cut it up: it sends nothing of the who
         SELECT id FROM load_intent WHERE table_name = 'events' AND state = 'open'`
       if (!open) return
       cut = open.id
-      const { heads, others } = takeHeads(await whole(cut))
+      const { heads, others } = takeHeads(await batchOf(cut))
       expect(heads.rows).toHaveLength(2)
       const children = [intentOf(others, Bun.randomUUIDv7(), cut)]
       await bench.sql.begin((tx) => keepPart(tx, intentOf(heads, open.id), children))

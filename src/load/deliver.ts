@@ -8,7 +8,7 @@
  *  │       ├─ taken ─▶ (ask) ─▶ done
  *  │       ├─ no memory for it ─▶ send each month alone; or split: it keeps the first row of each month, child
  *  │       │                      intents get the others
- *  │       └─ a row refused ─▶ split into two, or, when it is alone, to the dead letters: done
+ *  │       └─ a row refused ─▶ its months are split into two, or, when it is alone, to the dead letters: done
  *  └─ all there: done · of some months all, of the others none: these are sent · anything else: repair
  * ```
  * The first owner's first try needs no question. Every later one asks which sources are there, since the token is
@@ -16,17 +16,18 @@
  * is there is never sent again, and the token must keep out one thing only: a try that is on its way still. It does so for
  * minutes (`pace.ts`), and nobody begins a try late: the lock is confirmed right before.
  *
- * Children have other tokens, so none may be sent while a try of the whole can land. One that is refused never will. One
- * that was too large might, when there is memory again: that is what the rows are for that the intent keeps. Once they are
- * in, its token is used up in each of its months, and nothing else can land under it; the children wait for that.
+ * Children have other tokens, so none may be sent while a try of their rows under this one can land. What is refused never
+ * will (`send.ts`). What was too large might, when there is memory again: that is what the rows are for that the intent
+ * keeps. Once they are in, its token is used up in each of its months, and nothing else can land under it; the children wait
+ * for that. Only `events` is asked for and sent by months: copies in other tables replace each other.
  */
-import { HeadraceError, isRejected, TABLE_OF_TOPIC, type Table, TOPICS } from '../event/index.ts'
+import { HeadraceError, TOPICS } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { backoffMs, type LoadFailpoint, pause } from '../platform/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 import { catchUp, isWarehouseDown } from './ask.ts'
-import { type Batch, byMonth } from './batch.ts'
+import type { Batch } from './batch.ts'
 import { absentRows } from './check-sources.ts'
 import { buryRow } from './dead-letter.ts'
 import type { Hold } from './hold-intent.ts'
@@ -35,6 +36,7 @@ import { untilMerged } from './merges.ts'
 import { loadMetrics } from './metrics.ts'
 import type { Pace } from './pace.ts'
 import type { BufferedRow } from './partition-input.ts'
+import { type Refusal, sendRows, TABLES } from './send.ts'
 import { cutUp, halve } from './split.ts'
 import { BACKOFF } from './wait.ts'
 import { type Why, whyOf } from './why.ts'
@@ -58,20 +60,15 @@ export type DeliverDeps = {
 /** After `split` there are children to settle, perhaps with it; after `verdict` the same intent, whose row is known to be bad. */
 export type Delivery = 'done' | 'split' | 'verdict' | 'buried' | 'repair'
 
-/**
- * So often ClickHouse must refuse an insert: a body that was cut on its way is refused, too. A first try is believed, since
- * halves of a good insert do no harm; after another try, which may be on its way still, they would.
- */
-const REFUSALS = { alone: 3, doubtful: 2, else: 1 }
 /** So often in a row ClickHouse must have no memory for an insert before it is cut up: it may be others that use it. */
 const NO_MEMORY_MAX = 3
+/** While it is nobody's turn. */
+const TURN_LOOK_MS = 1_000
 /**
  * Who locks its own intent within this time of writing it is the first to send it: nobody inherits a partition sooner,
  * since the owner before has a time-out to be told apart, or is waited for.
  */
 export const ALONE_MS_MAX = 3_000
-
-const TABLES = new Map<string, Table>(Object.values(TABLE_OF_TOPIC).map((table) => [table.name, table]))
 
 /** Throws HR_LOAD_LOCK_LOST, an abort of `signal`, HR_STATE_*, HR_LOG_*, or what ClickHouse says that nobody expects. */
 export async function deliver(
@@ -109,11 +106,9 @@ async function untilTaken(
       const monthsApart = noMemory >= NO_MEMORY_MAX
       if (noMemory >= (isOneMonth(batch) ? 1 : 2) * NO_MEMORY_MAX && (await cutUp(deps, hold, batch)))
         return 'split'
-      // A cut has waited for its turn.
-      if (role === 'heir') await pause(deps.pace.dueInMs(deps.clock()), stop)
-      stop.throwIfAborted()
+      if (role === 'heir' && attempt === 0) await takeTurn(deps, stop)
       const doubtful = (!alone || attempt > 0) && batch.table === TOPICS.events
-      return await attemptOnce(deps, hold, batch, { doubtful, role, monthsApart })
+      return await attemptOnce(deps, hold, batch, { role, doubtful, monthsApart })
     } catch (error) {
       if (!isWarehouseDown(error) && !isHeldElsewhere(error)) throw error
       const { code } = error as HeadraceError
@@ -126,9 +121,17 @@ async function untilTaken(
         // Once for each insert, however often this one is refused.
         if (!crowded) deps.pace.crowded()
         crowded = true
-        await untilMerged(deps.warehouse, batch.table, stop)
+        await untilMerged(deps, batch.table, stop)
       }
     }
+  }
+}
+
+/** As a cut does before it is made. It may come sooner than it seems: partitions may come, and with them a larger share. */
+async function takeTurn({ pace, clock }: DeliverDeps, stop: AbortSignal): Promise<void> {
+  for (let ms = pace.dueInMs(clock()); ms > 0; ms = pace.dueInMs(clock())) {
+    await pause(Math.min(ms, TURN_LOOK_MS), stop)
+    stop.throwIfAborted()
   }
 }
 
@@ -136,69 +139,34 @@ function isOneMonth({ rows }: Batch): boolean {
   return rows.every(({ month }) => month === rows[0]!.month)
 }
 
-/**
- * `doubtful`: it may have been sent before. `monthsApart`: in an insert for each month, since each is written by itself and
- * needs memory of its own; the token is the same, as ClickHouse remembers it for each month.
- */
-type Attempt = { doubtful: boolean; role: 'owner' | 'heir'; monthsApart: boolean }
-
 async function attemptOnce(
   deps: DeliverDeps,
   hold: Hold,
   batch: Batch,
-  { doubtful, role, monthsApart }: Attempt,
+  { role, doubtful, monthsApart }: { role: 'owner' | 'heir'; doubtful: boolean; monthsApart: boolean },
 ): Promise<Delivery> {
+  const { table } = batch
   const rows = doubtful ? await absentRows(deps.warehouse, batch.rows) : batch.rows
   if (!rows)
     return repair(deps, hold, batch, 'a part of its rows of one month is there, or one of them twice')
   if (rows.length === 0) return done(deps, hold)
-  const sentMs = deps.clock()
-  const tries = batch.rows.length === 1 ? REFUSALS.alone : doubtful ? REFUSALS.doubtful : REFUSALS.else
-  for (const some of monthsApart ? byMonth(rows) : [rows]) {
-    const refusal = await send(deps, hold, batch.table, some, tries)
-    if (refusal) return refused(deps, hold, batch, refusal, monthsApart)
-  }
-  if (role === 'heir') deps.pace.cut(sentMs, new Set(rows.map(({ month }) => month)).size)
+  // Of a cut that is known already.
+  if (role === 'heir') deps.pace.cut(deps.clock())
+  const refusal = await sendRows(deps, hold, rows, { table, doubtful, monthsApart })
+  if (refusal) return refused(deps, hold, batch, refusal)
   await deps.reached('inserted')
-  if (doubtful && !(await isAllThere(deps, batch)))
+  if (doubtful && !(await isAllThere(deps, table, batch.rows)))
     return repair(
       deps,
       hold,
       batch,
       'ClickHouse took them, but afterwards not each of its rows is there exactly once',
     )
-  countInsert(deps, batch.table, rows, sentMs)
   return done(deps, hold)
 }
 
-/** Gives the last of `tries` refusals, or undefined when the rows are taken. */
-async function send(
-  deps: DeliverDeps,
-  { intent, confirm }: Hold,
-  table: string,
-  rows: readonly BufferedRow[],
-  tries: number,
-): Promise<HeadraceError | undefined> {
-  let refusal: HeadraceError | undefined
-  for (let attempt = 0; attempt < tries; attempt++) {
-    await deps.reached('insert_sent')
-    await confirm()
-    try {
-      await deps.warehouse.insertRows({
-        table: TABLES.get(table)!,
-        rows: rows.map(({ row }) => row),
-        token: intent.id,
-      })
-      return undefined
-    } catch (error) {
-      if (!isRejected(error)) throw error
-      refusal = error as HeadraceError
-    }
-  }
-  return refusal
-}
-
-async function isAllThere(deps: DeliverDeps, { rows, table }: Batch): Promise<boolean> {
+async function isAllThere(deps: DeliverDeps, table: string, rows: readonly BufferedRow[]): Promise<boolean> {
+  if (rows.length === 0) return true
   const isThere = async () => (await absentRows(deps.warehouse, rows))?.length === 0
   if (await isThere()) return true
   await catchUp(deps.warehouse, TABLES.get(table)!)
@@ -221,28 +189,24 @@ async function repair(deps: DeliverDeps, hold: Hold, batch: Batch, why: string):
   return 'repair'
 }
 
-/**
- * An insert is refused. What is there of it must be months that were sent in front of this one: of the others nothing may
- * be there, since children have other tokens.
- */
-async function refused(
-  deps: DeliverDeps,
-  hold: Hold,
-  batch: Batch,
-  error: HeadraceError,
-  monthsApart: boolean,
-): Promise<Delivery> {
-  const { length } = batch.rows
-  const absent = batch.table === TOPICS.events ? await absentRows(deps.warehouse, batch.rows) : batch.rows
-  if (!absent || absent.length === 0 || (absent.length < length && !monthsApart))
-    return repair(
-      deps,
-      hold,
-      batch,
-      `ClickHouse refuses a row, but part of the rows are there: ${error.message}`,
-    )
-  if (length === 1) return bury(deps, hold, batch, error.message)
-  await halve(deps, hold, batch, absent, error.message)
+/** Of the refused rows nothing may be there, since they go on under other tokens; all others of the batch must be. */
+async function refused(deps: DeliverDeps, hold: Hold, batch: Batch, refusal: Refusal): Promise<Delivery> {
+  const { rows, error } = refusal
+  const { table, rows: all } = batch
+  if (table === TOPICS.events) {
+    const gone = new Set(rows)
+    const others = all.filter((row) => !gone.has(row))
+    const absent = await absentRows(deps.warehouse, rows)
+    if (absent?.length !== rows.length || !(await isAllThere(deps, table, others)))
+      return repair(
+        deps,
+        hold,
+        batch,
+        `ClickHouse refuses a row, and what is there of the others is not what was sent: ${error.message}`,
+      )
+  }
+  if (all.length === 1) return bury(deps, hold, batch, error.message)
+  await halve(deps, hold, batch, rows, error.message)
   return 'split'
 }
 
@@ -266,22 +230,6 @@ async function bury(deps: DeliverDeps, hold: Hold, batch: Batch, why: string): P
   })
   loadMetrics.refusedRows.inc({ table: batch.table })
   return 'buried'
-}
-
-function countInsert(deps: DeliverDeps, table: string, rows: readonly BufferedRow[], sentMs: number): void {
-  const nowMs = deps.clock()
-  let bytes = 0
-  let oldestMs = nowMs
-  for (const { row, appendedMs } of rows) {
-    bytes += row.length
-    if (appendedMs < oldestMs) oldestMs = appendedMs
-  }
-  loadMetrics.rows.inc({ table }, rows.length)
-  loadMetrics.bytes.inc({ table }, bytes)
-  loadMetrics.inserts.inc({ table })
-  loadMetrics.insertSeconds.observe({ table }, (nowMs - sentMs) / 1000)
-  deps.pace.taken(nowMs, nowMs - sentMs, bytes)
-  if (table === TOPICS.events) loadMetrics.freshness.observe((nowMs - oldestMs) / 1000)
 }
 
 /** The loader that had this partition before may only be slow to let go of where its dead letters go. */

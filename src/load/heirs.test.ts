@@ -63,7 +63,7 @@ describe('the owner is killed', () => {
     await waitFor('the lock', locked, 5_000)
     // The embedded log leaves its partitions to a stopped member; a Kafka would not: settle as its heir does.
     const { settlePartition } = await import('./settle.ts')
-    const pace = new Pace({ everyMs: 200, busyPercent: 100, bytesMax: 2 ** 20 })
+    const pace = new Pace({ everyMs: 200, busyPercent: 100, bytesMax: 2 ** 20, share: () => 1 })
     const rest = {
       logIds: bench.ids,
       clock: Date.now,
@@ -130,7 +130,7 @@ describe('an owner is late', () => {
     const heard: unknown[] = []
     try {
       const held = holdIntent(sql, id, async ({ confirm }) => {
-        heard.push(await confirm())
+        heard.push((await confirm())())
         await bench.sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'load-late%'`
         heard.push(await confirm().catch(({ code }) => code))
       })

@@ -8,7 +8,9 @@
  *            ├───work throws─────▶ rolled back: the intent is open as before
  *            └───connection ends─▶ lost: `signal` aborts, nothing more may be written through `tx`
  * ```
- * The lock only saves double work. What makes double work harmless is the insert token, and asking for the sources.
+ * The lock only saves double work. What makes double work harmless is the insert token, and asking for the sources. A token
+ * is remembered for minutes, so nobody may begin to send long after the lock was his: who sends confirms it before, and
+ * looks at the clock when the first bytes go, since he may have slept in between.
  */
 import { classifyState, type Sql, type Transaction, transaction } from '../catalog/index.ts'
 import { loadError } from './errors.ts'
@@ -16,6 +18,8 @@ import { lockIntent, type StoredIntent } from './intent.ts'
 
 const LOCK_IDLE_MS = 10_000
 const KEEP_ALIVE_MS = 3_000
+const SILENT = `Postgres did not answer for ${LOCK_IDLE_MS} ms`
+const SLEPT = `it was confirmed ${LOCK_IDLE_MS} ms ago or more`
 /** How long one try waits for another loader; the caller tries again. */
 export const LOCK_WAIT_MS = 2_000
 
@@ -25,8 +29,11 @@ export type Hold = {
   signal: AbortSignal
   /** Runs `write` in the locking transaction. Throws HR_LOAD_LOCK_LOST once the lock is lost. */
   write<T>(write: (tx: Transaction) => Promise<T>): Promise<T>
-  /** Asks Postgres whether it is held still, which who has slept does not know. Throws HR_LOAD_LOCK_LOST. */
-  confirm(): Promise<void>
+  /**
+   * Asks Postgres whether it is held still, which who has slept does not know. Throws HR_LOAD_LOCK_LOST, also when there is
+   * no answer in time. What it gives throws the same when so much time has passed since that it may be lost.
+   */
+  confirm(): Promise<() => void>
 }
 
 /**
@@ -56,11 +63,18 @@ export async function holdIntent<T>(
         return Promise.race([write(tx), whenLost])
       }
       const confirm = async () => {
+        const askedMs = performance.now()
+        const late = setTimeout(() => lost.abort(new Error(SILENT)), LOCK_IDLE_MS)
         try {
           await write((tx) => tx`SELECT 1`)
         } catch (error) {
           if (!lost.signal.aborted) lost.abort(error)
           throw lockLost(id, error)
+        } finally {
+          clearTimeout(late)
+        }
+        return () => {
+          if (performance.now() - askedMs >= LOCK_IDLE_MS) throw lockLost(id, new Error(SLEPT))
         }
       }
       const keepAlive = setInterval(() => void confirm().catch(() => {}), KEEP_ALIVE_MS)

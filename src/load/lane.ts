@@ -51,6 +51,8 @@ export type LaneDeps = Omit<SettleDeps, 'blocked' | 'pace' | 'settling'> & {
 
 const ROWS_MAX = Math.min(CUT_LIMITS.rowsMax, INSERT_ROWS_MAX)
 const BYTES_MAX = Math.min(CUT_LIMITS.bytesMax, INSERT_BYTES_MAX)
+/** While a cut is not due. */
+const DUE_LOOK_MS = 1_000
 /** How long the first rows after a quiet time wait for company. */
 const LINGER_MS_MAX = 100
 /** A call to ClickHouse that hangs cannot be called back; nobody waits longer for it when all is stopped. */
@@ -81,7 +83,8 @@ export class Lane implements Holder {
   ) {
     this.blocked = new Blocked((sentence) => this.tellBlocked(sentence))
     const { flushMs: everyMs, busyPercent } = deps
-    this.pace = new Pace({ everyMs, busyPercent, bytesMax: BYTES_MAX })
+    const share = () => Math.min(1, Math.max(1, this.readers.size) / deps.partitionsOfTopic)
+    this.pace = new Pace({ everyMs, busyPercent, bytesMax: BYTES_MAX, share })
     const { pace } = this
     this.sendDeps = { ...deps, pace, blocked: (why) => this.blocked.set('insert', why) }
     const settling = (bytes: number) => {
@@ -182,7 +185,8 @@ export class Lane implements Holder {
     while (!signal.aborted) {
       const waitMs = this.dueInMs()
       if (waitMs > 0) {
-        await this.arrived.wait(signal, waitMs)
+        // It may be due sooner: partitions may come, and with them a larger share.
+        await this.arrived.wait(signal, Number.isFinite(waitMs) ? Math.min(waitMs, DUE_LOOK_MS) : waitMs)
         continue
       }
       this.inFlight = this.beginCut()
@@ -227,7 +231,7 @@ export class Lane implements Holder {
       inputs.map(({ waiting }) => waiting),
       { rowsMax: ROWS_MAX, bytesMax: this.pace.bytesMax, monthsMax: CUT_LIMITS.monthsMax },
     )
-    this.pace.cut(this.deps.clock(), (plan.months * this.deps.partitionsOfTopic) / this.readers.size)
+    this.pace.cut(this.deps.clock())
     const ranges: BatchRange[] = []
     const readers: LaneReader[] = []
     for (let i = 0; i < inputs.length; i++) {
@@ -257,7 +261,9 @@ export class Lane implements Holder {
         return deliver(this.sendDeps, hold, batch, 'owner', this.stopping.signal)
       })
       await this.deps.reached('committed')
-      if (result === 'split' || result === 'verdict') for (const reader of readers) reader.restart(0)
+      // Without a result another loader has settled it, perhaps with children that wait to be settled.
+      if (result === undefined || result === 'split' || result === 'verdict')
+        for (const reader of readers) reader.restart(0)
     } catch (error) {
       this.failed(readers, error)
     }

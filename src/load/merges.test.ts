@@ -1,6 +1,8 @@
 /** Waiting for merges, on the real engine. */
 import { expect, test } from 'bun:test'
+import pino from 'pino'
 import { waitFor } from '../../test/support/wait-for.ts'
+import { openWarehouse } from '../warehouse/index.ts'
 import { bench, benchForEachTest, stored } from './bench.fixture.ts'
 import { untilMerged } from './merges.ts'
 
@@ -21,7 +23,7 @@ async function makeParts(count: number): Promise<void> {
 test('it goes on when parts are merged, and not before', async () => {
   await makeParts(3)
   let merged = false
-  const waiting = untilMerged(bench.warehouse, 'events', new AbortController().signal).then(() => merged)
+  const waiting = untilMerged(bench.deps(), 'events', new AbortController().signal).then(() => merged)
   await command('SYSTEM START MERGES events')
   await command('OPTIMIZE TABLE events FINAL')
   merged = true
@@ -33,7 +35,7 @@ test('while nothing is merged it goes on when it is told to stop', async () => {
   try {
     const stop = new AbortController()
     let ended = false
-    const waiting = untilMerged(bench.warehouse, 'events', stop.signal).then(() => {
+    const waiting = untilMerged(bench.deps(), 'events', stop.signal).then(() => {
       ended = true
     })
     // Longer than it takes to ask.
@@ -49,6 +51,18 @@ test('while nothing is merged it goes on when it is told to stop', async () => {
 
 test('a table whose parts nobody can tell holds up nothing', async () => {
   const from = performance.now()
-  await untilMerged(bench.warehouse, 'no_such_table', new AbortController().signal)
+  await untilMerged(bench.deps(), 'no_such_table', new AbortController().signal)
   expect(performance.now() - from).toBeLessThan(10_000)
+})
+
+test('a ClickHouse that does not say how many parts it has holds up nothing, and that is logged', async () => {
+  const said: string[] = []
+  const logger = pino({}, { write: (line: string) => void said.push(line) })
+  const nobody = openWarehouse({ url: 'http://127.0.0.1:1' })
+  try {
+    await untilMerged({ warehouse: nobody, logger }, 'events', new AbortController().signal)
+  } finally {
+    await nobody.close()
+  }
+  expect(said.join()).toContain('ClickHouse does not say how many parts events has: ')
 })

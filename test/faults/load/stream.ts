@@ -20,7 +20,7 @@ const EVERY_MS = 40
 const EVENTS_MAX = 30
 const MONTH_MS = 30.4 * 86_400_000
 const MONTHS = 80
-const LIKELIHOOD = { manyMonths: 0.02, severalRows: 0.1, duplicate: 0.05, dropped: 0.05, refused: 0.001 }
+const LIKELIHOOD = { manyMonths: 0.1, severalRows: 0.1, duplicate: 0.05, dropped: 0.05, refused: 0.001 }
 const ROWS_MAX = 3
 const PRODUCE_DEADLINE_MS = 30_000
 
