@@ -170,21 +170,35 @@ async function insertRows(
     )
   const target = insertTarget(table.name, variant, SHARDED_TABLES.has(table.name))
   const columns = table.columns.map((column) => `\`${column.name}\``).join(', ')
+  // Of an error in the body the HTTP client tells only that the connection ended.
+  let keptBack: unknown
+  const before = () => {
+    try {
+      beforeRows?.()
+    } catch (error) {
+      keptBack = error
+      throw error
+    }
+  }
   await guarded(`insert into ${target}`, 'insert', timeoutMs, async (signal) => {
-    const answer = await client.exec({
-      query: `INSERT INTO ${target} (${columns}) FORMAT RowBinary`,
-      values: Readable.from(slabs(rows, beforeRows), { objectMode: false, highWaterMark: SLAB_BYTES }),
-      clickhouse_settings: insertSettings(token, variant, timeoutMs),
-      abort_signal: signal,
-    })
+    const answer = await client
+      .exec({
+        query: `INSERT INTO ${target} (${columns}) FORMAT RowBinary`,
+        values: Readable.from(slabs(rows, before), { objectMode: false, highWaterMark: SLAB_BYTES }),
+        clickhouse_settings: insertSettings(token, variant, timeoutMs),
+        abort_signal: signal,
+      })
+      .catch((error: unknown) => {
+        throw keptBack ?? error
+      })
     // The answer has no body, but the socket is free again only when it was read.
     for await (const _ of answer.stream);
   })
 }
 
 /** The rows joined into slabs: one write per row would cost more than the copy. */
-function* slabs(rows: readonly Uint8Array[], before?: () => void): Generator<Buffer> {
-  before?.()
+function* slabs(rows: readonly Uint8Array[], before: () => void): Generator<Buffer> {
+  before()
   for (let from = 0; from < rows.length; ) {
     let size = 0
     let to = from
