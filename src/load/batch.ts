@@ -167,7 +167,7 @@ export function takeHeads(batch: Batch): { heads: Batch; others: Batch } {
 }
 
 /** A batch of its rows that are `wanted`. */
-export function onlyRows(batch: Batch, wanted: (row: BufferedRow) => boolean): Batch {
+function onlyRows(batch: Batch, wanted: (row: BufferedRow) => boolean): Batch {
   return makeBatch(
     batch.table,
     batch.ranges.flatMap((part) => runsOf(part, wanted)),

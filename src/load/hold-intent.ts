@@ -82,7 +82,10 @@ export async function holdIntent<T>(
         clearInterval(keepAlive),
       )
       running = done.catch(() => {})
-      return await done
+      const result = await done
+      // Whatever it made of that: there is nothing to commit.
+      if (lost.signal.aborted) throw lockLost(id, lost.signal.reason)
+      return result
     })) as T | undefined
   } catch (error) {
     if (!lost.signal.aborted) lost.abort(error)

@@ -1,6 +1,6 @@
 /** An insert of `events` that a loader promised and left behind when it died, and what of it was on its way still. */
 import { EVENT_TIME_MS } from '../../test/support/rows.ts'
-import { EVENTS, type OffsetOutcome, TOPICS, viewOf } from '../event/index.ts'
+import { EVENTS, type OffsetOutcome, type RowTopic, TABLE_OF_TOPIC, TOPICS, viewOf } from '../event/index.ts'
 import type { SendRecord } from '../log/index.ts'
 import { type Batch, intentOf, makeBatch, rebuildBatch } from './batch.ts'
 import { bench, stored } from './bench.fixture.ts'
@@ -12,21 +12,21 @@ const MONTH_MS = 31 * 86_400_000
 /** Times of events: one month after the other, and again. */
 export const monthsInTurn = (count: number) => (offset: number) => EVENT_TIME_MS - (offset % count) * MONTH_MS
 
-/** Of all that is in `events`, as if a loader had died when the intent was written. */
-export async function leaveBehind(): Promise<{ id: string; batch: Batch }> {
+/** Of all that is in the topic, in partitions 0 and 1, as if a loader had died when the intent was written. */
+export async function leaveBehind(topic: RowTopic = TOPICS.events): Promise<{ id: string; batch: Batch }> {
   const { log, sql, ids } = bench
-  const topic = TOPICS.events
   const logId = ids.get(topic)!
+  const chained = topic === TOPICS.events
   const ranges = await Promise.all(
     bench.raw.map(async (_, partition) => {
       const fence = await openFence(sql, { logId, topic, partition, logStart: 0 })
-      const input = new PartitionInput({ logId, topic, partition, chained: true }, fence)
+      const input = new PartitionInput({ logId, topic, partition, chained }, fence)
       const { end } = await log.bounds(topic, partition)
       for await (const records of log.read(topic, partition, 0, end)) input.accept(records)
       return input.cut(input.waiting.length)
     }),
   )
-  const batch = makeBatch('events', ranges)
+  const batch = makeBatch(TABLE_OF_TOPIC[topic].name, ranges)
   const id = Bun.randomUUIDv7()
   await writeIntent(sql, intentOf(batch, id), ranges)
   return { id, batch }

@@ -11,10 +11,8 @@ benchForEachTest()
 
 const MONTHS = 3
 const ROWS = 60
-
-/** Rows of the month that is `n`-th in turn. */
-const ofMonth = (n: number, all: number = ROWS) =>
-  Array.from({ length: all }, (_, offset) => offset).filter((offset) => offset % MONTHS === n)
+/** What all rows of a test need, is not there; what a piece of them needs, is. */
+const LIMIT_BYTES = 40_000_000
 
 async function expectOnce(rows: number): Promise<void> {
   await bench.waitForRows(rows)
@@ -33,7 +31,7 @@ describe('left behind by a loader that died: a row is refused', () => {
     ['of two months', [1, 5], []],
     ['of all months', [0, 1, 2], []],
   ] as const)
-    test(`${when}: only refused months are halved, and nothing is there twice`, async () => {
+    test(`${when}: only refused months go on, and nothing is there twice`, async () => {
       await sendBatch(0, ROWS, [...bad], monthsInTurn(MONTHS))
       const { id, batch } = await leaveBehind()
       const month = (n: number) => ({ rows: batch.rows.filter(({ source }) => source.offset % MONTHS === n) })
@@ -45,8 +43,8 @@ describe('left behind by a loader that died: a row is refused', () => {
       expect(await bench.stored()).toEqual({ rows: ROWS - bad.length, sources: ROWS - bad.length })
       const children = await childrenOf(id)
       const rows = children.reduce((sum, child) => sum + child.rows, 0)
-      expect(rows).toBe([...badMonths].flatMap((n) => ofMonth(n)).length)
-      for (const { ranges } of children) expect(ranges).toHaveLength(1)
+      expect([children.length, rows]).toEqual([2, ROWS])
+      for (const { ranges } of children) expect(ranges.length).toBeLessThanOrEqual(bench.raw.length)
     })
 })
 
@@ -99,13 +97,11 @@ test('the months of other tables are not those of their headers: no row is taken
     return row!
   }
   try {
+    await leaveBehind(TOPICS.outcomes)
     await bench.load({ warehouse })
-    await waitFor('the insert to be settled', async () => (await bench.intents()).done! > 0, 20_000)
-    await bench.waitForSettled()
+    await waitFor('the insert to be settled', async () => !(await bench.intents()).open, 20_000)
     expect(await found()).toEqual({ n: 10 * COUNT, months: COUNT + 1 })
   } finally {
     await warehouse.close()
   }
 })
-
-const LIMIT_BYTES = Number(process.env.LIMIT ?? 40_000_000)

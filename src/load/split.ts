@@ -5,26 +5,20 @@
  */
 import type { Transaction } from '../catalog/index.ts'
 import type { Logger } from '../observe/index.ts'
-import { type Batch, halveBatch, intentOf, onlyRows, piecesOf, takeHeads } from './batch.ts'
+import { type Batch, halveBatch, intentOf, piecesOf, takeHeads } from './batch.ts'
 import type { Hold } from './hold-intent.ts'
 import { type Intent, keepPart, replaceByChildren } from './intent.ts'
 import { BYTES_MIN, type Pace } from './pace.ts'
-import type { BufferedRow } from './partition-input.ts'
 
 type Deps = { logger: Logger; pace: Pace; reached: (step: 'split') => Promise<void> | void }
 
-/** Two children with half of the `absent` rows each, or one when it is one row; the others are there. */
-export async function halve(
-  deps: Deps,
-  hold: Hold,
-  batch: Batch,
-  absent: readonly BufferedRow[],
-  why: string,
-): Promise<void> {
+/**
+ * Two children with half of the rows each. Rows of months that are there go with them, along the ranges: who has a child asks
+ * first, and sends none of these. To leave them out could take as many ranges as there are rows.
+ */
+export async function halve(deps: Deps, hold: Hold, batch: Batch, why: string): Promise<void> {
   const { id } = hold.intent
-  const wanted = new Set(absent)
-  const left = wanted.size === batch.rows.length ? batch : onlyRows(batch, (row) => wanted.has(row))
-  const children = childrenOf(id, left.rows.length === 1 ? [left] : halveBatch(left))
+  const children = childrenOf(id, halveBatch(batch))
   await write(deps, hold, batch, (tx) => replaceByChildren(tx, id, children), {
     docs: 'docs/runbooks/load.md#refused-rows',
     why: `ClickHouse refuses an insert of ${batch.rows.length} rows; it is halved to find the row: ${why}`,
