@@ -103,7 +103,7 @@ export function classifyState(what: string, error: unknown): unknown {
   const code = String((error as { code?: unknown }).code ?? '')
   const said = `${what}: ${error.message}`
   if (
-    /^(CONNECTION_|CONNECT_|ECONN|EPIPE|ENOENT|ETIMEDOUT|ENOTFOUND|EAI_|EHOSTUNREACH|FailedToOpenSocket)/.test(
+    /^(CONNECTION_|CONNECT_|ECONN|EPIPE|ENOENT|ETIMEDOUT|ENOTFOUND|EAI_|EHOSTUNREACH|ERR_SOCKET_|ERR_STREAM_|FailedToOpenSocket)/.test(
       code,
     )
   ) {

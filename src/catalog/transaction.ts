@@ -2,10 +2,17 @@
  * A transaction that survives the end of its connection. The driver rejects `begin` when the connection ends, but
  * would still send `commit` or `rollback` when the work inside ends later, write into a socket that is gone, and so
  * bring the process down. Here such work is never told to have ended: its result is of no use to anybody.
+ *
+ * That the connection ended, the work may hear first, and make an error of its own of it. So an error is looked through, down
+ * to what caused it; and since that may be of another connection, such work waits for the end of its own, but not for ever.
  */
 import type { Sql, Transaction } from './postgres.ts'
 
-const CONNECTION_ENDED = /^(CONNECTION_|ECONN|EPIPE)/
+const CONNECTION_ENDED = /^(CONNECTION_|ECONN|EPIPE|ERR_SOCKET_|ERR_STREAM_)/
+/** Of errors, each the cause of the one before. */
+const CAUSES_MAX = 10
+/** From the last words of Postgres, or of the socket, to its close. */
+const CLOSE_MS_MAX = 2_000
 
 /**
  * As `sql.begin`, with `options` such as `isolation level read committed`. Every transaction goes through here. Work
@@ -17,6 +24,7 @@ export async function transaction<T>(
   options = '',
 ): Promise<T> {
   let over = false
+  const ended = Promise.withResolvers<void>()
   try {
     return (await sql.begin(options, async (tx) => {
       try {
@@ -24,13 +32,38 @@ export async function transaction<T>(
         if (over) await never()
         return result
       } catch (error) {
-        if (over || CONNECTION_ENDED.test(String((error as { code?: unknown })?.code ?? ''))) await never()
+        if (over || CONNECTION_ENDED.test(codeOf(error))) await never()
+        if (isOfAnEnd(error)) await within(CLOSE_MS_MAX, ended.promise)
+        if (over) await never()
         throw error
       }
     })) as T
   } finally {
     over = true
+    ended.resolve()
   }
+}
+
+function codeOf(error: unknown): string {
+  return String((error as { code?: unknown } | undefined)?.code ?? '')
+}
+
+/** It, or what caused it, says that a connection ended, or is what Postgres says before it closes one. */
+function isOfAnEnd(error: unknown): boolean {
+  let cause = error
+  for (let depth = 0; cause instanceof Error && depth < CAUSES_MAX; depth++) {
+    if (CONNECTION_ENDED.test(codeOf(cause))) return true
+    if ((cause as { severity?: unknown }).severity === 'FATAL') return true
+    cause = cause.cause
+  }
+  return false
+}
+
+async function within(ms: number, ended: Promise<void>): Promise<void> {
+  const late = Promise.withResolvers<void>()
+  const timer = setTimeout(late.resolve, ms)
+  await Promise.race([ended, late.promise])
+  clearTimeout(timer)
 }
 
 function never(): Promise<never> {
