@@ -10,7 +10,7 @@ const UP_MS_MAX = 60_000
 /** Longer than a role gives itself. */
 const STOPPED_MS_MAX = 30_000
 /** How much of what it printed a defect shows. */
-const SHOWN_LINES = 15
+const SHOWN_LINES = 60
 
 /** What a life is given beside the settings of all: HEADRACE_TEST_FAILPOINT and the seed of its choices. */
 export type Life = { failpoints: string; seed: number }
