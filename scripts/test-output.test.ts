@@ -46,6 +46,16 @@ describe('the output of bun test', () => {
     ])
   })
 
+  test('an error that belongs to no test is one of its file', () => {
+    const output =
+      'a.test.ts:\n\n# Unhandled error between tests\n---\nerror: late\n---\n(fail) waits\n 1 fail\n 1 error\n'
+    expect(readFailures(output).map(({ file, name }) => [file, name])).toEqual([
+      ['a.test.ts', 'an unhandled error between its tests'],
+      ['a.test.ts', 'waits'],
+    ])
+    expect(readSummary(output).failed).toBe(2)
+  })
+
   test('colours do not hide it', () => {
     expect(readFailures('a.test.ts:\n\u001b[31m(fail)\u001b[0m hides [1.00ms]')).toEqual([
       { file: 'a.test.ts', name: 'hides', said: [] },

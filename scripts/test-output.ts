@@ -9,6 +9,9 @@ export type Failure = { file: string; name: string; said: string[] }
 
 const SAID_LINES_MAX = 40
 
+/** Counted as an error; what it was is printed behind this line, and so before the next verdict. */
+const UNHANDLED = '# Unhandled error between tests'
+
 /** ` 12 pass`, ` 1 skip`, ` 0 fail`, ` 1 error`: the last of each, for a test may print such a line too. */
 export function readSummary(text: string): Tally {
   const colourless = Bun.stripANSI(text)
@@ -29,6 +32,8 @@ export function readFailures(text: string): Failure[] {
     const verdict = /^\((pass|fail|skip|todo)\) (.*?)(?: \[[\d.]+ms\])?$/.exec(line)
     if (/^\d+ tests? failed:$/.test(line)) break
     if (heading) file = heading[1] ?? ''
+    else if (line === UNHANDLED)
+      failures.push({ file, name: 'an unhandled error between its tests', said: [] })
     else if (!verdict) said.push(line)
     else if (verdict[1] === 'fail')
       failures.push({ file, name: verdict[2] ?? '', said: said.slice(-SAID_LINES_MAX) })

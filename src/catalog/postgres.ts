@@ -81,7 +81,7 @@ export function openPostgres(options: PostgresOptions): Sql {
 }
 
 /** SQLSTATE classes and codes for which the world is at fault: connection, resources, operator, system. */
-const UNAVAILABLE = /^(08|53|57|58|25006|55006|XX)/
+const UNAVAILABLE = /^(08|53|57|58|25006|25P03|25P04|55006|XX)/
 const CONFLICT = /^(40|55P03)/
 /** Data exceptions, constraint and size limits: this statement can never succeed. */
 const REFUSED = /^(22|23|54)/

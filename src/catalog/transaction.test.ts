@@ -1,7 +1,12 @@
 /** Transactions whose connection ends inside them, on a real Postgres. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test'
-import { startTestPostgres, type TestPostgres } from '../../test/support/postgres.ts'
-import { openPostgres, type Sql } from './postgres.ts'
+import {
+  startPostgresByUrl,
+  startTestPostgres,
+  type TestPostgres,
+  type UrlPostgres,
+} from '../../test/support/postgres.ts'
+import { classifyState, openPostgres, type Transaction } from './postgres.ts'
 import { transaction } from './transaction.ts'
 
 setDefaultTimeout(60_000)
@@ -13,47 +18,78 @@ beforeAll(async () => {
 })
 afterAll(() => server.stop())
 
-/** The driver as far as it matters here: it rejects when the connection closes, and sends what ends the transaction. */
-function driver() {
-  const closed = Promise.withResolvers<never>()
-  const sent: string[] = []
-  const begin = (_: string, work: (tx: unknown) => Promise<unknown>) => {
-    const scope = async () => {
-      try {
-        const result = await work({})
-        sent.push('commit')
-        return result
-      } catch (error) {
-        sent.push('rollback')
-        throw error
-      }
-    }
-    return Promise.race([scope(), closed.promise])
-  }
-  const close = () => closed.reject(Object.assign(new Error('closed'), { code: 'CONNECTION_CLOSED' }))
-  return { sql: { begin } as unknown as Sql, sent, close }
+/** Postgres ends a transaction that is silent for this long. */
+const IDLE_MS = 200
+/** In which nothing else runs, as in a process that was stopped. */
+const SLEEP_MS = 500
+
+type Work = (tx: Transaction) => Promise<unknown>
+
+/** Where the goodbye of Postgres finds the driver. */
+const ENDS: Record<string, Work> = {
+  'with a query that is about to be sent': async (tx) => {
+    Bun.sleepSync(SLEEP_MS)
+    await tx`SELECT 1`
+  },
+  'with a query under way': async (tx) => {
+    const asked = tx`SELECT 1`.then(() => {})
+    Bun.sleepSync(SLEEP_MS)
+    await asked
+  },
+  'with a query sent in the turn in which it is read': async (tx) => {
+    await afterSleep(0)
+    await tx`SELECT 1`
+  },
+  'with queries sent after it': async (tx) => {
+    await afterSleep(20)
+    await Promise.allSettled([tx`SELECT 1`, tx.unsafe('SELECT 2')])
+    await tx`SELECT 3`
+  },
+  'with work that makes an error of its own of it': async (tx) => {
+    Bun.sleepSync(SLEEP_MS)
+    await tx`SELECT 1`.catch((cause: unknown) => {
+      throw new Error('the lock was lost', { cause })
+    })
+  },
+  'with work that does not mind': async (tx) => {
+    Bun.sleepSync(SLEEP_MS)
+    await tx`SELECT 1`.catch(() => {})
+  },
 }
 
-describe('work that hears of the end of its connection sends nothing after it', () => {
-  test.each([
-    ['by the driver', { code: 'CONNECTION_CLOSED' }],
-    ['by the socket', { code: 'ECONNRESET' }],
-    ['by a socket that is gone', { code: 'ERR_SOCKET_CLOSED' }],
-    ['by Postgres: it was idle for too long', { code: '25P03', severity: 'FATAL' }],
-    ['by Postgres: its operator ends it', { code: '57P01', severity: 'FATAL' }],
-  ])('%s, also as the cause of an error of its own', async (_, said) => {
-    for (const depth of [0, 1, 2]) {
-      const { sql, sent, close } = driver()
-      const ending = transaction(sql, async () => {
-        let error = Object.assign(new Error('end'), said) as Error
-        for (let i = 0; i < depth; i++) error = new Error('the lock was lost', { cause: error })
-        setTimeout(close, 5)
-        throw error
-      })
-      await expect(ending).rejects.toMatchObject({ code: 'CONNECTION_CLOSED' })
-      expect(sent).toEqual([])
-    }
+/** Resolves so many ms after a sleep in the middle of a turn. */
+function afterSleep(ms: number): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  setImmediate(() => {
+    Bun.sleepSync(SLEEP_MS)
+    setTimeout(resolve, ms)
   })
+  return promise
+}
+
+describe('a transaction that Postgres ends because it slept', () => {
+  let remote: UrlPostgres
+  beforeAll(async () => {
+    remote = await startPostgresByUrl()
+  })
+  afterAll(() => remote.stop())
+
+  test.each(Object.entries(ENDS))(
+    '%s: it fails, sends nothing into what is gone, and the next query is not told of it',
+    async (_, work) => {
+      const pool = openPostgres({ url: remote.url, name: 'sleeper', connectionsMax: 1 })
+      for (let round = 0; round < 3; round++) {
+        const ending = transaction(pool, async (tx) => {
+          await tx`SELECT set_config('idle_in_transaction_session_timeout', ${String(IDLE_MS)}, true)`
+          await work(tx)
+        })
+        const error = await ending.catch((reason: unknown) => reason)
+        expect(classifyState('trying', error)).toMatchObject({ code: 'HR_STATE_UNAVAILABLE' })
+        expect(await pool`SELECT 7 AS seven`).toMatchObject([{ seven: 7 }])
+      }
+      await pool.end({ timeout: 1 })
+    },
+  )
 })
 
 test('the end of another connection rolls back, and is thrown as it is', async () => {

@@ -1,7 +1,8 @@
 /**
  * A transaction that survives the end of its connection. The driver rejects `begin` when the connection ends, but
  * would still send `commit` or `rollback` when the work inside ends later, write into a socket that is gone, and so
- * bring the process down. Here such work is never told to have ended: its result is of no use to anybody.
+ * bring the process down. Here such work is never told to have ended: its result is of no use to anybody. The queries that
+ * it still asks go into the same socket, and are refused here.
  *
  * That the connection ended, the work may hear first, and make an error of its own of it. So an error is looked through, down
  * to what caused it; and since that may be of another connection, such work waits for the end of its own, but not for ever.
@@ -28,7 +29,7 @@ export async function transaction<T>(
   try {
     return (await sql.begin(options, async (tx) => {
       try {
-        const result = await work(tx)
+        const result = await work(refusing(tx, () => over))
         if (over) await never()
         return result
       } catch (error) {
@@ -42,6 +43,21 @@ export async function transaction<T>(
     over = true
     ended.resolve()
   }
+}
+
+/** `tx`, until its connection has ended. */
+function refusing(tx: Transaction, isOver: () => boolean): Transaction {
+  const refuse = () =>
+    Promise.reject(
+      Object.assign(new Error('the connection of this transaction has ended'), { code: 'CONNECTION_ENDED' }),
+    )
+  return new Proxy(tx, {
+    apply: (target, self, args) => (isOver() ? refuse() : Reflect.apply(target, self, args)),
+    get: (target, name) => {
+      const value: unknown = Reflect.get(target, name)
+      return isOver() && typeof value === 'function' ? refuse : value
+    },
+  })
 }
 
 function codeOf(error: unknown): string {

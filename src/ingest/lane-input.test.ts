@@ -31,9 +31,9 @@ function inputAt(nextOffset: number): LaneInput {
   return new LaneInput({ logId, topic: TOPIC, partition: 0 }, false, reader, position, () => changes++)
 }
 
-async function append(count: number): Promise<void> {
+async function append(count: number, bytes = 1): Promise<void> {
   const producer = log.producer({ name: 'test', deadlineMs: 10_000 })
-  const record = { topic: TOPIC, partition: 0, header: new Uint8Array(1), value: new Uint8Array(1) }
+  const record = { topic: TOPIC, partition: 0, header: new Uint8Array(1), value: new Uint8Array(bytes) }
   await producer.send(new Array(count).fill(record))
   await producer.close()
 }
@@ -46,9 +46,12 @@ test('records are kept until they are taken, and asking again reads nothing more
   await append(3)
   await waitFor('records', () => input.ready, WITHIN_MS)
   input.read(LIMIT)
-  expect(input.take().map(({ offset }) => offset)).toEqual([0, 1, 2])
+  const { records, more } = await input.take(LIMIT)
+  expect(records.map(({ offset }) => offset)).toEqual([0, 1, 2])
+  expect(more).toBe(false)
   expect(input.ready).toBe(false)
   expect(changes).toBe(1)
+  await input.close()
 })
 
 test('a read that fails while nobody waits for it is told at the next look', async () => {
@@ -65,4 +68,45 @@ test('a reader that is closed gives nothing, and says so', async () => {
   await input.close()
   await waitFor('its end', () => changes === 1, WITHIN_MS)
   expect(input.ready).toBe(false)
+})
+
+test('a lane that is behind gives more than one piece of the log, and says when there is more', async () => {
+  // Of half a kilobyte: seven MiB.
+  await append(14_000, 512)
+  const input = inputAt(0)
+  const limit = { records: 100_000, bytes: 16 * 2 ** 20 }
+  const taken: [count: number, more: boolean][] = []
+  let next = 0
+  while (next < 14_000) {
+    input.read(limit)
+    await waitFor('records', () => input.ready, WITHIN_MS)
+    const { records, more } = await input.take(limit)
+    expect(records[0]!.offset).toBe(next)
+    next = input.nextOffset = records.at(-1)!.offset + 1
+    taken.push([records.length, more])
+  }
+  expect(taken[0]![0]).toBeGreaterThan(6_000)
+  expect(taken[0]![0]).toBeLessThanOrEqual(4 * 2 ** 11)
+  expect(taken.map(([, more]) => more)).toEqual([true, false])
+  await input.close()
+})
+
+test('no more records than asked for, and a lane cut by their number has more', async () => {
+  await append(25)
+  const input = inputAt(0)
+  input.read(LIMIT)
+  await waitFor('records', () => input.ready, WITHIN_MS)
+  const { records, more } = await input.take(LIMIT)
+  expect([records.length, more]).toEqual([10, true])
+  await input.close()
+})
+
+test('a gap is refused', async () => {
+  await append(5)
+  const input = inputAt(2)
+  input.nextOffset = 1
+  input.read(LIMIT)
+  await waitFor('records', () => input.ready, WITHIN_MS)
+  await expect(input.take(LIMIT)).rejects.toThrow('gives offset 2 where 1 is next')
+  await input.close()
 })

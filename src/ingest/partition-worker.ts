@@ -253,19 +253,24 @@ export class PartitionWorker {
         if (this.stopped) return
         if (!input.ready) continue
         const started = performance.now()
-        const records = input.take()
-        failpoint('batch_read')
-        if (performance.now() > this.lossesReadMs + LOSSES_EVERY_MS) await this.readLosses()
-        this.claims!.reached(await this.times!.after(input.id.logId, records))
-        for (const part of this.redo.get(input.id.logId)?.split(records) ?? [records])
-          await this.throughGate(() => this.process(input, part, new Map()))
-        const full = records.length >= limit.records
-        if (!full) await this.pause(settings.ingestLingerMs - (performance.now() - started))
+        const more = await this.throughGate(() => this.processNext(input, limit))
+        if (!more) await this.pause(settings.ingestLingerMs - (performance.now() - started))
       }
     }
   }
 
-  private throughGate(work: () => Promise<void>): Promise<void> {
+  /** True when the lane is behind. */
+  private async processNext(input: LaneInput, limit: { records: number; bytes: number }): Promise<boolean> {
+    const { records, more } = await input.take(limit)
+    failpoint('batch_read')
+    if (performance.now() > this.lossesReadMs + LOSSES_EVERY_MS) await this.readLosses()
+    this.claims!.reached(await this.times!.after(input.id.logId, records))
+    for (const part of this.redo.get(input.id.logId)?.split(records) ?? [records])
+      await this.process(input, part, new Map())
+    return more
+  }
+
+  private throughGate<T>(work: () => Promise<T>): Promise<T> {
     const from = performance.now()
     return this.deps.gate.pass(() => {
       countWait('gate', performance.now() - from)

@@ -74,6 +74,12 @@ export const FAILPOINTS = {
     /** A refused row is in the dead letters, and Postgres does not know. */
     buried: 0,
   },
+  warehouse: {
+    /** A statement of a migration of ClickHouse was carried out; its file is not noted. */
+    migration_statement: 0,
+    /** The file is noted, and the next one has not begun. */
+    migration_noted: 0,
+  },
   /** Verbs that change what is stored. */
   verbs: {
     /** A deletion is ordered, nothing is done. */
@@ -106,13 +112,20 @@ export type CaptureFailpoint = keyof typeof FAILPOINTS.capture
 export type IngestFailpoint = keyof typeof FAILPOINTS.ingest
 export type LoadFailpoint = keyof typeof FAILPOINTS.load
 export type VerbFailpoint = keyof typeof FAILPOINTS.verbs
-export type Failpoint = CaptureFailpoint | IngestFailpoint | LoadFailpoint | VerbFailpoint
+export type WarehouseFailpoint = keyof typeof FAILPOINTS.warehouse
+export type Failpoint =
+  | CaptureFailpoint
+  | IngestFailpoint
+  | LoadFailpoint
+  | WarehouseFailpoint
+  | VerbFailpoint
 
 /** The longest delay of each place, ms. */
 const LATE_MS: Readonly<Record<Failpoint, number>> = {
   ...FAILPOINTS.capture,
   ...FAILPOINTS.ingest,
   ...FAILPOINTS.load,
+  ...FAILPOINTS.warehouse,
   ...FAILPOINTS.verbs,
 }
 

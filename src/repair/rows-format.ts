@@ -20,7 +20,7 @@ const HEADS = ['missing', 'from topics', 'from raw', 'expired', 'refused', 'gone
 
 /** One line for each raw partition and table in which anything was wrong, then what is left. */
 export function formatRows(repair: RowsRepair): string {
-  const { applied, lanes, warnings, months, doubledLeft, state, intents, attempts, fenced } = repair
+  const { applied, lanes, warnings, doubledLeft, state, intents, attempts, fenced } = repair
   const wrong = lanes.flatMap((lane) => lane.tables.filter(isWrong).map((table) => ({ lane, table })))
   const lines: string[] = []
   if (wrong.length > 0) {
@@ -34,9 +34,10 @@ export function formatRows(repair: RowsRepair): string {
   if (attempts > 0) lines.push(`${attempts} inserts of an earlier repair were cut off, and are settled`)
   if (fenced > 0) lines.push(`${fenced} rows of inserts that load had handed over were sent as these`)
   if (warnings > 0) lines.push(`${warnings} ingestion warnings ${were(applied)} inserted`)
-  if (months.length > 0)
+  const doubled = wrong.reduce((sum, { table }) => sum + table.doubled, 0)
+  if (doubled > 0)
     lines.push(
-      `copies of rows: months ${months.join(', ')} of events ${were(applied)} merged${doubledLeft > 0 ? `; ${doubledLeft} rows are there more than once still` : ''}`,
+      `${doubled} rows that were there more than once: the later copies ${were(applied)} deleted${doubledLeft > 0 ? `; ${doubledLeft} are there more than once still` : ''}`,
     )
   if (state && state.persons + state.overrides + state.groups > 0)
     lines.push(

@@ -38,7 +38,8 @@ const cluster = (): Warehouse => ({
   async command(sql) {
     sent.push(sql)
     const local = sql.replace(" ON CLUSTER '{cluster}'", '')
-    for (const shard of SHARDS)
+    // What names no cluster runs where it was sent.
+    for (const shard of local === sql ? SHARDS.slice(0, 1) : SHARDS)
       await servers.warehouse.command(local.replace('events_local', `${shard}.events_local`))
   },
 })
@@ -57,11 +58,11 @@ async function insert(shard: string, rows: Row[]): Promise<void> {
   )
 }
 
-test('the copy that was stored first stays, on whatever shard it is; the same on one shard are merged', async () => {
+test('what stays is the copy that was stored first, on whatever shard it was, also of two that are the same', async () => {
   // biome-ignore format: a table
   const parts: [string, Row[]][] = [
     ['shard1', [[0, 9], [1, 5], [2, 5]]],
-    ['shard1', [[2, 6], [4, 5]]],
+    ['shard1', [[2, 5], [4, 5]]],
     ['shard2', [[0, 5], [1, 7, '{"n":1}'], [3, 5]]],
   ]
   for (const [shard, rows] of parts) await insert(shard, rows)
@@ -71,12 +72,12 @@ test('the copy that was stored first stays, on whatever shard it is; the same on
   expect(await removeCopies(deps, [{ lane, windows: [{ from: 0, to: 10 }] }])).toEqual([])
   const left = await servers.warehouse.query<{ row: string }>(
     `SELECT concat('shard', toString(_shard_num), ' ', toString(_offset), ' ', person_properties, ' ',
-       if(_offset = 2, '', toString(toSecond(inserted_at)))) AS row FROM events ORDER BY _offset`,
+       toString(ceil(toUnixTimestamp64Micro(inserted_at) / 1e6) % 60)) AS row FROM events ORDER BY _offset`,
   )
   expect(left.map(({ row }) => row)).toEqual([
-    'shard2 0 {} 5',
+    'shard1 0 {} 5',
     'shard1 1 {} 5',
-    'shard1 2 {} ',
+    'shard1 2 {} 5',
     'shard2 3 {} 5',
     'shard1 4 {} 5',
   ])

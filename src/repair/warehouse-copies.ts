@@ -1,78 +1,55 @@
 /**
  * Takes out of ClickHouse what must not be there: second copies of a row, and, when an operator wants it, rows that no
- * receipt knows. Of copies that differ in anything, or lie on several shards, the first one stays, by name: what ingest
- * stamped before what a repair stamped anew, then what was stored first. A merge would keep the last one, and never merges
- * those with another sort key or on two shards. Copies of the same content on one shard go by a merge of their months:
- * `ReplacingMergeTree` keeps one row for each sort key, and the source is part of it, so nothing else can go with them.
+ * receipt knows. The first copy stays, by name: what ingest stamped before what a repair stamped anew, then what was stored
+ * first. A merge would keep the last one, never merges those with another sort key or on two shards, and ClickHouse may
+ * refuse it for minutes.
  *
- * Between the look at the copies and the delete the server may merge two of them and keep the one that was to go: whoever
- * calls compares the windows once more afterwards. Cost: a merge rewrites its whole month, a delete the parts it touches.
+ * What stays is written once more, a microsecond older, and then everything else of its place is deleted: copies that are
+ * the same in everything have no name to tell them apart by, and a merge of the server between the look and the delete keeps
+ * the newest of some, which is this one. Whoever calls compares the windows afterwards.
+ * Cost: a delete rewrites the parts that it touches.
  */
-import { EVENTS, HeadraceError, type Place, type Table } from '../event/index.ts'
+import { EVENTS, type Place, type Table } from '../event/index.ts'
 import { localName, localTarget, type Warehouse } from '../warehouse/index.ts'
 import type { Lane } from './lost-receipts.ts'
 import type { InsertDeps } from './warehouse-insert.ts'
-import { mergeOnce, mutate } from './warehouse-long.ts'
+import { insertSelect, mutate } from './warehouse-long.ts'
 import { conditionsOf, countedRows, doubledPlaces, type Window } from './warehouse-places.ts'
 
+const COLUMNS = EVENTS.columns.map(({ name }) => `\`${name}\``).join()
 /** Everything that ingest wrote. */
-const CONTENT = `cityHash64(${EVENTS.columns.map(({ name }) => `\`${name}\``).join()})`
+const CONTENT = `cityHash64(${COLUMNS})`
 const STORED_AT = 'toUnixTimestamp64Micro(inserted_at)'
 /** In the order in which copies are preferred. */
 const COPY = `tuple(_restamped, ${STORED_AT}, ${CONTENT})`
 
-/** Of one delete: its text is limited, and names each copy that stays. */
-const DELETED_PLACES_MAX = 1_000
-/** With the pause some twenty seconds at least: a part that a deletion has emptied stands in the way until the server has cleaned up. */
-const MERGES_MAX = 40
-const MERGE_AGAIN_MS = 500
+/** Tells one copy from others that differ in anything. */
+const NAME = `(_offset, _sub, ${STORED_AT}, ${CONTENT})`
+
+/** Of one statement: its text is limited, and names each copy that stays. */
+const NAMED_MAX = 1_000
+/** What is there still after as many was written anew each time by somebody else. */
+const ROUNDS_MAX = 3
 
 /** Windows of one raw partition in which rows are there more than once. */
 export type Doubled = { lane: Lane; windows: Window[] }
 
-/** Months of `events` in which doubled rows lie, as ClickHouse names its partition directories. */
-export async function monthsOf(warehouse: Warehouse, { lane, windows }: Doubled): Promise<Set<string>> {
-  const months = new Set<string>()
-  for await (const places of doubledPlaces(warehouse, lane, windows)) {
-    for (const where of conditionsOf(lane, places)) {
-      const rows = await warehouse.query<{ month: string }>(
-        `SELECT DISTINCT toString(toYYYYMM(timestamp)) AS month FROM ${EVENTS.name} WHERE ${where}`,
-      )
-      for (const { month } of rows) months.add(month)
-    }
-  }
-  return months
-}
-
 type Deps = Pick<InsertDeps, 'warehouse' | 'hold' | 'reached'>
+type Named = Place & { at: string; content: string }
 
-/**
- * Deletes the copies that are not the first, and merges the months of those that are the same; gives what is there more than
- * once still. A merge that the server has under way keeps another one of the same parts from beginning, without an error:
- * it is asked for again.
- */
+/** Deletes all copies but the first; gives what is there more than once still. */
 export async function removeCopies(
   deps: Deps,
   doubled: readonly Doubled[],
 ): Promise<(Doubled & { rows: number })[]> {
-  const { warehouse, hold, reached } = deps
-  const dropped = new Set<string>()
-  let left = await leftOf(warehouse, doubled)
-  for (let round = 0; round < MERGES_MAX && left.length > 0; round++) {
-    if (round > 0) await Bun.sleep(MERGE_AGAIN_MS)
+  let left = await leftOf(deps.warehouse, doubled)
+  for (let round = 0; round < ROUNDS_MAX && left.length > 0; round++) {
     for (const { lane, windows } of left) {
-      for await (const places of doubledPlaces(warehouse, lane, windows))
-        await deleteLaterCopies(deps, lane, places)
+      for await (const places of doubledPlaces(deps.warehouse, lane, windows))
+        for (let i = 0; i < places.length; i += NAMED_MAX)
+          await keepFirst(deps, lane, places.slice(i, i + NAMED_MAX))
     }
-    left = await leftOf(warehouse, left)
-    const months = new Set<string>()
-    for (const one of left) for (const month of await monthsOf(warehouse, one)) months.add(month)
-    for (const month of months) {
-      await hold()
-      await mergeMonth(deps, month, dropped)
-      await reached('merged')
-    }
-    left = await leftOf(warehouse, left)
+    left = await leftOf(deps.warehouse, left)
   }
   return left
 }
@@ -95,78 +72,50 @@ async function leftOf(
   return left
 }
 
-/** Deletes of each place all copies but the first, where copies differ or lie on several shards. */
-async function deleteLaterCopies(deps: Deps, lane: Lane, places: readonly Place[]): Promise<void> {
+async function keepFirst(deps: Deps, lane: Lane, places: readonly Place[]): Promise<void> {
   const { warehouse, hold, reached } = deps
-  const shard = warehouse.variant === 'sharded' ? '_shard_num' : '0'
-  const first: (Place & { at: string; content: string })[] = []
-  for (const where of conditionsOf(lane, places))
-    first.push(
-      ...(await warehouse.query<Place & { at: string; content: string }>(
-        `SELECT _offset AS offset, _sub AS sub, toString(kept.2) AS at, toString(kept.3) AS content
-         FROM (SELECT _offset, _sub, min(${COPY}) AS kept FROM ${EVENTS.name} WHERE ${where} GROUP BY _offset, _sub
-           HAVING uniqExact(${CONTENT}) > 1 OR uniqExact(${shard}) > 1)`,
-      )),
-    )
+  const first = await firstOf(warehouse, lane, places)
   if (first.length === 0) return
   await hold()
   await reached('chosen')
-  for (let i = 0; i < first.length; i += DELETED_PLACES_MAX) {
-    const some = first.slice(i, i + DELETED_PLACES_MAX)
-    const kept = some.map(({ offset, sub, at, content }) => `(${offset},${sub},${at},${content})`).join()
-    // Numbers, and not the question again: each replica carries the mutation out by itself, and must come to the same.
-    for (const where of conditionsOf(lane, some))
-      await mutate(
-        deps,
-        EVENTS,
-        `ALTER TABLE ${localTarget(warehouse, EVENTS)} DELETE WHERE ${where}
-           AND (_offset, _sub, ${STORED_AT}, ${CONTENT}) NOT IN (${kept}) SETTINGS mutations_sync = 2`,
-      )
-  }
-}
-
-/**
- * Merges one month of `events` to its end. ClickHouse may have nothing to merge, or refuse for now: a merge is under way,
- * or parts differ in their projections, as those do that a deletion has emptied. Empty ones are dropped, and projections
- * made, so that the next round can merge. A part that is dropped leaves an empty one in its place until the server cleans
- * up, so none is dropped twice: `dropped` holds the blocks of those that were.
- */
-async function mergeMonth(deps: Deps, month: string, dropped: Set<string>): Promise<void> {
-  const { warehouse } = deps
-  const target = localTarget(warehouse, EVENTS)
-  try {
-    await mergeOnce(
+  for (const where of conditionsOf(lane, first))
+    await insertSelect(
       deps,
-      EVENTS,
-      `OPTIMIZE TABLE ${target} PARTITION ${month} FINAL SETTINGS alter_sync = 2, optimize_throw_if_noop = 1`,
+      `INSERT INTO ${localName(warehouse, EVENTS)} (${COLUMNS}, inserted_at)
+       SELECT ${COLUMNS}, inserted_at - toIntervalMicrosecond(1) FROM ${EVENTS.name}
+       WHERE ${where} AND ${NAME} IN (${namesOf(first)}) LIMIT 1 BY _offset, _sub
+       SETTINGS insert_deduplicate = 0${warehouse.variant === 'single' ? '' : ", insert_quorum = 'auto'"}`,
     )
-  } catch (error) {
-    if (!saysOf(error, 'CANNOT_ASSIGN_OPTIMIZE')) throw error
-    const local = localName(warehouse, EVENTS)
-    const empty = await warehouse.query<{ name: string }>(
-      `SELECT name FROM system.parts WHERE database = currentDatabase() AND table = {local:String}
-         AND partition = {month:String} AND active AND rows = 0`,
-      { local, month },
-    )
-    for (const { name } of empty) {
-      const blocks = name.split('_').slice(0, 3).join('_')
-      if (dropped.has(blocks)) continue
-      dropped.add(blocks)
-      await warehouse.command(`ALTER TABLE ${local} DROP PART '${name}'`).catch((error: unknown) => {
-        // The server cleans up, too.
-        if (!saysOf(error, 'NO_SUCH_DATA_PART')) throw error
-      })
-    }
+  await reached('copied')
+  // Asked again: what was written is what stays only where it is there.
+  const kept = await firstOf(warehouse, lane, first)
+  await hold()
+  // Numbers, and not the question again: each replica carries the mutation out by itself, and must come to the same.
+  for (const where of conditionsOf(lane, kept))
     await mutate(
       deps,
       EVENTS,
-      `ALTER TABLE ${target} MATERIALIZE PROJECTION by_source IN PARTITION ${month} SETTINGS mutations_sync = 2`,
+      `ALTER TABLE ${localTarget(warehouse, EVENTS)} DELETE WHERE ${where}
+         AND ${NAME} NOT IN (${namesOf(kept)}) SETTINGS mutations_sync = 2`,
     )
-  }
 }
 
-function saysOf(error: unknown, name: string): boolean {
-  return error instanceof HeadraceError && error.message.includes(name)
+function namesOf(copies: readonly Named[]): string {
+  return copies.map(({ offset, sub, at, content }) => `(${offset},${sub},${at},${content})`).join()
+}
+
+/** The copy that stays, of each of `places` that has more than one. */
+async function firstOf(warehouse: Warehouse, lane: Lane, places: readonly Place[]): Promise<Named[]> {
+  const first: Named[] = []
+  for (const where of conditionsOf(lane, places))
+    first.push(
+      ...(await warehouse.query<Named>(
+        `SELECT _offset AS offset, _sub AS sub, toString(kept.2) AS at, toString(kept.3) AS content
+         FROM (SELECT _offset, _sub, min(${COPY}) AS kept FROM ${EVENTS.name} WHERE ${where} GROUP BY _offset, _sub
+           HAVING count() > 1)`,
+      )),
+    )
+  return first
 }
 
 export async function deletePlaces(

@@ -27,7 +27,7 @@ export type RepairStep =
   | 'inserted'
   | 'settled'
   | 'chosen'
-  | 'merged'
+  | 'copied'
   | 'deleted'
   | 'given_up'
 

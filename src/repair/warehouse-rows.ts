@@ -15,7 +15,7 @@ import { type LaneProgress, readProgress } from '../ledger/index.ts'
 import { syncReplicas, type Warehouse } from '../warehouse/index.ts'
 import type { Lane } from './lost-receipts.ts'
 import { withRepairLock } from './warehouse-attempts.ts'
-import { type Doubled, monthsOf, removeCopies } from './warehouse-copies.ts'
+import { type Doubled, removeCopies } from './warehouse-copies.ts'
 import { fenceIntents } from './warehouse-fence.ts'
 import { type InsertDeps, type RepairStep, settleOpenAttempts } from './warehouse-insert.ts'
 import { type Compared, type IntentRepair, settleIntents } from './warehouse-intents.ts'
@@ -58,8 +58,7 @@ export type RowsRepair = {
   fenced: number
   lanes: LaneRepair[]
   warnings: number
-  /** Months of `events` that have copies, and rows that were there more than once after their merge. */
-  months: string[]
+  /** Rows that are there more than once still. */
   doubledLeft: number
   /** Undefined when only a part of the raw log was asked for. */
   state: StateRepair | undefined
@@ -112,7 +111,6 @@ class RowsRun {
     for (const { producedThrough, ...range } of ranges)
       lanes.push(await this.repairLane(range, producedThrough, lateNow))
     const warnings = await this.repairWarnings(lanes)
-    const months = await this.months()
     const copiesLeft = apply ? await this.removeCopies(lanes, ranges, lateNow) : []
     const doubledLeft = copiesLeft.reduce((sum, { rows }) => sum + rows, 0)
     const compared = asked.map((range): Compared => {
@@ -142,7 +140,6 @@ class RowsRun {
       fenced,
       lanes,
       warnings,
-      months,
       doubledLeft,
       state,
       intents,
@@ -210,8 +207,7 @@ class RowsRun {
   }
 
   /**
-   * Copies go, and what had some is compared once more: a merge of the server may have kept the very copy that a delete was
-   * to take.
+   * Copies go, and what had some is compared once more: a merge of the server may keep the very copy that a delete takes.
    */
   private async removeCopies(
     lanes: readonly LaneRepair[],
@@ -229,13 +225,6 @@ class RowsRun {
       }
     }
     return left
-  }
-
-  private async months(): Promise<string[]> {
-    const months = new Set<string>()
-    for (const doubled of this.doubled)
-      for (const month of await monthsOf(this.deps.warehouse, doubled)) months.add(month)
-    return [...months].sort()
   }
 
   private isLeft({ tables, leftOver }: LaneRepair): boolean {

@@ -8,6 +8,7 @@
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { failpoint } from '../platform/index.ts'
 import type { Warehouse } from './client.ts'
 import { type MigrationFile, renderDdl, type WarehouseVariant } from './ddl.ts'
 import { warehouseError } from './errors.ts'
@@ -81,6 +82,7 @@ export async function migrateWarehouse(
       'INSERT INTO headrace_migrations (number, name, checksum, variant) SELECT {number:UInt32}, {name:String}, {checksum:String}, {variant:String}',
       { number, name: file.name, checksum, variant },
     )
+    failpoint('migration_noted')
     report.applied.push(file.name)
   }
   return report
@@ -88,7 +90,10 @@ export async function migrateWarehouse(
 
 async function run(warehouse: Warehouse, file: MigrationFile, variant: WarehouseVariant): Promise<void> {
   const promoted = file.text.includes('@properties(') ? await promotedColumns(warehouse) : []
-  for (const statement of renderDdl(file, variant, promoted)) await warehouse.command(statement)
+  for (const statement of renderDdl(file, variant, promoted)) {
+    await warehouse.command(statement)
+    failpoint('migration_statement')
+  }
 }
 
 function checkUnchanged(

@@ -135,6 +135,29 @@ test(
 )
 
 test(
+  'a person that a decision of the first rests on is not changed before that is written',
+  async () => {
+    await store(sql, [mine, { ids: ['taken'], identified: true }])
+    const process = await processOf('one', [0, 1])
+    await overlapping(
+      process,
+      'hot',
+      [identify('hot', 'taken', { set: { b: 2 } })],
+      [event('taken', { set: { c: 3 } })],
+    )
+    expect(process.noted).toEqual({ tries: ['optimistic', 'optimistic'], conflicts: 0, turns: 1, reads: 2 })
+    const living = await livingPersons(sql)
+    expect(new Map(living.map(({ ids, properties }) => [ids.join(), properties]))).toEqual(
+      new Map([
+        ['taken', { c: 3 }],
+        ['also-hot,hot', { a: 1, b: 2 }],
+      ]),
+    )
+  },
+  TEST_MS_MAX,
+)
+
+test(
   'a write that fails leaves the second with what it has read',
   async () => {
     await store(sql, [mine])

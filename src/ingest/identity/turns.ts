@@ -35,6 +35,8 @@ export class Write {
   readonly gone = new Set<number>()
   /** Versions by `idKey`: ids that it gives a person. */
   readonly ids = new Map<string, number>()
+  /** Persons that it leaves as they are, and that a decision of its rests on: it is refused when another changes them. */
+  readonly checked = new Set<number>()
   /** Of the properties in it. */
   units = 0
   readonly settled: Promise<void>
@@ -50,7 +52,7 @@ export class Write {
     })
   }
 
-  holds({ persons, merges, mappings }: WriteSet): void {
+  holds({ checks, persons, merges, mappings }: WriteSet): void {
     for (const person of persons) {
       if (person.id === undefined) continue
       this.persons.set(person.id, person)
@@ -61,12 +63,14 @@ export class Write {
       this.persons.delete(loserId)
       this.gone.add(loserId)
     }
+    for (const { id } of checks) if (!this.persons.has(id) && !this.gone.has(id)) this.checked.add(id)
     for (const { teamId, distinctId, version } of mappings) this.ids.set(idKey(teamId, distinctId), version)
   }
 
   touches({ ids }: Wanted, { persons }: Snapshot): boolean {
     for (const id of this.persons.keys()) if (isFull(persons.get(id))) return true
     for (const id of this.gone) if (isFull(persons.get(id))) return true
+    for (const id of this.checked) if (isFull(persons.get(id))) return true
     for (const id of this.reserved) if (isFull(persons.get(id))) return true
     for (const key of this.ids.keys()) if (ids.full[ids.places.get(key) ?? -1]) return true
     return false
