@@ -130,7 +130,7 @@ export class Context {
     })
   }
 
-  /** The warehouse with this version's schema. Throws HR_WAREHOUSE_UNAVAILABLE, HR_WAREHOUSE_BAD_MIGRATION. */
+  /** The warehouse with this version's schema. Throws HR_WAREHOUSE_UNAVAILABLE, _TOO_OLD, _BAD_MIGRATION. */
   async migratedWarehouse(): Promise<Warehouse> {
     const { migrateWarehouse } = await import('../warehouse/index.ts')
     const warehouse = await this.warehouse()

@@ -207,10 +207,17 @@ async function checkTopicsOf(context: Context): Promise<Verdict> {
 }
 
 async function checkWarehouse(context: Context): Promise<Verdict> {
-  const reason = await (await context.warehouse()).ping()
+  const warehouse = await context.warehouse()
+  const reason = await warehouse.ping()
   const shown = new URL(warehouseUrl(context.settings)).origin
-  if (reason === undefined) return sound(shown)
-  return unreachable(reason, `see whether ClickHouse runs at ${shown}`)
+  if (reason !== undefined) return unreachable(reason, `see whether ClickHouse runs at ${shown}`)
+  const { checkVersion } = await import('../warehouse/index.ts')
+  try {
+    return sound(`${shown}, version ${await checkVersion(warehouse)}`)
+  } catch (error) {
+    if (!(error instanceof HeadraceError) || error.code !== 'HR_WAREHOUSE_TOO_OLD') throw error
+    return broken(error.message, 'bring ClickHouse to a newer version, or use another one')
+  }
 }
 
 async function checkSchema(context: Context): Promise<Verdict> {

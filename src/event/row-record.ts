@@ -16,7 +16,10 @@ export type RowHeader = {
   /** The place emitted before this one from the same raw partition of the same log id; undefined for the first. */
   prev: Place | undefined
   teamId: number
-  /** The event's time, epoch ms; decides ClickHouse's month. */
+  /**
+   * Epoch ms. Topic `events`: of the row, so it says in which month ClickHouse keeps it. The others: of the event that the
+   * row is about (0 of state), and it says nothing of the month: their tables are kept by the time of capture, or as a whole.
+   */
   timestampMs: number
   /** The person on the row was read anew on a replay after a crash. */
   restamped: boolean

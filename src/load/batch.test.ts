@@ -2,14 +2,14 @@ import { expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { encodeRowHeader, TOPICS } from '../event/index.ts'
 import type { StoredRecord } from '../log/index.ts'
-import { halveBatch, makeBatch } from './batch.ts'
+import { type Batch, halveBatch, makeBatch, takeHeads } from './batch.ts'
 import { PartitionInput } from './partition-input.ts'
 
 const LOG_ID = '00000000-0000-4000-8000-000000000001'
 const RAW_ID = '00000000-0000-4000-8000-0000000000aa'
 
-/** Records of one partition of `events`; a copy repeats the row before it. */
-function records(kinds: ('row' | 'copy')[]): StoredRecord[] {
+/** Records of one partition of `events`, in the months in turn; a copy repeats the row before it. */
+function records(kinds: ('row' | 'copy')[], months = 1): StoredRecord[] {
   let source = -1
   return kinds.map((kind, offset) => {
     if (kind === 'row' || source < 0) source++
@@ -20,7 +20,7 @@ function records(kinds: ('row' | 'copy')[]): StoredRecord[] {
         source: { logId: RAW_ID, partition: 3, offset: source * 2, sub: 0 },
         prev: source === 0 ? undefined : { offset: (source - 1) * 2, sub: 0 },
         teamId: 1,
-        timestampMs: 0,
+        timestampMs: Date.UTC(2020, source % months, 1),
         restamped: false,
       }),
       value: Buffer.from(`row ${source}`),
@@ -74,17 +74,7 @@ test('halving keeps every row, every offset and the chain, whatever the copies a
       const halves = halveBatch(whole)
       expect(halves.map(({ rows }) => rows.length).every((n) => n > 0)).toBe(true)
       expect(halves.flatMap(({ rows }) => rows)).toEqual(whole.rows)
-      // Read again from the log by its own ranges, each half is the same rows.
-      for (const half of halves) {
-        for (const { range, rows } of half.ranges) {
-          const again = new PartitionInput(
-            { logId: LOG_ID, topic: TOPICS.events, partition: range.partition, chained: true },
-            { next: range.from, last: range.last },
-          )
-          again.accept(records(lists[range.partition]!).slice(range.from, range.to))
-          expect(again.waiting).toEqual(rows)
-        }
-      }
+      for (const half of halves) expectReadAgain(half, (partition) => records(lists[partition]!))
       const covered = halves.flatMap((half) => half.ranges.map(({ range }) => range))
       for (const { range } of whole.ranges) {
         const own = covered.filter(({ partition }) => partition === range.partition)
@@ -93,5 +83,42 @@ test('halving keeps every row, every offset and the chain, whatever the copies a
         if (own.length === 2) expect(own[0]!.to).toBe(own[1]!.from)
       }
     }),
+  )
+})
+
+/** Read again from the log by its own ranges, it is the same rows. */
+function expectReadAgain(batch: Batch, recordsOf: (partition: number) => StoredRecord[]): void {
+  for (const { range, rows } of batch.ranges) {
+    const again = new PartitionInput(
+      { logId: LOG_ID, topic: TOPICS.events, partition: range.partition, chained: true },
+      { next: range.from, last: range.last },
+    )
+    again.accept(recordsOf(range.partition).slice(range.from, range.to))
+    expect(again.waiting).toEqual(rows)
+  }
+}
+
+test('the first row of each month and all others are the batch, and each can be read again', () => {
+  const kinds = fc.array(fc.constantFrom('row' as const, 'row' as const, 'copy' as const), { maxLength: 12 })
+  fc.assert(
+    fc.property(
+      fc.array(kinds, { minLength: 1, maxLength: 4 }),
+      fc.integer({ min: 1, max: 5 }),
+      (lists, months) => {
+        const recordsOf = (partition: number) => records(lists[partition]!, months)
+        const parts = lists.map((_, partition) => {
+          const input = inputOf(partition)
+          input.accept(recordsOf(partition))
+          return input.cut(input.waiting.length)
+        })
+        const whole = makeBatch('events', parts)
+        const { heads, others } = takeHeads(whole)
+        const seen = whole.rows.map(({ month }) => month)
+        const isFirst = whole.rows.map(({ month }, i) => seen.indexOf(month) === i)
+        expect(heads.rows).toEqual(whole.rows.filter((_, i) => isFirst[i]))
+        expect(others.rows).toEqual(whole.rows.filter((_, i) => !isFirst[i]))
+        for (const batch of [heads, others]) expectReadAgain(batch, recordsOf)
+      },
+    ),
   )
 })

@@ -6,8 +6,8 @@ import { TOPICS } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import { extendChecksum, finishChecksum } from './cut.ts'
 import { loadError } from './errors.ts'
-import type { FenceMove, Intent, IntentRange } from './intent.ts'
-import { type BufferedRow, PartitionInput } from './partition-input.ts'
+import type { FenceMove, Intent, IntentRange, LastPlaces } from './intent.ts'
+import { advance, type BufferedRow, PartitionInput } from './partition-input.ts'
 
 export type BatchRange = FenceMove & { rows: BufferedRow[] }
 
@@ -84,10 +84,11 @@ async function rereadRange(log: Log, range: IntentRange): Promise<BatchRange> {
 
 function inputOf(range: IntentRange): PartitionInput {
   const { logId, topic, partition, from, last } = range
-  return new PartitionInput(
-    { logId, topic, partition, chained: topic === TOPICS.events },
-    { next: from, last },
-  )
+  return new PartitionInput({ logId, topic, partition, chained: isChained(range) }, { next: from, last })
+}
+
+function isChained({ topic }: IntentRange): boolean {
+  return topic === TOPICS.events
 }
 
 function differ(intent: Intent, what: string) {
@@ -128,15 +129,68 @@ export function piecesOf(batch: Batch, bytesMax: number): Batch[] {
 }
 
 function splitRange(part: BatchRange, count: number): [BatchRange, BatchRange] {
-  const { range, rows, lastAfter } = part
-  const head = rows.slice(0, count)
-  const at = rows[count]!.offset
-  const lastBetween = { ...range.last }
-  if (range.topic === TOPICS.events) {
-    for (const { source } of head) lastBetween[source.logId] = [source.offset, source.sub]
+  const first = sliceRange(part, 0, count, part.range.last)
+  return [first, sliceRange(part, count, part.rows.length, first.lastAfter)]
+}
+
+/** Its rows from number `from` to before number `to`, with the copies behind them; `last`: the places in front of them. */
+function sliceRange({ range, rows }: BatchRange, from: number, to: number, last: LastPlaces): BatchRange {
+  const taken = rows.slice(from, to)
+  return {
+    range: {
+      ...range,
+      from: from === 0 ? range.from : rows[from]!.offset,
+      to: to === rows.length ? range.to : rows[to]!.offset,
+      last,
+    },
+    lastAfter: isChained(range) ? advance(last, taken) : last,
+    rows: taken,
   }
-  return [
-    { range: { ...range, to: at }, lastAfter: lastBetween, rows: head },
-    { range: { ...range, from: at, last: lastBetween }, lastAfter, rows: rows.slice(count) },
-  ]
+}
+
+/**
+ * The first row of each month, and all the others. Whoever has had the first rows inserted under a token has used it up:
+ * ClickHouse takes nothing more into these months under it. `others` is empty when there is nothing else.
+ */
+export function takeHeads(batch: Batch): { heads: Batch; others: Batch } {
+  const months = new Set<number>()
+  const heads = new Set<BufferedRow>()
+  for (const row of batch.rows) {
+    if (months.has(row.month)) continue
+    months.add(row.month)
+    heads.add(row)
+  }
+  return {
+    heads: onlyRows(batch, (row) => heads.has(row)),
+    others: onlyRows(batch, (row) => !heads.has(row)),
+  }
+}
+
+/** A batch of its rows that are `wanted`. */
+function onlyRows(batch: Batch, wanted: (row: BufferedRow) => boolean): Batch {
+  return makeBatch(
+    batch.table,
+    batch.ranges.flatMap((part) => runsOf(part, wanted)),
+  )
+}
+
+/** Rows by month: what ClickHouse takes as one block. */
+export function byMonth(rows: readonly BufferedRow[]): BufferedRow[][] {
+  return [...Map.groupBy(rows, ({ month }) => month).values()]
+}
+
+/** The rows of a range that are `wanted`, as ranges without the others. */
+function runsOf(part: BatchRange, wanted: (row: BufferedRow) => boolean): BatchRange[] {
+  const { rows, range } = part
+  const runs: BatchRange[] = []
+  let { last } = range
+  for (let from = 0, to = 0; from < rows.length; from = to) {
+    const isWanted = wanted(rows[from]!)
+    do to++
+    while (to < rows.length && wanted(rows[to]!) === isWanted)
+    const run = sliceRange(part, from, to, last)
+    if (isWanted) runs.push(run)
+    last = run.lastAfter
+  }
+  return runs
 }

@@ -14,7 +14,7 @@ export const CUT_LIMITS: CutLimits = { rowsMax: 500_000, bytesMax: 128 * 1024 * 
 /** What cutting needs to know of a row. */
 export type Cuttable = {
   readonly row: Uint8Array
-  /** From `monthOf`. */
+  /** In which ClickHouse keeps it, from `monthOf`; the same for all rows of a table other than `events`. */
   readonly month: number
 }
 

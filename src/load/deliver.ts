@@ -6,27 +6,38 @@
  *            ┌─ world at fault: wait, ask, send again; for ever ─┐
  * ask ──▶ send ◀──────────────────────────────────────────────────┘
  *  │       ├─ taken ─▶ (ask) ─▶ done
- *  │       ├─ no memory for it, at its owner's every try, and none of it there ─▶ split into small child intents
- *  │       └─ a row refused ─▶ split into two, or, when it is alone, to the dead letters: done
- *  └─ all there: done · part of it there and the token too old to trust: repair
+ *  │       ├─ no memory for it ─▶ send each month alone; or split: it keeps the first row of each month, child
+ *  │       │                      intents get the others
+ *  │       └─ a row refused ─▶ its months are split into two, or, when it is alone, to the dead letters: done
+ *  └─ all there: done · of some months all, of the others none: these are sent · anything else: repair
  * ```
  * The first owner's first try needs no question. Every later one asks which sources are there, since the token is
- * remembered only for a number of inserts; for the other tables, whose rows replace themselves, it just sends.
+ * remembered only for a number of inserts; for the other tables, whose rows replace themselves, it just sends. So a row that
+ * is there is never sent again, and the token must keep out one thing only: a try that is on its way still. It does so for
+ * minutes (`pace.ts`), and nobody begins a try late: the lock is confirmed right before.
+ *
+ * Children have other tokens, so none may be sent while a try of their rows under this one can land. What is refused never
+ * will (`send.ts`). What was too large might, when there is memory again: that is what the rows are for that the intent
+ * keeps. Once they are in, its token is used up in each of its months, and nothing else can land under it; the children wait
+ * for that. Only `events` is asked for and sent by months: copies in other tables replace each other.
  */
-import { HeadraceError, isRejected, TABLE_OF_TOPIC, type Table, TOPICS } from '../event/index.ts'
+import { HeadraceError, TOPICS } from '../event/index.ts'
 import type { Log } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { backoffMs, type LoadFailpoint, pause } from '../platform/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
-import { isWarehouseDown } from './ask.ts'
-import { type Batch, halveBatch, intentOf, piecesOf } from './batch.ts'
-import { askPresence, type Presence } from './check-sources.ts'
+import { catchUp, isWarehouseDown } from './ask.ts'
+import type { Batch } from './batch.ts'
+import { absentRows } from './check-sources.ts'
 import { buryRow } from './dead-letter.ts'
 import type { Hold } from './hold-intent.ts'
-import { markDone, markRefused, markRepair, replaceByChildren } from './intent.ts'
+import { markDone, markRefused, markRepair } from './intent.ts'
 import { untilMerged } from './merges.ts'
 import { loadMetrics } from './metrics.ts'
 import type { Pace } from './pace.ts'
+import type { BufferedRow } from './partition-input.ts'
+import { type Refusal, sendRows, TABLES } from './send.ts'
+import { cutUp, halve } from './split.ts'
 import { BACKOFF } from './wait.ts'
 import { type Why, whyOf } from './why.ts'
 
@@ -46,28 +57,18 @@ export type DeliverDeps = {
   reached: StepHook
 }
 
-/** After `split` there are children to settle; after `verdict` the same intent, whose row is known to be bad. */
+/** After `split` there are children to settle, perhaps with it; after `verdict` the same intent, whose row is known to be bad. */
 export type Delivery = 'done' | 'split' | 'verdict' | 'buried' | 'repair'
 
-/**
- * Past this age the token of a batch that is there in part is no longer trusted: at one insert per second and table,
- * a quarter of the 10,000 tokens that ClickHouse remembers is never reached within it by a few loaders.
- */
-export const INTENT_AGE_MS_MAX = 600_000
-
-/** So often ClickHouse must refuse a row that is alone in its insert. */
-const REFUSALS_MAX = 3
 /** So often in a row ClickHouse must have no memory for an insert before it is cut up: it may be others that use it. */
 const NO_MEMORY_MAX = 3
+/** While it is nobody's turn. */
+const TURN_LOOK_MS = 1_000
 /**
  * Who locks its own intent within this time of writing it is the first to send it: nobody inherits a partition sooner,
  * since the owner before has a time-out to be told apart, or is waited for.
  */
-const ALONE_MS_MAX = 3_000
-/** Small enough at once, since pieces are an heir's to send, who may not cut them again. */
-const PIECE_BYTES_MAX = 2 ** 20
-
-const TABLES = new Map<string, Table>(Object.values(TABLE_OF_TOPIC).map((table) => [table.name, table]))
+export const ALONE_MS_MAX = 3_000
 
 /** Throws HR_LOAD_LOCK_LOST, an abort of `signal`, HR_STATE_*, HR_LOG_*, or what ClickHouse says that nobody expects. */
 export async function deliver(
@@ -92,82 +93,87 @@ async function untilTaken(
   role: 'owner' | 'heir',
   stop: AbortSignal,
 ): Promise<Delivery> {
-  const verdict = hold.intent.refused
-  const startedMs = deps.clock()
-  // An heir had it meanwhile, if the lock came late: what that one sent may be on its way still.
-  const alone = role === 'owner' && hold.intent.ageMs < ALONE_MS_MAX
+  const { refused: verdict, ageMs } = hold.intent
+  // An heir had it meanwhile, if the lock came late: what that one sent may be on its way still. And of a clock that was
+  // set back nothing is known.
+  const alone = role === 'owner' && ageMs >= 0 && ageMs < ALONE_MS_MAX
   let noMemory = 0
   let crowded = false
   for (let attempt = 0; ; attempt++) {
     stop.throwIfAborted()
     try {
+      if (verdict !== undefined) return await bury(deps, hold, batch, verdict)
+      const monthsApart = noMemory >= NO_MEMORY_MAX
+      if (noMemory >= (isOneMonth(batch) ? 1 : 2) * NO_MEMORY_MAX && (await cutUp(deps, hold, batch)))
+        return 'split'
+      if (role === 'heir' && attempt === 0) await takeTurn(deps, stop)
       const doubtful = (!alone || attempt > 0) && batch.table === TOPICS.events
-      const ageMs = hold.intent.ageMs + deps.clock() - startedMs
-      // Pieces have other tokens. So nothing of the whole may be on its way: each try must have ended with this answer.
-      const tooLarge = alone && noMemory >= NO_MEMORY_MAX && noMemory === attempt
-      return verdict === undefined
-        ? await attemptOnce(deps, hold, batch, { doubtful, ageMs, tooLarge })
-        : await bury(deps, hold, batch, verdict)
+      return await attemptOnce(deps, hold, batch, { role, doubtful, monthsApart })
     } catch (error) {
       if (!isWarehouseDown(error) && !isHeldElsewhere(error)) throw error
       const { code } = error as HeadraceError
       loadMetrics.retries.inc({ table: batch.table, code })
       deps.blocked(whyOf(error as HeadraceError))
       noMemory = code === 'HR_WAREHOUSE_OUT_OF_MEMORY' ? noMemory + 1 : 0
-      if (noMemory > 0) deps.pace.tooLarge()
+      if (noMemory > 0) deps.pace.tooLarge(batch.bytes)
       await pause(backoffMs(attempt + 1, BACKOFF), stop)
       if (code === 'HR_WAREHOUSE_TOO_MANY_PARTS') {
         // Once for each insert, however often this one is refused.
         if (!crowded) deps.pace.crowded()
         crowded = true
-        await untilMerged(deps.warehouse, batch.table, stop)
+        await untilMerged(deps, batch.table, stop)
       }
     }
   }
 }
 
-/** `doubtful`: it may have been sent before. `tooLarge`: it never fit into the memory of ClickHouse. */
-type Attempt = { doubtful: boolean; ageMs: number; tooLarge: boolean }
+/** As a cut does before it is made. It may come sooner than it seems: partitions may come, and with them a larger share. */
+async function takeTurn({ pace, clock }: DeliverDeps, stop: AbortSignal): Promise<void> {
+  for (let ms = pace.dueInMs(clock()); ms > 0; ms = pace.dueInMs(clock())) {
+    await pause(Math.min(ms, TURN_LOOK_MS), stop)
+    stop.throwIfAborted()
+  }
+}
+
+function isOneMonth({ rows }: Batch): boolean {
+  return rows.every(({ month }) => month === rows[0]!.month)
+}
 
 async function attemptOnce(
   deps: DeliverDeps,
   hold: Hold,
   batch: Batch,
-  { doubtful, ageMs, tooLarge }: Attempt,
+  { role, doubtful, monthsApart }: { role: 'owner' | 'heir'; doubtful: boolean; monthsApart: boolean },
 ): Promise<Delivery> {
-  const { id } = hold.intent
-  const before = doubtful ? await askPresence(deps.warehouse, batch.rows) : 'none'
-  if (before === 'all') return done(deps, hold)
-  if (before === 'some' && ageMs > INTENT_AGE_MS_MAX)
-    return repair(deps, hold, batch, 'part of its rows are there, and its token may be forgotten')
-  if (tooLarge && before === 'none' && batch.bytes > PIECE_BYTES_MAX && batch.rows.length > 1)
-    return split(deps, hold, batch, piecesOf(batch, PIECE_BYTES_MAX), {
-      docs: 'docs/runbooks/load.md#no-memory',
-      why: `ClickHouse has no memory for ${batch.rows.length} rows at once; they are sent in pieces`,
-    })
-  const sentMs = deps.clock()
-  await deps.reached('insert_sent')
-  try {
-    await deps.warehouse.insertRows({
-      table: TABLES.get(batch.table)!,
-      rows: batch.rows.map(({ row }) => row),
-      token: id,
-    })
-  } catch (error) {
-    if (isRejected(error)) return refused(deps, hold, batch, error as HeadraceError)
-    throw error
-  }
+  const { table } = batch
+  // Rows of a child may be there under another token than its own, which then would not keep a second copy out: a replica
+  // that lags must not be believed.
+  if (doubtful && hold.intent.parent !== undefined) await catchUp(deps.warehouse, TABLES.get(table)!)
+  const rows = doubtful ? await absentRows(deps.warehouse, batch.rows) : batch.rows
+  if (!rows)
+    return repair(deps, hold, batch, 'a part of its rows of one month is there, or one of them twice')
+  if (rows.length === 0) return done(deps, hold)
+  // Of a cut that is known already.
+  if (role === 'heir') deps.pace.cut(deps.clock())
+  const refusal = await sendRows(deps, hold, rows, { table, doubtful, monthsApart })
+  if (refusal) return refused(deps, hold, batch, refusal)
   await deps.reached('inserted')
-  if (doubtful) {
-    const presence = await askPresence(deps.warehouse, batch.rows)
-    if (presence !== 'all') return repair(deps, hold, batch, afterwards(presence))
-  }
-  countInsert(deps, batch, sentMs)
+  if (doubtful && !(await isAllThere(deps, table, batch.rows)))
+    return repair(
+      deps,
+      hold,
+      batch,
+      'ClickHouse took them, but afterwards not each of its rows is there exactly once',
+    )
   return done(deps, hold)
 }
 
-function afterwards(presence: Presence): string {
-  return `ClickHouse took them, but afterwards ${presence === 'none' ? 'none' : 'not each exactly once'} of its rows is there`
+async function isAllThere(deps: DeliverDeps, table: string, rows: readonly BufferedRow[]): Promise<boolean> {
+  if (rows.length === 0) return true
+  const isThere = async () => (await absentRows(deps.warehouse, rows))?.length === 0
+  if (await isThere()) return true
+  await catchUp(deps.warehouse, TABLES.get(table)!)
+  return isThere()
 }
 
 async function done(deps: DeliverDeps, hold: Hold): Promise<Delivery> {
@@ -186,58 +192,25 @@ async function repair(deps: DeliverDeps, hold: Hold, batch: Batch, why: string):
   return 'repair'
 }
 
-/** A whole insert is refused: nothing of it may be there before it is cut otherwise, since children have other tokens. */
-async function refused(deps: DeliverDeps, hold: Hold, batch: Batch, error: HeadraceError): Promise<Delivery> {
-  const { id } = hold.intent
-  if (batch.table === TOPICS.events && (await askPresence(deps.warehouse, batch.rows)) !== 'none') {
-    return repair(
-      deps,
-      hold,
-      batch,
-      `ClickHouse refuses a row, but part of the rows are there: ${error.message}`,
-    )
+/** Of the refused rows nothing may be there, since they go on under other tokens; all others of the batch must be. */
+async function refused(deps: DeliverDeps, hold: Hold, batch: Batch, refusal: Refusal): Promise<Delivery> {
+  const { rows, error } = refusal
+  const { table, rows: all } = batch
+  if (table === TOPICS.events) {
+    const gone = new Set(rows)
+    const others = all.filter((row) => !gone.has(row))
+    const absent = await absentRows(deps.warehouse, rows)
+    if (absent?.length !== rows.length || !(await isAllThere(deps, table, others)))
+      return repair(
+        deps,
+        hold,
+        batch,
+        `ClickHouse refuses a row, and what is there of the others is not what was sent: ${error.message}`,
+      )
   }
-  if (batch.rows.length === 1) {
-    // A body that was cut on its way is refused, too: a single row gets another chance.
-    for (let attempt = 2; attempt <= REFUSALS_MAX; attempt++) {
-      if (await takesRow(deps, batch, id)) return done(deps, hold)
-    }
-    return bury(deps, hold, batch, error.message)
-  }
-  return split(deps, hold, batch, halveBatch(batch), {
-    docs: 'docs/runbooks/load.md#refused-rows',
-    why: `ClickHouse refuses an insert of ${batch.rows.length} rows; it is halved to find the row: ${error.message}`,
-  })
-}
-
-/** Of at least two rows, none of which is there. */
-async function split(
-  deps: DeliverDeps,
-  hold: Hold,
-  batch: Batch,
-  parts: readonly Batch[],
-  { why, docs }: { why: string; docs: string },
-): Promise<Delivery> {
-  const { id } = hold.intent
-  deps.logger.warn({ table: batch.table, intent: id, rows: batch.rows.length, docs }, why)
-  const children = parts.map((part) => intentOf(part, Bun.randomUUIDv7(), id))
-  await hold.write((tx) => replaceByChildren(tx, id, children))
-  await deps.reached('split')
+  if (all.length === 1) return bury(deps, hold, batch, error.message)
+  await halve(deps, hold, batch, error.message)
   return 'split'
-}
-
-async function takesRow(deps: DeliverDeps, batch: Batch, id: string): Promise<boolean> {
-  try {
-    await deps.warehouse.insertRows({
-      table: TABLES.get(batch.table)!,
-      rows: batch.rows.map(({ row }) => row),
-      token: id,
-    })
-    return true
-  } catch (error) {
-    if (isRejected(error)) return false
-    throw error
-  }
 }
 
 /** The one row of the batch goes to the dead letters; the verdict is remembered first. */
@@ -260,20 +233,6 @@ async function bury(deps: DeliverDeps, hold: Hold, batch: Batch, why: string): P
   })
   loadMetrics.refusedRows.inc({ table: batch.table })
   return 'buried'
-}
-
-function countInsert(deps: DeliverDeps, batch: Batch, sentMs: number): void {
-  const nowMs = deps.clock()
-  const label = { table: batch.table }
-  loadMetrics.rows.inc(label, batch.rows.length)
-  loadMetrics.bytes.inc(label, batch.bytes)
-  loadMetrics.inserts.inc(label)
-  loadMetrics.insertSeconds.observe(label, (nowMs - sentMs) / 1000)
-  deps.pace.taken(nowMs, nowMs - sentMs, batch.bytes)
-  if (batch.table !== TOPICS.events) return
-  let oldestMs = nowMs
-  for (const { appendedMs } of batch.rows) if (appendedMs < oldestMs) oldestMs = appendedMs
-  loadMetrics.freshness.observe((nowMs - oldestMs) / 1000)
 }
 
 /** The loader that had this partition before may only be slow to let go of where its dead letters go. */

@@ -1,10 +1,12 @@
 /** What an heir does with the intents of an owner that died, stopped, or left something odd behind (I1, I2). */
 import { describe, expect, test } from 'bun:test'
 import { waitFor } from '../../test/support/wait-for.ts'
-import { TOPICS } from '../event/index.ts'
+import { openPostgres } from '../catalog/index.ts'
+import { EVENTS, TOPICS } from '../event/index.ts'
 import type { LoadFailpoint } from '../platform/index.ts'
-import { bench, benchForEachTest, stored } from './bench.fixture.ts'
-import { INTENT_AGE_MS_MAX } from './deliver.ts'
+import { bench, benchForEachTest, servers, stored } from './bench.fixture.ts'
+import { ALONE_MS_MAX } from './deliver.ts'
+import { holdIntent } from './hold-intent.ts'
 import { PARTITIONS } from './load.fixture.ts'
 import { Pace } from './pace.ts'
 
@@ -61,7 +63,7 @@ describe('the owner is killed', () => {
     await waitFor('the lock', locked, 5_000)
     // The embedded log leaves its partitions to a stopped member; a Kafka would not: settle as its heir does.
     const { settlePartition } = await import('./settle.ts')
-    const pace = new Pace({ everyMs: 200, busyPercent: 100, bytesMax: 2 ** 20 })
+    const pace = new Pace({ everyMs: 200, busyPercent: 100, bytesMax: 2 ** 20, share: () => 1 })
     const rest = {
       logIds: bench.ids,
       clock: Date.now,
@@ -94,13 +96,58 @@ describe('the owner is killed', () => {
   })
 })
 
+describe('an owner is late', () => {
+  test('its lock came late: what an heir may have sent meanwhile, it does not send again', async () => {
+    let late = false
+    const rows = bench.raw[0]!.rows(stored(100))
+    await bench.producer.send(rows)
+    await bench.load({
+      async reached(step) {
+        if (step !== 'intent_written' || late) return
+        const [open] = await openIntents()
+        // As if an heir had sent them so long ago that the token is forgotten, and had died.
+        if (open?.rows !== 100) return
+        late = true
+        await bench.warehouse.insertRows({
+          table: EVENTS,
+          rows: rows.map(({ value }) => value),
+          token: Bun.randomUUIDv7(),
+        })
+        await bench.sql`
+          UPDATE load_intent SET created_at = clock_timestamp() - ${ALONE_MS_MAX} * interval '1 millisecond'
+          WHERE id = ${open.id}`
+      },
+    })
+    await expectAllOnce(100)
+    expect(late).toBe(true)
+  })
+
+  test('it lost its lock while it slept: it hears of that when it asks, which it does before it sends', async () => {
+    const sql = openPostgres({ url: servers.postgres.url, name: 'load-late', connectionsMax: 2 })
+    const id = Bun.randomUUIDv7()
+    await bench.sql`
+      INSERT INTO load_intent (id, table_name, ranges, rows, bytes, checksum) VALUES (${id}, 'events', '[]', 1, 1, 1)`
+    const heard: unknown[] = []
+    try {
+      const held = holdIntent(sql, id, async ({ confirm }) => {
+        heard.push((await confirm())())
+        await bench.sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'load-late%'`
+        heard.push(await confirm().catch(({ code }) => code))
+      })
+      await expect(held).rejects.toMatchObject({ class: 'retriable' })
+      expect(heard).toEqual([undefined, 'HR_LOAD_LOCK_LOST'])
+    } finally {
+      await sql.end({ timeout: 1 })
+    }
+  })
+})
+
 describe('an open intent is odd', () => {
   const insertByHand = async (count: number) => {
     const other = bench.raw[0]!
     const rows = other.rows(stored(100))
     await bench.producer.send(rows)
     await dieAt('intent_written')
-    const { EVENTS } = await import('../event/index.ts')
     if (count > 0) {
       await bench.warehouse.insertRows({
         table: EVENTS,
@@ -109,8 +156,7 @@ describe('an open intent is odd', () => {
       })
     }
   }
-  const age = () => bench.sql`
-    UPDATE load_intent SET created_at = now() - ${INTENT_AGE_MS_MAX + 1000} * interval '1 millisecond'`
+  const age = () => bench.sql`UPDATE load_intent SET created_at = now() - interval '1 day'`
 
   test('all its rows are there: done without another insert', async () => {
     await insertByHand(100)
@@ -127,16 +173,15 @@ describe('an open intent is odd', () => {
     expect(await bench.intents()).toEqual({ done: 1 })
   })
 
-  test('part of it is there and its token may be forgotten: repair, and the partition goes on', async () => {
+  test('part of a month is there, which no insert of ours explains: repair, and the partition goes on', async () => {
     await insertByHand(40)
-    await age()
     await bench.load()
     await waitFor('repair', async () => (await bench.intents()).repair === 1, 20_000)
     await bench.producer.send(bench.raw[0]!.rows(stored(10)))
     await bench.waitForRows(50)
     expect(await bench.stored()).toEqual({ rows: 50, sources: 50 })
     const [intent] = await bench.sql`SELECT error FROM load_intent WHERE state = 'repair'`
-    expect(intent!.error).toMatch(/part of its rows are there/)
+    expect(intent!.error).toMatch(/a part of its rows of one month is there/)
   })
 
   test('the log gives other bytes: repair, and the partition stops', async () => {
@@ -155,7 +200,6 @@ describe('an open intent is odd', () => {
     await expectAllOnce(10)
     // As if a second owner had loaded the next five rows: its rows, its intent (done), its fence.
     const next = bench.raw[0]!.rows(stored(5))
-    const { EVENTS } = await import('../event/index.ts')
     await bench.warehouse.insertRows({
       table: EVENTS,
       rows: next.map(({ value }) => value),

@@ -8,7 +8,9 @@
  *            ├───work throws─────▶ rolled back: the intent is open as before
  *            └───connection ends─▶ lost: `signal` aborts, nothing more may be written through `tx`
  * ```
- * The lock only saves double work. What makes double work harmless is the insert token, and asking for the sources.
+ * The lock only saves double work. What makes double work harmless is the insert token, and asking for the sources. A token
+ * is remembered for minutes, so nobody may begin to send long after the lock was his: who sends confirms it before, and
+ * looks at the clock when the first bytes go, since he may have slept in between.
  */
 import { classifyState, type Sql, type Transaction, transaction } from '../catalog/index.ts'
 import { loadError } from './errors.ts'
@@ -16,6 +18,8 @@ import { lockIntent, type StoredIntent } from './intent.ts'
 
 const LOCK_IDLE_MS = 10_000
 const KEEP_ALIVE_MS = 3_000
+const SILENT = `Postgres did not answer for ${LOCK_IDLE_MS} ms`
+const SLEPT = `it was confirmed ${LOCK_IDLE_MS} ms ago or more`
 /** How long one try waits for another loader; the caller tries again. */
 export const LOCK_WAIT_MS = 2_000
 
@@ -25,6 +29,11 @@ export type Hold = {
   signal: AbortSignal
   /** Runs `write` in the locking transaction. Throws HR_LOAD_LOCK_LOST once the lock is lost. */
   write<T>(write: (tx: Transaction) => Promise<T>): Promise<T>
+  /**
+   * Asks Postgres whether it is held still, which who has slept does not know. Throws HR_LOAD_LOCK_LOST, also when there is
+   * no answer in time. What it gives throws the same when so much time has passed since that it may be lost.
+   */
+  confirm(): Promise<() => void>
 }
 
 /**
@@ -37,6 +46,10 @@ export async function holdIntent<T>(
   work: (hold: Hold) => Promise<T>,
 ): Promise<T | undefined> {
   const lost = new AbortController()
+  const whenLost = new Promise<never>((_, reject) => {
+    lost.signal.addEventListener('abort', () => reject(lockLost(id, lost.signal.reason)))
+  })
+  whenLost.catch(() => {})
   // The driver can end the transaction while `work` still runs: it is awaited too, so that nothing runs on unseen.
   let running: Promise<unknown> = Promise.resolve()
   try {
@@ -46,20 +59,39 @@ export async function holdIntent<T>(
       if (!intent) return undefined
       const write = async <W>(write: (tx: Transaction) => Promise<W>) => {
         if (lost.signal.aborted) throw lockLost(id, lost.signal.reason)
-        return write(tx)
+        // The driver may never answer a query whose connection ended in the same moment.
+        return Promise.race([write(tx), whenLost])
       }
-      const keepAlive = setInterval(() => {
-        write((tx) => tx`SELECT 1`).catch((error) => lost.abort(error))
-      }, KEEP_ALIVE_MS)
-      const done = work({ intent, signal: lost.signal, write }).finally(() => clearInterval(keepAlive))
+      const confirm = async () => {
+        const askedMs = performance.now()
+        const late = setTimeout(() => lost.abort(new Error(SILENT)), LOCK_IDLE_MS)
+        try {
+          await write((tx) => tx`SELECT 1`)
+        } catch (error) {
+          if (!lost.signal.aborted) lost.abort(error)
+          throw lockLost(id, error)
+        } finally {
+          clearTimeout(late)
+        }
+        return () => {
+          if (performance.now() - askedMs >= LOCK_IDLE_MS) throw lockLost(id, new Error(SLEPT))
+        }
+      }
+      const keepAlive = setInterval(() => void confirm().catch(() => {}), KEEP_ALIVE_MS)
+      const done = work({ intent, signal: lost.signal, write, confirm }).finally(() =>
+        clearInterval(keepAlive),
+      )
       running = done.catch(() => {})
-      return await done
+      const result = await done
+      // Whatever it made of that: there is nothing to commit.
+      if (lost.signal.aborted) throw lockLost(id, lost.signal.reason)
+      return result
     })) as T | undefined
   } catch (error) {
     if (!lost.signal.aborted) lost.abort(error)
     await running
-    // Postgres says goodbye with 25P03 when the transaction was idle for too long.
-    if ((error as { code?: unknown }).code === '25P03') throw lockLost(id, error)
+    // That the transaction is no more: 25P03 is the goodbye when it was idle for too long, others say it afterwards.
+    if (String((error as { code?: unknown }).code).startsWith('25P')) throw lockLost(id, error)
     throw classifyState(`hold load intent ${id}`, error)
   }
 }

@@ -15,15 +15,16 @@ import { isWarehouseDown } from './ask.ts'
 import { refuseFenceBehind } from './behind.ts'
 import { openFence } from './intent.ts'
 import { ABANDON_WAIT_MS, type Lane, type LaneReader } from './lane.ts'
+import { READ_BYTES_MAX } from './memory.ts'
 import { loadMetrics } from './metrics.ts'
 import { type InputPlace, PartitionInput } from './partition-input.ts'
 import { BACKOFF, ended } from './wait.ts'
 import { type Why, whyOf } from './why.ts'
 
-/** One `next`: small, since every partition may overshoot the lane's bound by one. */
+/** One `next`. */
 const READ_RECORDS_MAX = 2_000
-const READ_BYTES_MAX = 1024 * 1024
-const READER_BUFFER_BYTES_MAX = 2 * 1024 * 1024
+/** What a reader holds beside, ahead of what it was asked for: one read, since rows that wait are the buffer. */
+const READER_BUFFER_BYTES_MAX = READ_BYTES_MAX
 
 /** Errors that stop a partition number, not the process. */
 const STOPPING = new Set([
@@ -177,9 +178,9 @@ export class InputReader implements LaneReader {
     })
     try {
       for (let failures = 0; !signal.aborted; ) {
-        await this.lane.room(signal)
+        const bytes = await this.lane.room(signal)
         try {
-          const records = await reader.next({ records: READ_RECORDS_MAX, bytes: READ_BYTES_MAX }, signal)
+          const records = await reader.next({ records: READ_RECORDS_MAX, bytes }, signal)
           failures = 0
           if (records.length === 0 || signal.aborted) return
           this.take(input, records)

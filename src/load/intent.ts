@@ -7,8 +7,10 @@
  *            write (fences move)                insert seen in ClickHouse
  *   (rows) ────────────────────▶ open ────────────────────────────────────▶ done ──a day──▶ (pruned)
  *                                 │ ├── ClickHouse refuses a row: children are written `open`, this is `done`
+ *                                 │ ├── no memory for it: children are written `open` and wait; this keeps a few rows
  *                                 │ └── cannot be told what is in ClickHouse: repair (alarm; `headrace repair`)
  * ```
+ * A child of an open intent waits until that is done: only then no insert of its rows under the other token can land.
  * Who works on an open intent holds its row lock (`hold-intent.ts`). Decides nothing; one round trip per statement.
  */
 import { guardState, type Sql, type Transaction, transaction } from '../catalog/index.ts'
@@ -137,7 +139,7 @@ async function insertIntents(tx: Transaction, intents: Intent[]): Promise<void> 
       AS i(id uuid, parent uuid, table_name text, ranges jsonb, rows integer, bytes bigint, checksum bigint)`
 }
 
-/** Ids of the open intents of `table` that touch one of the partitions `of`, oldest first. */
+/** Ids of the open intents of `table` that touch the partition and can be settled now, or must be before those; oldest first. */
 export async function openIntents(
   sql: Sql,
   table: string,
@@ -146,9 +148,10 @@ export async function openIntents(
   const touching = JSON.stringify([{ logId: of.logId, partition: of.partition }])
   return guardState('list open load intents', async () => {
     const rows = await sql<{ id: string }[]>`
-      SELECT id FROM load_intent
-      WHERE state = 'open' AND table_name = ${table} AND ranges @> ${touching}::text::jsonb
-      ORDER BY created_at, id`
+      SELECT coalesce(p.id, i.id) AS id FROM load_intent AS i
+      LEFT JOIN load_intent AS p ON p.id = i.parent AND p.state = 'open'
+      WHERE i.state = 'open' AND i.table_name = ${table} AND i.ranges @> ${touching}::text::jsonb
+      GROUP BY 1 ORDER BY min(coalesce(p.created_at, i.created_at)), 1`
     return rows.map(({ id }) => id)
   })
 }
@@ -198,9 +201,11 @@ export async function markDone(tx: Transaction, id: string): Promise<void> {
   await tx`UPDATE load_intent SET state = 'done', settled_at = now() WHERE id = ${id} AND state = 'open'`
 }
 
-/** What is in ClickHouse cannot be told or mended by sending again. */
+/** What is in ClickHouse cannot be told or mended by sending again; nor can it of children that wait for it. */
 export async function markRepair(tx: Transaction, id: string, why: string): Promise<void> {
-  await tx`UPDATE load_intent SET state = 'repair', error = ${why}, settled_at = now() WHERE id = ${id} AND state = 'open'`
+  await tx`
+    UPDATE load_intent SET state = 'repair', error = ${why}, settled_at = now()
+    WHERE (id = ${id} OR parent = ${id}) AND state = 'open'`
 }
 
 /** Remembers for good that ClickHouse refuses the one row of this intent, so that no heir offers it again. */
@@ -212,6 +217,16 @@ export async function markRefused(tx: Transaction, id: string, why: string): Pro
 export async function replaceByChildren(tx: Transaction, parent: string, children: Intent[]): Promise<void> {
   await insertIntents(tx, children)
   await markDone(tx, parent)
+}
+
+/** Lets an intent keep the rows of `kept`, which has its id, and gives all others to children, in the same way. */
+export async function keepPart(tx: Transaction, kept: Intent, children: Intent[]): Promise<void> {
+  const { id, ranges, rows, bytes, checksum } = kept
+  await tx`
+    UPDATE load_intent SET ranges = ${JSON.stringify(ranges)}::text::jsonb, rows = ${rows}, bytes = ${bytes},
+      checksum = ${checksum}
+    WHERE id = ${id} AND state = 'open'`
+  await insertIntents(tx, children)
 }
 
 /**

@@ -41,6 +41,8 @@ type InFlight = { readers: LaneReader[]; done: Promise<void> }
 export type LaneDeps = Omit<SettleDeps, 'blocked' | 'pace' | 'settling'> & {
   /** Of the process. */
   memory: RowMemory
+  /** How many partitions the topic has, over all loaders. */
+  partitionsOfTopic: number
   flushMs: number
   busyPercent: number
   /** Something that no retry mends: the process must stop. */
@@ -49,6 +51,8 @@ export type LaneDeps = Omit<SettleDeps, 'blocked' | 'pace' | 'settling'> & {
 
 const ROWS_MAX = Math.min(CUT_LIMITS.rowsMax, INSERT_ROWS_MAX)
 const BYTES_MAX = Math.min(CUT_LIMITS.bytesMax, INSERT_BYTES_MAX)
+/** While a cut is not due. */
+const DUE_LOOK_MS = 1_000
 /** How long the first rows after a quiet time wait for company. */
 const LINGER_MS_MAX = 100
 /** A call to ClickHouse that hangs cannot be called back; nobody waits longer for it when all is stopped. */
@@ -79,7 +83,8 @@ export class Lane implements Holder {
   ) {
     this.blocked = new Blocked((sentence) => this.tellBlocked(sentence))
     const { flushMs: everyMs, busyPercent } = deps
-    this.pace = new Pace({ everyMs, busyPercent, bytesMax: BYTES_MAX })
+    const share = () => Math.min(1, Math.max(1, this.readers.size) / deps.partitionsOfTopic)
+    this.pace = new Pace({ everyMs, busyPercent, bytesMax: BYTES_MAX, share })
     const { pace } = this
     this.sendDeps = { ...deps, pace, blocked: (why) => this.blocked.set('insert', why) }
     const settling = (bytes: number) => {
@@ -87,7 +92,8 @@ export class Lane implements Holder {
       this.settlingBytes = bytes
       if (settled > bytes) deps.memory.letGo(settled - bytes)
     }
-    this.settleDeps = { ...deps, pace, settling, blocked: (why) => this.blocked.set('settle', why) }
+    const left = { pace: pace.beside(), settling }
+    this.settleDeps = { ...deps, ...left, blocked: (why) => this.blocked.set('settle', why) }
     deps.memory.add(this)
   }
 
@@ -124,18 +130,26 @@ export class Lane implements Holder {
     this.arrived.notify()
   }
 
-  /** Resolves when more may be read, or `signal` aborts. */
-  async room(signal: AbortSignal): Promise<void> {
+  /** Resolves with how many bytes one reader may read next, or 0 when `signal` aborts. */
+  async room(signal: AbortSignal): Promise<number> {
     const { memory } = this.deps
-    while (!signal.aborted && !this.mayRead()) await memory.freed.wait(signal)
+    for (;;) {
+      if (signal.aborted) return 0
+      const bytes = this.mayRead()
+      if (bytes > 0) return bytes
+      await memory.freed.wait(signal)
+    }
   }
 
-  private mayRead(): boolean {
+  private mayRead(): number {
     const { rows, bytes } = this.waiting()
+    if (rows >= ROWS_MAX || bytes >= BYTES_MAX) return 0
     const waits = this.blocked.sentence !== undefined
-    return (
-      rows < ROWS_MAX && bytes < BYTES_MAX && this.deps.memory.mayRead(this, memoryOf(rows, bytes), waits)
-    )
+    return this.deps.memory.mayRead(this, memoryOf(rows, bytes), waits)
+  }
+
+  get readersCount(): number {
+    return this.readers.size
   }
 
   held(): number {
@@ -171,7 +185,8 @@ export class Lane implements Holder {
     while (!signal.aborted) {
       const waitMs = this.dueInMs()
       if (waitMs > 0) {
-        await this.arrived.wait(signal, waitMs)
+        // It may be due sooner: partitions may come, and with them a larger share.
+        await this.arrived.wait(signal, Number.isFinite(waitMs) ? Math.min(waitMs, DUE_LOOK_MS) : waitMs)
         continue
       }
       this.inFlight = this.beginCut()
@@ -210,13 +225,13 @@ export class Lane implements Holder {
     const ready = [...this.readers].filter((reader) => reader.input?.movable)
     const turned = [...ready.slice(this.turn % ready.length), ...ready.slice(0, this.turn % ready.length)]
     this.turn++
-    this.pace.cut(this.deps.clock())
     this.waitingSinceMs = undefined
     const inputs = turned.map(({ input }) => input as PartitionInput)
     const plan = planCut(
       inputs.map(({ waiting }) => waiting),
       { rowsMax: ROWS_MAX, bytesMax: this.pace.bytesMax, monthsMax: CUT_LIMITS.monthsMax },
     )
+    this.pace.cut(this.deps.clock())
     const ranges: BatchRange[] = []
     const readers: LaneReader[] = []
     for (let i = 0; i < inputs.length; i++) {
@@ -241,10 +256,14 @@ export class Lane implements Holder {
       if (batch.rows.length === 0) return
       const result = await holdIntent(this.deps.sql, intent.id, async (hold) => {
         await this.deps.reached('locked')
+        // The lock came late: another loader had it meanwhile, and cut it up.
+        if (hold.intent.rows !== batch.rows.length) return 'split'
         return deliver(this.sendDeps, hold, batch, 'owner', this.stopping.signal)
       })
       await this.deps.reached('committed')
-      if (result === 'split' || result === 'verdict') for (const reader of readers) reader.restart(0)
+      // Without a result another loader has settled it, perhaps with children that wait to be settled.
+      if (result === undefined || result === 'split' || result === 'verdict')
+        for (const reader of readers) reader.restart(0)
     } catch (error) {
       this.failed(readers, error)
     }

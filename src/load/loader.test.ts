@@ -166,7 +166,7 @@ test('its connections to Postgres end again and again, in whatever it is doing: 
       sent += 25
       // The moment differs from round to round: right away, or when some of the rows are there.
       if (round % 3 === 0) await bench.waitForRows(sent - 25)
-      await bench.sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'load-ended'`
+      await bench.sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'load-ended%'`
     }
     await bench.waitForRows(sent)
     await bench.waitForSettled()
@@ -239,6 +239,7 @@ describe('what is missing is not passed over', () => {
       ...bench.deps(),
       logIds: oldIds,
       memory: new RowMemory(64 * 2 ** 20, 1),
+      partitionsOfTopic: PARTITIONS,
       clock: Date.now,
       flushMs: 200,
       busyPercent: 100,

@@ -99,6 +99,7 @@ class Loader implements Load {
       partitions,
       logIds: this.logIds,
       memory,
+      partitionsOfTopic: partitionsOf(topic, partitions),
       clock: this.deps.clock ?? Date.now,
       flushMs: settings.loadFlushMs,
       busyPercent: settings.loadBusyPercent,

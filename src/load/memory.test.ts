@@ -12,7 +12,10 @@ class Table {
   /** Its inserts are not taken. */
   waits = false
 
-  constructor(private readonly memory: RowMemory) {
+  constructor(
+    private readonly memory: RowMemory,
+    readonly readersCount = 1,
+  ) {
     memory.add(this)
   }
 
@@ -22,7 +25,7 @@ class Table {
 
   /** Reads until it may read no more. */
   read(most = 1_000 * MB): void {
-    while (this.held() < most && this.memory.mayRead(this, this.waiting, this.waits)) this.waiting += MB
+    while (this.held() < most && this.memory.mayRead(this, this.waiting, this.waits) > 0) this.waiting += MB
   }
 
   cut(): void {
@@ -69,6 +72,19 @@ describe('192 MB', () => {
     events!.read()
     expect(events!.held()).toBe(142 * MB)
   })
+})
+
+test('however many partitions are read at once, together they read what there is room for', () => {
+  const memory = new RowMemory(192 * MB, TABLES)
+  const tables = Array.from({ length: TABLES }, () => new Table(memory, 64))
+  for (let round = 0; round < 50; round++) {
+    // All ask before the first one has read.
+    const reads = tables.map((table) => memory.mayRead(table, table.waiting, false) * table.readersCount)
+    for (const [i, table] of tables.entries()) table.waiting += reads[i]!
+  }
+  expect(total(tables)).toBeGreaterThan(180 * MB)
+  // 64 kB for each, at most.
+  expect(total(tables)).toBeLessThanOrEqual((192 + TABLES * 4) * MB)
 })
 
 test('small rows weigh more than their bytes', () => {

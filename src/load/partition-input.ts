@@ -9,6 +9,13 @@ import { type Cuttable, monthOf } from './cut.ts'
 import { loadError } from './errors.ts'
 import type { Fence, FenceMove, LastPlaces } from './intent.ts'
 
+/**
+ * Of all rows of the other tables. Their headers do not say in which month ClickHouse keeps them (`row-record.ts`), and who
+ * sent months apart by what they do say, under one token, would lose rows: two inserts would meet in one month, and the
+ * second would be taken for a copy of the first.
+ */
+const ONE_MONTH = 0
+
 /** A row that waits, or is on its way. */
 export type BufferedRow = Cuttable & {
   /** In the row topic. */
@@ -70,7 +77,7 @@ export class PartitionInput {
       if (!this.place.chained || this.judge(header, record.offset)) {
         this.waiting.push({
           row: record.value,
-          month: monthOf(header.timestampMs),
+          month: this.place.chained ? monthOf(header.timestampMs) : ONE_MONTH,
           offset: record.offset,
           source: header.source,
           teamId: header.teamId,
@@ -142,7 +149,8 @@ export class PartitionInput {
   }
 }
 
-function advance(last: LastPlaces, rows: readonly BufferedRow[]): LastPlaces {
+/** The last places behind `rows`, which follow `last` in a chain. */
+export function advance(last: LastPlaces, rows: readonly BufferedRow[]): LastPlaces {
   const after = { ...last }
   const logs = new Set<string>()
   for (let i = rows.length - 1; i >= 0; i--) {

@@ -8,48 +8,22 @@ import {
   deadLetterCode,
   decodeOutcomes,
   encodeRowHeader,
-  type OffsetOutcome,
   PERSON,
   STORED,
   sourceHash,
   TOPICS,
-  viewOf,
   writerPartition,
 } from '../event/index.ts'
 import { audit } from '../ledger/index.ts'
-import { openEmbeddedLog, type SendRecord } from '../log/index.ts'
+import { openEmbeddedLog } from '../log/index.ts'
 import { untilLoaded } from '../repair/index.ts'
 import { openWarehouse } from '../warehouse/index.ts'
 import { bench, benchForEachTest, servers, stored } from './bench.fixture.ts'
+import { sendBatch } from './left-behind.fixture.ts'
 import { PARTITIONS } from './load.fixture.ts'
 import { loadMetrics } from './metrics.ts'
 
 benchForEachTest()
-
-/** The same record with an event name that claims to be longer than any insert; it stands behind the uuid. */
-function spoiled(record: SendRecord): SendRecord {
-  const value = Buffer.from(viewOf(record.value))
-  value.set([255, 255, 255, 255, 127], 16)
-  return { ...record, value }
-}
-
-/** Receipt and fence are those of a clean batch; the rows at `bad` are sent spoiled. */
-async function sendBatch(partition: number, events: number | OffsetOutcome[], bad: number[]): Promise<void> {
-  const raw = bench.raw[partition]!
-  const { send } = bench.producer
-  bench.producer.send = (records) => {
-    let n = -1
-    return send.call(
-      bench.producer,
-      records.map((record) => {
-        if (record.topic === TOPICS.events) n++
-        return record.topic === TOPICS.events && bad.includes(n) ? spoiled(record) : record
-      }),
-    )
-  }
-  await raw.batch(typeof events === 'number' ? stored(events) : events)
-  bench.producer.send = send
-}
 
 /** A dead letter of an earlier time. */
 function otherLetter(): { header: Uint8Array; value: Uint8Array } {

@@ -1,5 +1,6 @@
 /** A ClickHouse that does not take rows: each class of failure is said in its own words, nothing is lost, and load goes on by itself (I1, I5, I7). */
 import { describe, expect, test } from 'bun:test'
+import { startTcpProxy } from '../../test/support/tcp-proxy.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
 import { openWarehouse } from '../warehouse/index.ts'
 import { bench, benchForEachTest, servers, stored } from './bench.fixture.ts'
@@ -19,6 +20,8 @@ type Harm = {
   code?: string
   harm: () => Promise<void>
   mend: () => Promise<void>
+  /** What it asks ClickHouse again and again while it waits, and not to take the rows. */
+  asks?: string
 }
 
 const HARMS: Record<string, Harm> = {
@@ -29,6 +32,7 @@ const HARMS: Record<string, Harm> = {
     mend: () => command('ALTER TABLE events MODIFY SETTING table_readonly = 0'),
   },
   'too many parts: it waits for merges': {
+    asks: 'system.parts',
     says: /^ClickHouse has too many parts and must merge some before it takes rows: /,
     code: 'HR_WAREHOUSE_TOO_MANY_PARTS',
     harm: async () => {
@@ -62,15 +66,29 @@ const HARMS: Record<string, Harm> = {
 }
 
 describe('it says what is wrong, and goes on when that is mended', () => {
-  for (const [name, { says, code, harm, mend }] of Object.entries(HARMS))
+  for (const [name, { says, code, asks, harm, mend }] of Object.entries(HARMS))
     test(name, async () => {
       await harm()
       let mended = false
+      const proxy = await startTcpProxy({
+        target: { host: '127.0.0.1', port: Number(new URL(servers.warehouse.url).port) },
+      })
+      const warehouse = openWarehouse({ url: `http://127.0.0.1:${proxy.port}` })
+      let inserts = 0
+      let asked = 0
+      proxy.onRequest = (_, chunk) => {
+        if (chunk.includes('INSERT')) inserts++
+        if (asks && chunk.includes(asks)) asked++
+      }
       try {
         await bench.raw[0]!.batch(stored(30))
-        const load = await bench.load()
+        const load = await bench.load({ warehouse })
         await waitFor('unreadiness', async () => (await load.notReady()) !== undefined, 20_000)
         expect(await load.notReady()).toMatch(says)
+        if (asks) {
+          await waitFor(`it to ask ${asks}`, () => asked >= 3, 20_000)
+          expect(inserts).toBe(1)
+        }
         await mend()
         mended = true
         await waitFor('readiness', async () => (await load.notReady()) === undefined, 20_000)
@@ -80,8 +98,11 @@ describe('it says what is wrong, and goes on when that is mended', () => {
         expect(await bench.stored()).toEqual({ rows, sources: rows })
         expect((await bench.intents()).repair).toBeUndefined()
         if (code) expect(await retriesOf(code)).toBeGreaterThan(0)
+        await load.stop()
       } finally {
         if (!mended) await mend()
+        await warehouse.close()
+        await proxy.close()
       }
     })
 })
@@ -93,11 +114,11 @@ test('no memory for an insert: it goes in pieces that fit', async () => {
   })
   try {
     const before = await retriesOf('HR_WAREHOUSE_OUT_OF_MEMORY')
-    for (const raw of bench.raw) await raw.batch(stored(1_000), undefined, 'x'.repeat(8_000))
+    for (const raw of bench.raw) await raw.batch(stored(500), undefined, 'x'.repeat(8_000))
     await bench.load({ warehouse: limited })
-    await bench.waitForRows(2_000)
+    await bench.waitForRows(1_000)
     await bench.waitForSettled()
-    expect(await bench.stored()).toEqual({ rows: 2_000, sources: 2_000 })
+    expect(await bench.stored()).toEqual({ rows: 1_000, sources: 1_000 })
     expect(await retriesOf('HR_WAREHOUSE_OUT_OF_MEMORY')).toBeGreaterThan(before + 2)
     const [intents] =
       await bench.sql`SELECT count(*) FILTER (WHERE parent IS NOT NULL)::int AS children FROM load_intent`

@@ -42,6 +42,8 @@ export type InsertRows = {
   rows: readonly Uint8Array[]
   /** The same rows under the same token are stored once. */
   token: string
+  /** Called right before the first row goes, which is a while after the call; when it throws, none goes. */
+  beforeRows?: () => void
 }
 
 export type Warehouse = {
@@ -78,7 +80,11 @@ const BLOCK_ROWS = 2 * INSERT_ROWS_MAX
 const BLOCK_BYTES = 16 * INSERT_BYTES_MAX
 
 /** Settings of every insert; see the module comment. */
-export function insertSettings(token: string, variant: WarehouseVariant): ClickHouseSettings {
+export function insertSettings(
+  token: string,
+  variant: WarehouseVariant,
+  timeoutMs = INSERT_TIMEOUT_MS,
+): ClickHouseSettings {
   return {
     insert_deduplication_token: token,
     insert_deduplicate: 1,
@@ -90,6 +96,9 @@ export function insertSettings(token: string, variant: WarehouseVariant): ClickH
     min_insert_block_size_bytes: String(BLOCK_BYTES),
     // ClickHouse's own limit, pinned: a server that raised it would take cuts that use up the window of tokens.
     max_partitions_per_insert_block: '100',
+    // Nobody waits for it any longer, and what the server still does under the token must end while that is remembered.
+    max_execution_time: Math.ceil(timeoutMs / 1000),
+    timeout_overflow_mode: 'throw',
     // The answer then means that a majority of the replicas has the rows.
     ...(variant === 'single' ? {} : { insert_quorum: 'auto' }),
   }
@@ -147,7 +156,7 @@ export function openWarehouse(options: WarehouseOptions): Warehouse {
 
 async function insertRows(
   client: ClickHouseClient,
-  { table, rows, token }: InsertRows,
+  { table, rows, token, beforeRows }: InsertRows,
   variant: WarehouseVariant,
   timeoutMs: number,
 ): Promise<void> {
@@ -161,20 +170,35 @@ async function insertRows(
     )
   const target = insertTarget(table.name, variant, SHARDED_TABLES.has(table.name))
   const columns = table.columns.map((column) => `\`${column.name}\``).join(', ')
+  // Of an error in the body the HTTP client tells only that the connection ended.
+  let keptBack: unknown
+  const before = () => {
+    try {
+      beforeRows?.()
+    } catch (error) {
+      keptBack = error
+      throw error
+    }
+  }
   await guarded(`insert into ${target}`, 'insert', timeoutMs, async (signal) => {
-    const answer = await client.exec({
-      query: `INSERT INTO ${target} (${columns}) FORMAT RowBinary`,
-      values: Readable.from(slabs(rows), { objectMode: false, highWaterMark: SLAB_BYTES }),
-      clickhouse_settings: insertSettings(token, variant),
-      abort_signal: signal,
-    })
+    const answer = await client
+      .exec({
+        query: `INSERT INTO ${target} (${columns}) FORMAT RowBinary`,
+        values: Readable.from(slabs(rows, before), { objectMode: false, highWaterMark: SLAB_BYTES }),
+        clickhouse_settings: insertSettings(token, variant, timeoutMs),
+        abort_signal: signal,
+      })
+      .catch((error: unknown) => {
+        throw keptBack ?? error
+      })
     // The answer has no body, but the socket is free again only when it was read.
     for await (const _ of answer.stream);
   })
 }
 
 /** The rows joined into slabs: one write per row would cost more than the copy. */
-function* slabs(rows: readonly Uint8Array[]): Generator<Buffer> {
+function* slabs(rows: readonly Uint8Array[], before: () => void): Generator<Buffer> {
+  before()
   for (let from = 0; from < rows.length; ) {
     let size = 0
     let to = from

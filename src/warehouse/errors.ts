@@ -80,6 +80,11 @@ export const WAREHOUSE_ERRORS = {
     class: 'fatal',
     meaning: 'A migration file was changed after it was applied, or cannot be rendered for the variant.',
   },
+  HR_WAREHOUSE_TOO_OLD: {
+    class: 'fatal',
+    meaning:
+      'The version of ClickHouse is older than 24.8: it does not remember insert tokens by month, and would store rows twice.',
+  },
   HR_WAREHOUSE_FOLDER_IN_USE: {
     class: 'fatal',
     meaning: 'Another live process has the data folder of the embedded warehouse open.',

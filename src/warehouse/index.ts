@@ -38,3 +38,4 @@ export {
   presentSources,
   type SourceRange,
 } from './sources.ts'
+export { checkVersion } from './version.ts'

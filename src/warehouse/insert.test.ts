@@ -1,8 +1,10 @@
 /** Inserts on the real engine: tokens, months, limits, refusals, and the sources that are there afterwards. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test'
+import { startTcpProxy } from '../../test/support/tcp-proxy.ts'
 import { startTestWarehouse, type TestWarehouse } from '../../test/support/warehouse.ts'
 import { EVENTS, HeadraceError, sourceHash } from '../event/index.ts'
 import { INSERT_BYTES_MAX, INSERT_ROWS_MAX, insertSettings, openWarehouse } from './client.ts'
+import { warehouseError } from './errors.ts'
 import { eventRow, eventRows, TEST_LOG_ID } from './rows.fixture.ts'
 import { presentPlaces, presentSources } from './sources.ts'
 
@@ -122,6 +124,45 @@ describe('one cut is one block per month', () => {
     expect(Number(settings.min_insert_block_size_bytes)).toBeGreaterThan(8 * INSERT_BYTES_MAX)
     expect(settings.insert_quorum).toBeUndefined()
     expect(insertSettings('t', 'replicated').insert_quorum).toBe('auto')
+  })
+
+  test('what the server does with it ends when nobody waits for it any longer', async () => {
+    expect(insertSettings('t', 'single').max_execution_time).toBe(120)
+    const partition = freshPartition()
+    const port = Number(new URL(live.url).port)
+    const proxy = await startTcpProxy({ target: { host: '127.0.0.1', port } })
+    const warehouse = openWarehouse({ url: `http://127.0.0.1:${proxy.port}`, insertTimeoutMs: 1_000 })
+    // The server has begun, and the rest comes when its client has given up.
+    let sent = 0
+    proxy.onRequest = (pair, chunk) => {
+      sent += chunk.length
+      if (sent > 2_000_000) pair.hold()
+    }
+    try {
+      const rows = Array.from({ length: 100 }, (_, i) =>
+        EVENTS.encode(eventRow(i, { _partition: partition, properties: `{"n":"${'x'.repeat(50_000)}"}` })),
+      )
+      const insert = warehouse.insertRows({ table: EVENTS, rows, token: 'late' })
+      expect(await refusal(insert)).toMatchObject({ code: 'HR_WAREHOUSE_UNAVAILABLE' })
+    } finally {
+      await warehouse.close()
+      await proxy.close()
+    }
+    expect(await present(partition)).toMatchObject({ rows: 0 })
+  })
+
+  test('what is said right before the rows go keeps them back', async () => {
+    const partition = freshPartition()
+    const rows = eventRows(0, 10, { _partition: partition })
+    const late = warehouseError('HR_WAREHOUSE_WAITS', 'late')
+    const beforeRows = () => {
+      throw late
+    }
+    const insert = () => live.warehouse.insertRows({ table: EVENTS, rows, token: 'kept back', beforeRows })
+    expect(await refusal(insert())).toBe(late)
+    expect(await present(partition)).toMatchObject({ rows: 0 })
+    await live.warehouse.insertRows({ table: EVENTS, rows, token: 'kept back', beforeRows: () => {} })
+    expect(await present(partition)).toMatchObject({ rows: 10 })
   })
 
   test('no rows are no insert', async () => {

@@ -13,6 +13,7 @@ import type { Warehouse } from './client.ts'
 import { type MigrationFile, renderDdl, type WarehouseVariant } from './ddl.ts'
 import { warehouseError } from './errors.ts'
 import { promotedColumns } from './property-columns.ts'
+import { checkVersion } from './version.ts'
 
 const SQL_FOLDER = join(import.meta.dir, 'sql')
 
@@ -46,7 +47,7 @@ SETTINGS @dedup, fsync_after_insert = 1, fsync_part_directory = 1;
 
 /**
  * Applies what is missing. Safe to run twice, and by two processes at once. Throws HR_WAREHOUSE_BAD_MIGRATION for a
- * changed file, a gap in the numbers, or a database that was made for another variant.
+ * changed file, a gap in the numbers, or a database that was made for another variant; HR_WAREHOUSE_TOO_OLD.
  */
 export async function migrateWarehouse(
   warehouse: Warehouse,
@@ -54,6 +55,7 @@ export async function migrateWarehouse(
   files: readonly MigrationFile[] = migrationFiles(),
 ): Promise<MigrationReport> {
   checkNumbers(files)
+  await checkVersion(warehouse)
   await run(warehouse, LEDGER, variant)
   type Applied = { number: number; name: string; checksum: string; variant: string }
   const rows = await warehouse.query<Applied>(

@@ -3,7 +3,7 @@
  * output here; the fetcher fills feeds, the reader empties them.
  *
  * The buffer is bounded: a feed is fetched for only while another full answer fits (or it is empty), so it holds at
- * most `bufferBytesMax` plus one batch. A record's bytes are a view of the answer it came with.
+ * most `bufferBytesMax` plus one batch. A record's bytes are a view of what came of its partition in one answer.
  */
 import type { StoredRecord } from '../log.ts'
 import { FETCH_PARTITION_BYTES_MAX } from './options.ts'

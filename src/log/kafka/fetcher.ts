@@ -197,9 +197,10 @@ export class Fetcher {
         break
       }
       const parts = new Map(answers.parts.map((part) => [`${part.topicId}/${part.partition}`, part]))
+      const shared = answers.parts.filter(({ records }) => records.length > 0).length > 1
       for (const feed of hungry) {
         const part = parts.get(`${feed.topicId}/${feed.partition}`)
-        if (part && !feed.ended) this.serve(loop, feed, part)
+        if (part && !feed.ended) this.serve(loop, feed, part, shared)
       }
     }
     loop.link.destroy()
@@ -220,7 +221,8 @@ export class Fetcher {
     return loop.link.ask<FetchAnswers>((connection, done) => sendFetch(connection, turned, waitMs, done))
   }
 
-  private serve(loop: Loop, feed: Feed, part: FetchAnswer): void {
+  /** `shared`: the answer holds records of others, too. */
+  private serve(loop: Loop, feed: Feed, part: FetchAnswer, shared: boolean): void {
     if (part.code === CODE.OFFSET_OUT_OF_RANGE) {
       loop.feeds.delete(feed)
       void this.judgeRange(feed)
@@ -237,7 +239,9 @@ export class Fetcher {
     feed.lostMs = undefined
     feed.failures = 0
     if (part.records.length === 0) return
-    const { records, bytes, next, fault } = decodeBatches(part.records, feed.position)
+    // A copy, since records are views: one that is kept for long would keep 16 MB of other partitions in memory.
+    const own = shared ? Buffer.from(part.records) : part.records
+    const { records, bytes, next, fault } = decodeBatches(own, feed.position)
     feed.push(records, bytes, next)
     if (!fault) {
       feed.corrupt = 0

@@ -4,6 +4,7 @@
  * `--kafka` on a real one, where a loader that is stopped for longer than its session comes back as a zombie. Prints
  * lines of JSON; false when something did not hold.
  */
+import { FORMS, PLACES } from './forms.ts'
 import { killAtFailpoints } from './kills.ts'
 import { Rig } from './rig.ts'
 
@@ -22,7 +23,8 @@ export async function runLoadFaults(options: {
   const rig = await Rig.start({ kafka, seed, say: console.log })
   try {
     console.log(`two loaders on ${kafka ? 'Kafka' : 'the embedded log'}, seed ${seed}`)
-    const report = await killAtFailpoints(rig, runs, LEAST, 60_000 + runs * KILL_MS_MAX)
+    const kills = Math.max(runs, LEAST * PLACES.length * Object.keys(FORMS).length)
+    const report = await killAtFailpoints(rig, runs, LEAST, 60_000 + kills * KILL_MS_MAX)
     const proven = await rig.prove()
     await rig.stopCleanly()
     const seconds = Math.round((performance.now() - began) / 1000)
