@@ -18,6 +18,7 @@ import {
 } from '../src/event/index.ts'
 
 import { tablesReference } from './tables-reference.ts'
+import { transformationsReference } from './transformations-reference.ts'
 
 const ROOT = join(import.meta.dirname, '..')
 const FOLDER = join('docs', 'reference')
@@ -33,6 +34,7 @@ const pages: Record<string, string> = {
   'outcomes.md': outcomesPage(),
   'metrics.md': metricsPage(),
   'tables.md': page('Tables', tablesReference(table)),
+  'transformations.md': page('Built-in transformations', transformationsReference(table)),
   'capture-openapi.json': openapiPage(),
 }
 

@@ -74,4 +74,26 @@ export {
   type SpoolState,
 } from './spools.ts'
 export { transaction } from './transaction.ts'
+export {
+  addToShadow,
+  readShadow,
+  runningShadows,
+  SHADOW_SAMPLES_MAX,
+  type Shadow,
+  type ShadowCounts,
+  type ShadowReport,
+  startShadow,
+  stopShadow,
+} from './transformation-shadows.ts'
+export {
+  FIRST_GENERATION,
+  newestGeneration,
+  type PublishedSet,
+  publishedSets,
+  publishSet,
+  TRANSFORMATION_ERRORS,
+  type TransformationState,
+  transformationKey,
+  transformationsAt,
+} from './transformations.ts'
 export { listUsage, Meter, ProjectUsage, type UsageRow } from './usage.ts'

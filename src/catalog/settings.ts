@@ -510,6 +510,11 @@ export const SETTINGS = {
     'names',
     'Properties of a project, of each event apart, that `headrace schema` keeps; how often there were others is counted.',
   ),
+  geoipDatabase: text(
+    'HEADRACE_GEOIP_DATABASE',
+    '',
+    'File in the MaxMind format (City or Country) for the transformation `geoip`. Read when a process starts; without one no address is found.',
+  ),
 } as const satisfies Record<string, Spec<never> | Spec<number> | Spec<string>>
 
 export type Settings = {

@@ -19,6 +19,7 @@ import { addSchema } from './schema.ts'
 import { addSql } from './sql.ts'
 import { addSquash } from './squash.ts'
 import { addTrace } from './trace.ts'
+import { addTransform } from './transform.ts'
 import { addUp } from './up.ts'
 import { addWarehouse } from './warehouse.ts'
 
@@ -39,6 +40,7 @@ const VERBS = [
   addProperty,
   addRejected,
   addDeadLetters,
+  addTransform,
   addSchema,
   addDedup,
   addKafka,

@@ -126,7 +126,7 @@ async function runRows(flags: RowsFlags): Promise<ExitCode> {
     try {
       const logger = createLogger('repair', 'silent')
       const done = await repairRows(
-        { ...deps, projects, logger },
+        { ...deps, projects, logger, geoipDatabase: settingsOf(flags).geoipDatabase },
         {
           ...(topic !== undefined && { topic }),
           ...(partition !== undefined && { partition }),

@@ -14,6 +14,8 @@ const ADVICE: Record<DeadLetterReason, string> = {
     'ClickHouse refused its row; `detail` says why. Mend that (a changed table, a limit), then replay. What it did to its person stands, and is done once more by a replay.',
   restricted:
     'A restriction of the project sent it here (`headrace project policy`). A replay lets it in, whatever the restriction says today.',
+  transformation_failed:
+    'A transformation of the project failed on it; `detail` says which, of which version, and why. Mend it and publish it (`headrace transform publish`), then replay.',
 }
 
 const NO_RECORD =

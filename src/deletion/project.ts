@@ -36,6 +36,9 @@ export const PROJECT_TABLES = [
   'definition_count',
   'project_usage',
   'rejected_request',
+  'transformation_set',
+  'transformation_key',
+  'transformation_shadow',
 ] as const
 /** Others with a team id: numbers without names, and what says that there was a project. */
 export const KEPT_TABLES = ['receipt_hourly', 'deletion', 'project'] as const

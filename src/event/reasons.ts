@@ -20,6 +20,8 @@ export const DROP_REASONS = {
   cookieless_missing_host: 'A cookieless event without $host, of which its id would be made.',
   cookieless_timestamp_out_of_range:
     'A cookieless event of a day that is over for more than three days, or has not begun anywhere.',
+  dropped_by_transformation:
+    'A transformation of the project dropped it, or failed and says that it is to be dropped.',
 } as const
 export type DropReason = keyof typeof DROP_REASONS
 
@@ -30,6 +32,8 @@ export const DEAD_LETTER_REASONS = {
   refused_by_state: 'Postgres refused this event for good, alone in its batch.',
   refused_by_warehouse: 'ClickHouse refused this row for good, alone in its insert.',
   restricted: 'A restriction of the project sends events like this one to the dead letters.',
+  transformation_failed:
+    'A transformation of the project failed on it, and says that it is to be kept aside; `detail` says which and why.',
 } as const
 export type DeadLetterReason = keyof typeof DEAD_LETTER_REASONS
 

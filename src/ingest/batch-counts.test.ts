@@ -14,6 +14,8 @@ function slot(sdk: string | undefined, changes: Partial<Slot> = {}, hour = HOUR)
   const header = sdk === undefined ? undefined : plainHeader({ ...told, sdk, nowMs: appendedMs })
   const record = { offset: 0, appendedMs, header: new Uint8Array(), value: new Uint8Array() }
   const rest = {
+    sub: 0,
+    more: [],
     decision: undefined,
     afterEffects: undefined,
     draft: undefined,

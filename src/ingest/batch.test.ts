@@ -3,7 +3,15 @@ import { plainHeader } from '../../test/support/raw-header.ts'
 import type { IngestionOptions } from '../catalog/index.ts'
 import { encodeRawHeader, type RawHeader } from '../event/index.ts'
 import type { StoredRecord } from '../log/index.ts'
-import { type Decision, type Judge, openBatch, outcomeCode, prepareBatch, type Slot } from './batch.ts'
+import {
+  type Decision,
+  finishBatch,
+  type Judge,
+  judgeBatch,
+  openBatch,
+  outcomeCode,
+  type Slot,
+} from './batch.ts'
 import { factsAt } from './cookieless/cookieless.fixture.ts'
 import { judge as judgeCookieless } from './cookieless/index.ts'
 import type { JsonObject } from './identity/types.ts'
@@ -41,14 +49,14 @@ function prepare(
   options: IngestionOptions = {},
 ): Slot[] {
   const { slots } = openBatch(records)
-  prepareBatch(
+  const { waiting } = judgeBatch(
     slots,
     { logId: LOG },
     new Map([['token', { teamId: 7, options: withDefaults(options) }]]),
     judge,
-    forced,
     (event) => judgeCookieless(event, factsAt(HEADER.nowMs)),
   )
+  finishBatch(slots, waiting, forced)
   return slots
 }
 
@@ -128,15 +136,15 @@ test('what was stored stays stored, though its ids can be found no more; it spea
     reason: 'cookieless_timestamp_out_of_range',
   })
   const { slots } = openBatch([raw])
-  prepareBatch(
+  const { waiting } = judgeBatch(
     slots,
     { logId: LOG },
     new Map([['token', { teamId: 7, options: withDefaults({ cookieless: 'stateful' }) }]]),
     everyoneIsFirst,
-    new Map(),
     (event) => judgeCookieless(event, factsAt(HEADER.nowMs)),
     () => true,
   )
+  finishBatch(slots, waiting, new Map())
   const [slot] = slots as [Slot]
   expect([slot.decision, slot.warnings, slot.visit]).toEqual([undefined, [], undefined])
   expect(slot.draft!.personProcessing).toBe('forcedOff')

@@ -1,5 +1,6 @@
 /**
- * One batch of one raw partition, from records to decisions: runs the steps of `steps/index.ts` up to `normalise`.
+ * One batch of one raw partition, from records to decisions: runs the steps of `steps/index.ts` up to `normalise`, with
+ * the transformations of its projects (transformations.ts) between `judgeBatch` and `finishBatch`.
  * In: the stored records of [from, to). Out: one slot per record, in order, either decided (dropped, dead-lettered,
  * duplicate) or with a draft that goes on to the identity step. Pure but for the dedup look-up. About 13 µs per
  * event of 1.2 kB, most of it JSON.parse.
@@ -25,6 +26,7 @@ import type { IngestProject } from './project-options.ts'
 import { EVENT_STEPS, type StepName } from './steps/index.ts'
 import { normalise } from './steps/normalise.ts'
 import { parseEvent, parseHeader } from './steps/parse.ts'
+import { flagPerson } from './steps/person-flag.ts'
 import { takeReport } from './steps/take-report.ts'
 
 /** Why an event is not stored. */
@@ -34,9 +36,13 @@ export type Decision =
   | { kind: 'deadLetter'; reason: DeadLetterReason; detail: string; step: StepName | 'load' }
   | { kind: 'duplicate'; holder: { logId: string; offset: number } }
 
-/** One raw record of the batch and what is known of it. Filled step by step: here, and in batch-requests.ts. */
+/** One row of the batch: a raw record, or beside it a further event that a transformation made of one. What is known is filled in step by step: here, and in batch-requests.ts. */
 export type Slot = {
   readonly record: StoredRecord
+  /** Number of the row of its record. */
+  readonly sub: number
+  /** Of the first row of a record: the others. */
+  more: readonly Slot[]
   header: RawHeader | undefined
   /** 0 while the project is not known. */
   teamId: number
@@ -63,17 +69,7 @@ export type JudgeCookieless = (event: ParsedEvent, offset: number) => Outcome<Ju
 export function openBatch(records: readonly StoredRecord[]): { slots: Slot[]; tokens: Set<string> } {
   const tokens = new Set<string>()
   const slots = records.map((record) => {
-    const slot: Slot = {
-      record,
-      header: undefined,
-      teamId: 0,
-      decision: undefined,
-      draft: undefined,
-      visit: undefined,
-      ids: undefined,
-      afterEffects: undefined,
-      warnings: [],
-    }
+    const slot = newSlot(record, 0)
     slot.header = settle(slot, 'header', parseHeader(record.header))
     if (slot.header) tokens.add(slot.header.token)
     return slot
@@ -81,22 +77,52 @@ export function openBatch(records: readonly StoredRecord[]): { slots: Slot[]; to
   return { slots, tokens }
 }
 
+const NO_SLOTS: readonly Slot[] = []
+
+function newSlot(record: StoredRecord, sub: number): Slot {
+  return {
+    record,
+    sub,
+    more: NO_SLOTS,
+    header: undefined,
+    teamId: 0,
+    decision: undefined,
+    draft: undefined,
+    visit: undefined,
+    ids: undefined,
+    afterEffects: undefined,
+    warnings: [],
+  }
+}
+
+/** All rows, in order: the same list where each record has one, as nearly always. */
+export function rowSlots(slots: readonly Slot[]): readonly Slot[] {
+  return slots.some(({ more }) => more.length > 0) ? slots.flatMap((slot) => [slot, ...slot.more]) : slots
+}
+
+/** An event that goes on after it was judged; `became` is what transformations made of it, if they did. */
+export type Waiting = {
+  readonly slot: Slot
+  readonly judged: Judged
+  readonly wasStored: boolean
+  became: readonly ParsedEvent[] | Exclude<Outcome<never>, { kind: 'pass' }> | undefined
+}
+
 /** On a replay: the offsets whose events were stored, which no step may keep out any more. */
 export type StoredBefore = (offset: number) => boolean
 
 /**
- * Runs the steps before identity over opened slots, and returns the claims that go into the dedup index once the
- * batch is applied. `projects` knows every token of the batch; an unknown one is absent.
+ * Runs the steps before transformations over opened slots. Returns the claims that go into the dedup index once the
+ * batch is applied, and the events that go on. `projects` knows every token of the batch; an unknown one is absent.
  */
-export function prepareBatch(
+export function judgeBatch(
   slots: readonly Slot[],
   lane: { logId: string },
   projects: ReadonlyMap<string, IngestProject>,
   judge: Judge,
-  forced: Forced,
   judgeCookieless: JudgeCookieless,
   wasStored: StoredBefore = () => false,
-): ClaimRequest[] {
+): { claims: ClaimRequest[]; waiting: Waiting[] } {
   const parsed = slots.map((slot) => parseSlot(slot, projects))
   const claimants: number[] = []
   const requests: ClaimRequest[] = []
@@ -108,6 +134,7 @@ export function prepareBatch(
   }
   const verdicts = judge(requests)
   const claims: ClaimRequest[] = []
+  const waiting: Waiting[] = []
   for (let k = 0; k < claimants.length; k++) {
     const i = claimants[k]!
     const slot = slots[i]!
@@ -118,11 +145,23 @@ export function prepareBatch(
     }
     claims.push(requests[k]!)
     if (verdict.uuidReused) slot.warnings.push(reusedWarning(slot.header!))
-    finishSlot(slot, parsed[i]!, judgeCookieless, wasStored(slot.record.offset))
-    const decision = forced.get(slot.record.offset)
-    if (decision) slot.decision = decision
+    const stored = wasStored(slot.record.offset)
+    const judged = judgeSlot(slot, parsed[i]!, judgeCookieless, stored)
+    if (judged) waiting.push({ slot, judged, wasStored: stored, became: undefined })
   }
-  return claims
+  return { claims, waiting }
+}
+
+/** The steps after transformations: their slots get a draft, or what transformations decided. */
+export function finishBatch(slots: readonly Slot[], waiting: readonly Waiting[], forced: Forced): void {
+  for (const one of waiting) finishSlot(one)
+  if (forced.size === 0) return
+  for (const slot of slots) {
+    const decision = forced.get(slot.record.offset)
+    if (!decision || slot.decision?.kind === 'duplicate') continue
+    slot.decision = decision
+    slot.more = NO_SLOTS
+  }
 }
 
 /** Project and parse; undefined when the slot is decided. */
@@ -139,31 +178,61 @@ function parseSlot(slot: Slot, projects: ReadonlyMap<string, IngestProject>): Pa
   return settle(slot, 'parse', parseEvent(header, project, slot.record.value))
 }
 
-function finishSlot(
+/** Undefined when the slot is decided. */
+function judgeSlot(
   slot: Slot,
   parsed: ParsedEvent,
   judgeCookieless: JudgeCookieless,
   wasStored: boolean,
-): void {
+): Judged | undefined {
   let event = parsed
   for (const [step, run] of EVENT_STEPS) {
     const outcome = run(event)
     // An option that changed since would drop it today; its effects and its place in the receipt stand.
     if (wasStored && outcome.kind === 'drop') continue
     const value = settle(slot, step, outcome)
-    if (!value) return
+    if (!value) return undefined
     event = value
   }
   const outcome = judgeCookieless(event, slot.record.offset)
   // As above: what was stored stays stored, also when the secret of its day is gone.
-  const judged =
-    wasStored && outcome.kind === 'drop' ? withoutIds(event) : settle(slot, 'cookieless', outcome)
-  if (!judged) return
-  const draft = settle(slot, 'normalise', normalise(judged.event))
+  return wasStored && outcome.kind === 'drop' ? withoutIds(event) : settle(slot, 'cookieless', outcome)
+}
+
+function finishSlot({ slot, judged, became }: Waiting): void {
+  if (became === undefined) {
+    finishRow(slot, judged.event, judged)
+    return
+  }
+  if (!isList(became)) {
+    settle(slot, 'transform', became)
+    return
+  }
+  slot.more = became.slice(1).map((_, i) => {
+    const row = newSlot(slot.record, i + 1)
+    row.header = slot.header
+    row.teamId = slot.teamId
+    return row
+  })
+  became.forEach((event, sub) => {
+    finishRow(sub === 0 ? slot : slot.more[sub - 1]!, event, judged)
+  })
+}
+
+function isList(became: NonNullable<Waiting['became']>): became is readonly ParsedEvent[] {
+  return Array.isArray(became)
+}
+
+function finishRow(slot: Slot, given: ParsedEvent, { visit, ids }: Judged): void {
+  let event: ParsedEvent | undefined = given
+  // What may be half applied is not let in under another name either.
+  if (given.header.event !== slot.header!.event) event = settle(slot, 'person-flag', flagPerson(given))
+  if (!event) return
+  const draft = settle(slot, 'normalise', normalise(event))
   if (!draft) return
-  slot.visit = judged.visit
-  slot.ids = judged.ids
-  slot.draft = judged.ids ? withIds(draft, judged.ids) : draft
+  slot.visit = visit
+  slot.ids = ids
+  slot.draft = ids ? withIds(draft, ids) : draft
 }
 
 /** Notes what a step decided; the value when the event goes on. */
@@ -199,9 +268,13 @@ function reusedWarning(header: RawHeader): Warning {
   }
 }
 
-/** The receipt's code of a slot: decided, or stored. */
+/** The receipt's code of a record: stored while one of its rows is. */
 export function outcomeCode(slot: Slot): OutcomeCode {
-  const { decision } = slot
+  return slot.more.some(({ decision }) => !decision) ? STORED : rowCode(slot)
+}
+
+/** Of one row: decided, or stored. */
+export function rowCode({ decision }: Slot): OutcomeCode {
   if (!decision) return STORED
   switch (decision.kind) {
     case 'duplicate':

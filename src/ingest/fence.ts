@@ -23,6 +23,7 @@ export type StoredReceipt = {
   checksum: number
   outcomes: Uint8Array
   prev: Place | undefined
+  configVersion: number
   outbox: Outbox | undefined
 }
 
@@ -190,7 +191,7 @@ export async function readReceipts(
   const rows = await guardState(
     `receipts of ${name(lane)}`,
     () => sql`
-    SELECT from_offset, to_offset, checksum, outcomes, prev_offset, prev_sub, outbox FROM receipt
+    SELECT from_offset, to_offset, checksum, outcomes, prev_offset, prev_sub, config_version, outbox FROM receipt
     WHERE log_id = ${lane.logId} AND partition = ${lane.partition} AND from_offset < ${to} AND to_offset > ${from}
       AND ${fromCovering(sql, lane.logId, lane.partition, from)}
     ORDER BY from_offset`,
@@ -201,6 +202,7 @@ export async function readReceipts(
     checksum: row.checksum,
     outcomes: row.outcomes,
     prev: place(row.prev_offset, row.prev_sub),
+    configVersion: row.config_version,
     outbox: row.outbox ?? undefined,
   }))
 }

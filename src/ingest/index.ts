@@ -24,6 +24,7 @@ import { identityHooks } from './metrics.ts'
 import { startMover } from './mover.ts'
 import { PartitionWorker, type WorkerDeps } from './partition-worker.ts'
 import { projectsOf } from './projects.ts'
+import { openGeoipOf, Transformations } from './transformations.ts'
 
 export { stretchesSince } from './behind.ts'
 export { rangeChecksum } from './checksum.ts'
@@ -32,6 +33,7 @@ export { windowBeyondLog } from './dedup/window.ts'
 export { otherRecords } from './fence.ts'
 export type { Outbox, StateRows } from './identity/index.ts'
 export { readStateRows } from './identity/state-rows.ts'
+export { lastCaptured } from './last-captured.ts'
 export { UNDECIDED } from './redo.ts'
 export { type RemakeDeps, remakeRows, type Unmakeable } from './remake.ts'
 
@@ -66,6 +68,7 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
   if (beyond) logger.warn({ docs: 'docs/guides/ingestion.md' }, beyond)
   const salts = new Salts(sql)
   const now = () => Date.now()
+  const transformations = new Transformations({ sql, logger, geoip: openGeoipOf(settings.geoipDatabase) })
   const workerDeps: WorkerDeps = {
     ...deps,
     lanes: await rawLanes(log),
@@ -73,6 +76,7 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
     identity: createIdentity(sql, identityHooks),
     producer: log.producer({ name: 'ingest', deadlineMs: PRODUCE_DEADLINE_MS }),
     projectsOf: projectsOf(deps.projects, logger),
+    transformations,
     cookielessFacts: factsFrom({ enabled: settings.ingestCookieless === 'on', salts, now }),
     openClaims: claimsIn(settings),
     stands: (position) => void joining.then((member) => show(member, [position])).catch(() => {}),
@@ -125,7 +129,7 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
   })
   const member = await joining.catch(async (error: unknown) => {
     // The caller may try again: nothing of this try may stay.
-    await Promise.all([mover.stop(), purge.stop()])
+    await Promise.all([mover.stop(), purge.stop(), transformations.close()])
     await workerDeps.producer.close()
     throw error
   })
@@ -140,7 +144,7 @@ export async function startIngest(deps: IngestDeps): Promise<Ingest> {
       clearInterval(commits)
       await Promise.all([mover.stop(), purge.stop()])
       await member.leave()
-      await workerDeps.producer.close()
+      await Promise.all([transformations.close(), workerDeps.producer.close()])
     },
     async notReady() {
       for (const worker of workers.values()) if (worker.trouble) return worker.trouble

@@ -1,33 +1,7 @@
-/** What parsed JSON is, and small questions about it that several steps ask. */
+/** Small questions about parsed JSON that several steps ask. */
+import type { Json } from '../event/index.ts'
 
-export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
-export type JsonObject = { [key: string]: Json }
-
-export function isObject(value: Json | undefined): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-/** Own property only: `toString` and `__proto__` of a hostile object must not answer. */
-export function own(object: JsonObject, key: string): Json | undefined {
-  return Object.hasOwn(object, key) ? object[key] : undefined
-}
-
-/** True when objects and arrays stand in each other more than `levels` deep, `object` itself being the first. */
-export function isDeeperThan(levels: number, object: JsonObject | Json[]): boolean {
-  if (levels < 1) return true
-  // Nearly every property is flat: 0.15 µs for 35 of them.
-  if (Array.isArray(object)) {
-    for (const value of object) {
-      if (typeof value === 'object' && value !== null && isDeeperThan(levels - 1, value)) return true
-    }
-    return false
-  }
-  for (const key in object) {
-    const value = object[key]
-    if (typeof value === 'object' && value !== null && isDeeperThan(levels - 1, value)) return true
-  }
-  return false
-}
+export { isDeeperThan, isObject, type Json, type JsonObject, own } from '../event/index.ts'
 
 /**
  * The text of a key or an id that a client sent as JSON: strings as they are, true, false and numbers as they are

@@ -41,6 +41,15 @@ export const ingestMetrics = {
   dedupBytes: gauge('headrace_dedup_bytes', 'Bytes on disk of the dedup index of a partition.', [
     'partition',
   ]),
+  transformed: counter(
+    'headrace_transform_events_total',
+    'Events on which a step of a transformation set had an effect: changed, dropped, quarantined, or failed and gone on.',
+    ['team', 'step', 'outcome'],
+  ),
+  transformationsUnread: counter(
+    'headrace_transform_refresh_failures_total',
+    'Failed attempts to ask for newer transformations; those that are known go on.',
+  ),
   dedupClaims: gauge(
     'headrace_dedup_claims',
     'Claims in the dedup index of a partition, with those that expired and have not gone yet.',

@@ -18,6 +18,7 @@ const LANE = {
   partition: 0,
   partitions: 1,
   historical: false,
+  configVersion: 1,
   rowBytesMax: 1_000_000,
 }
 

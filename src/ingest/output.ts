@@ -23,10 +23,11 @@ import {
   TOPICS,
   type TopicName,
   type Warning,
+  withoutRow,
   writerPartition,
 } from '../event/index.ts'
 import type { SendRecord } from '../log/index.ts'
-import { outcomeCode, type Slot } from './batch.ts'
+import { rowCode, type Slot } from './batch.ts'
 import { batchCounts } from './batch-counts.ts'
 import { type CookielessIds, noteIds } from './cookieless/index.ts'
 import { BatchTooLarge } from './identity/errors.ts'
@@ -34,19 +35,18 @@ import type { BatchReceipt, Stamp, StateRows } from './identity/types.ts'
 import { ingestMetrics } from './metrics.ts'
 import { packEventRow } from './row.ts'
 
-/** Version of the processing rules; on every row and receipt. */
-export const CONFIG_VERSION = 1
-
 export type OutputLane = {
   logId: string
   partition: number
   partitions: number
   historical: boolean
+  /** The generation of transformations under which the batch is decided; on every row and receipt. */
+  configVersion: number
   /** Header + value of the largest record that topic `events` takes. */
   rowBytesMax: number
 }
 
-/** Encoded event rows of a batch, parallel to its slots; undefined where nothing is stored. */
+/** Encoded event rows of a batch, parallel to the slots of its rows; undefined where nothing is stored. */
 export type EventRows = (ByteRange | undefined)[]
 
 /** Room for the row's header within the record's limit. */
@@ -78,7 +78,7 @@ export function encodeRows(
       return undefined
     }
     const source = sourceOf(lane, slot)
-    const options = { historical: lane.historical, configVersion: CONFIG_VERSION, restamped }
+    const options = { historical: lane.historical, configVersion: lane.configVersion, restamped }
     const row = packEventRow(slot.draft!, stamp, source, options)
     bytes += row.length
     if (bytes > batchBytesMax && bytes > row.length && !restamped)
@@ -96,10 +96,10 @@ export function encodeRows(
   })
 }
 
-/** The receipt of a batch whose rows are encoded. `prev` is the place emitted before it. */
+/** The receipt of a batch whose rows are encoded. `slots` are those of its rows; `prev` is the place emitted before it. */
 export function makeReceipt(
   slots: readonly Slot[],
-  rows: EventRows,
+  configVersion: number,
   checksum: number,
   prev: Place | undefined,
   warnings: [number, Warning][],
@@ -108,30 +108,42 @@ export function makeReceipt(
   const counts = { stored: 0, duplicate: 0, dropped: 0, deadLettered: 0 }
   const cookieless: { offset: number; ids: CookielessIds }[] = []
   let hashSum = 0
+  let storedRows = 0
   let last = prev
-  for (let i = 0; i < slots.length; i++) {
-    const slot = slots[i]!
-    const code = outcomeCode(slot)
-    outcomes.push({ code, rows: rows[i] ? 1 : 0 })
-    counts[slot.decision ? COUNT_OF[slot.decision.kind] : 'stored']++
-    if (code !== STORED) continue
-    last = { offset: slot.record.offset, sub: 0 }
+  const records = slots.filter(({ sub }) => sub === 0)
+  for (const slot of records) {
+    const outcome = offsetOutcome(slot)
+    outcomes.push(outcome)
+    counts[outcome.code === STORED ? 'stored' : COUNT_OF[slot.decision!.kind]]++
+    if (outcome.code === STORED && slot.ids) cookieless.push({ offset: slot.record.offset, ids: slot.ids })
+  }
+  for (const slot of slots) {
+    if (slot.decision) continue
+    storedRows++
+    last = { offset: slot.record.offset, sub: slot.sub }
     hashSum += sourceHash(last)
-    if (slot.ids) cookieless.push({ offset: slot.record.offset, ids: slot.ids })
   }
   return {
     checksum,
     outcomes: encodeOutcomes(outcomes),
     ...counts,
-    storedRows: counts.stored,
+    storedRows,
     hashSum,
     prev,
     last,
-    configVersion: CONFIG_VERSION,
-    counts: batchCounts(slots),
+    configVersion,
+    counts: batchCounts(records),
     warnings,
     ...(cookieless.length > 0 && { cookieless: noteIds(cookieless, slots[0]!.record.offset) }),
   }
+}
+
+function offsetOutcome(slot: Slot): OffsetOutcome {
+  if (slot.more.length === 0) return { code: rowCode(slot), rows: slot.decision ? 0 : 1 }
+  let outcome: OffsetOutcome = { code: STORED, rows: 1 + slot.more.length }
+  for (const row of [slot, ...slot.more])
+    if (row.decision) outcome = withoutRow(outcome, row.sub, rowCode(row)) ?? outcome
+  return outcome
 }
 
 const COUNT_OF = { drop: 'dropped', deadLetter: 'deadLettered', duplicate: 'duplicate' } as const
@@ -211,7 +223,7 @@ function withoutGroupProperties(row: Buffer): Buffer {
 }
 
 function sourceOf(lane: OutputLane, slot: Slot): Source {
-  return { logId: lane.logId, partition: lane.partition, offset: slot.record.offset, sub: 0 }
+  return { logId: lane.logId, partition: lane.partition, offset: slot.record.offset, sub: slot.sub }
 }
 
 function record(
@@ -238,7 +250,7 @@ function record(
 
 /** Columns that outcomes and dead letters share. */
 function identification(slot: Slot, lane: OutputLane) {
-  const { header } = slot
+  const header = slot.sub === 0 ? slot.header : (slot.draft?.header ?? slot.header)
   return {
     team_id: slot.teamId,
     uuid: header?.uuid ?? NIL_UUID,
@@ -248,7 +260,7 @@ function identification(slot: Slot, lane: OutputLane) {
     _log_id: lane.logId,
     _partition: lane.partition,
     _offset: slot.record.offset,
-    _sub: 0,
+    _sub: slot.sub,
   }
 }
 

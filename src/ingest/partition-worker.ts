@@ -13,18 +13,26 @@
  * whose answer was cut, a send that failed) is settled by opening again, where the receipts say what happened.
  */
 import { randomUUID } from 'node:crypto'
-import type { Settings, Sql } from '../catalog/index.ts'
+import { FIRST_GENERATION, type Settings, type Sql } from '../catalog/index.ts'
 import { HeadraceError, isRejected, isRetriable, TOPICS, type Warning } from '../event/index.ts'
 import type { Log, Position, Producer, SendRecord, StoredRecord } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
 import { type Backoff, backoffMs, failpoint, pause, Signal } from '../platform/index.ts'
-import { type Decision, type Judge, type JudgeCookieless, openBatch, prepareBatch } from './batch.ts'
+import {
+  type Decision,
+  finishBatch,
+  type Judge,
+  type JudgeCookieless,
+  judgeBatch,
+  openBatch,
+  rowSlots,
+} from './batch.ts'
 import { batchRequests } from './batch-requests.ts'
 import { refuseStateBehind } from './behind.ts'
 import { rangeChecksum } from './checksum.ts'
 import { type FactsOf, judge } from './cookieless/index.ts'
 import { catchUp } from './dedup/catch-up.ts'
-import type { Claims } from './dedup/claims.ts'
+import type { ClaimRequest, Claims } from './dedup/claims.ts'
 import { LaneTimes, nextAppended } from './dedup/lane-times.ts'
 import { LostOffsets } from './dedup/lost-offsets.ts'
 import { lackingClaims } from './dedup/window.ts'
@@ -51,6 +59,7 @@ import { openOnes, type ProjectsOf } from './projects.ts'
 import { prepareRedo, Redo } from './redo.ts'
 import { reopenMs } from './reopen.ts'
 import { replayRecords } from './replay.ts'
+import type { Transformations } from './transformations.ts'
 
 export type WorkerDeps = {
   settings: Settings
@@ -60,6 +69,7 @@ export type WorkerDeps = {
   producer: Producer
   projectsOf: ProjectsOf
   cookielessFacts: FactsOf
+  transformations: Pick<Transformations, 'current' | 'at'>
   openClaims(partition: number): Claims
   /** Told where a lane stands as soon as it is known: from then on retention keeps what the lane has not read. */
   stands(position: Position): void
@@ -225,8 +235,8 @@ export class PartitionWorker {
   private async replay(id: LaneId, position: Awaited<ReturnType<typeof openFence>>): Promise<void> {
     if (position.producedThrough === position.nextOffset) return
     const { deps } = this
-    const output = this.outputLane(id)
     for (const receipt of await unproducedReceipts(deps.sql, id, position)) {
+      const output = this.outputLane(id, receipt.configVersion)
       const judge = this.claims!.judge.bind(this.claims)
       const records = await replayRecords({ ...deps, judge }, id, output, receipt)
       for (const piece of piecesOf(records)) {
@@ -334,7 +344,8 @@ export class PartitionWorker {
     const { deps } = this
     const claims = this.claims!
     const started = performance.now()
-    const output = this.outputLane(input.id)
+    const sets = await deps.transformations.current()
+    const output = this.outputLane(input.id, sets.generation)
     const { slots, tokens } = openBatch(records)
     const projects = await deps.projectsOf(tokens)
     const facts = await deps.cookielessFacts(projects.values())
@@ -342,11 +353,32 @@ export class PartitionWorker {
     const judgeClaims: Judge = (requests) => claims.judge(requests)
     const redo = this.redo.get(input.id.logId)
     const again = redo !== undefined && records[0]!.offset < redo.through
-    const accepted = again
-      ? prepareRedo(redo, slots, input.id, projects, judgeClaims, forced, judgeCookieless)
-      : prepareBatch(slots, input.id, openOnes(projects), judgeClaims, forced, judgeCookieless)
-
-    const candidates = slots.filter((slot) => !slot.decision)
+    let accepted: ClaimRequest[]
+    if (again)
+      accepted = await prepareRedo(
+        redo,
+        slots,
+        input.id,
+        projects,
+        judgeClaims,
+        forced,
+        judgeCookieless,
+        sets,
+      )
+    else {
+      const { claims, waiting } = judgeBatch(
+        slots,
+        input.id,
+        openOnes(projects),
+        judgeClaims,
+        judgeCookieless,
+      )
+      await sets.apply(waiting)
+      finishBatch(slots, waiting, forced)
+      accepted = claims
+    }
+    const rowsOf = rowSlots(slots)
+    const candidates = rowsOf.filter((slot) => !slot.decision)
     const requests = batchRequests(candidates)
     const checksum = rangeChecksum(records)
     const toOffset = records.at(-1)!.offset + 1
@@ -365,10 +397,10 @@ export class PartitionWorker {
       (stamps) => {
         // Called again after a conflict: what a former call decided about sizes no longer stands.
         for (const slot of candidates) slot.decision = undefined
-        rows = encodeRows(slots, stamps, output, again)
+        rows = encodeRows(rowsOf, stamps, output, again)
         const warnings = stamps.flatMap((stamp, i) => warningsAt(candidates[i]!.record.offset, stamp))
         receipt = {
-          ...makeReceipt(slots, rows, checksum, input.last, warnings),
+          ...makeReceipt(rowsOf, sets.generation, checksum, input.last, warnings),
           marks: this.marks!.marks(),
         }
         return receipt
@@ -386,7 +418,7 @@ export class PartitionWorker {
     failpoint('claims_stored')
     showDedup(this.partition, claims.size())
 
-    const pieces = piecesOf(outputRecords(slots, rows, committed.stateRows, output, input.last))
+    const pieces = piecesOf(outputRecords(rowsOf, rows, committed.stateRows, output, input.last))
     const sending = performance.now()
     for (const piece of pieces) await this.produce(piece)
     countWait('log', performance.now() - sending)
@@ -424,10 +456,13 @@ export class PartitionWorker {
   }
 
   /** Where rows of this partition go; by default those of the live lane. */
-  outputLane(id: { logId: string; topic: string } = this.deps.lanes[0]!): OutputLane {
+  outputLane(
+    id: { logId: string; topic: string } = this.deps.lanes[0]!,
+    configVersion = FIRST_GENERATION,
+  ): OutputLane {
     const { partitions, rowBytesMax } = this.deps
     const historical = id.topic === TOPICS.rawHistorical
-    return { logId: id.logId, partition: this.partition, partitions, historical, rowBytesMax }
+    return { logId: id.logId, partition: this.partition, partitions, historical, configVersion, rowBytesMax }
   }
 
   /** What was produced, as far as Postgres knows it: the position that lag displays and retention see. */

@@ -13,16 +13,19 @@ import {
   DECIDED_AFTER_EFFECTS,
   DECIDED_BEFORE_DEDUP,
   type Forced,
+  finishBatch,
   type Judge,
   type JudgeCookieless,
+  judgeBatch,
   outcomeCode,
-  prepareBatch,
+  rowSlots,
   type Slot,
 } from './batch.ts'
 import type { ClaimRequest } from './dedup/claims.ts'
 import type { LaneId } from './fence.ts'
 import type { IngestProject } from './project-options.ts'
 import { decisionOf, judgeAsDecided, takeOutcome } from './replay.ts'
+import type { Sets } from './transformations.ts'
 
 /** The row topics say nothing of such an offset: it is decided now. Codes of outcomes end far below. */
 export const UNDECIDED = 255
@@ -73,8 +76,8 @@ export class Redo {
   }
 }
 
-/** As `prepareBatch`, but what was decided stands. Throws HR_INGEST_CHANGED when a stored event cannot be read today. */
-export function prepareRedo(
+/** As a batch that is decided the first time, but what was decided stands. Throws HR_INGEST_CHANGED when a stored event cannot be read today. */
+export async function prepareRedo(
   redo: Redo,
   slots: readonly Slot[],
   lane: LaneId,
@@ -82,22 +85,24 @@ export function prepareRedo(
   judge: Judge,
   forced: Forced,
   judgeCookieless: JudgeCookieless,
-): ClaimRequest[] {
-  const claims = prepareBatch(
+  sets: Sets,
+): Promise<ClaimRequest[]> {
+  const { claims, waiting } = judgeBatch(
     slots,
     lane,
     projects,
     judgeAsDecided(judge, (offset) => redo.at(offset)?.code),
-    forced,
     judgeCookieless,
     (offset) => tookEffect(redo.at(offset)),
   )
+  await sets.apply(waiting)
+  finishBatch(slots, waiting, forced)
   const first = slots[0]!.record.offset
   for (const slot of slots) {
     const outcome = redo.at(slot.record.offset)
     if (!outcome || forced.has(slot.record.offset)) continue
     if (outcome.code !== STORED && tookEffect(outcome) && slot.draft && !slot.decision)
-      slot.afterEffects = decisionOf(outcome.code)
+      for (const row of rowSlots([slot])) row.afterEffects = decisionOf(outcome.code)
     else takeOutcome(lane, slot, outcome)
   }
   return claims.filter(({ offset }) => {

@@ -7,7 +7,7 @@
  * (`_restamped`). Where a duplicate's first copy lies is not known any more. Memory: a page of the raw
  * log, and the raw records and rows of one chunk (CHUNK events, CHUNK_BYTES of raw records).
  */
-import type { ProjectCatalog, Sql } from '../catalog/index.ts'
+import { FIRST_GENERATION, type ProjectCatalog, type Sql } from '../catalog/index.ts'
 import {
   DUPLICATE,
   decodeOutcomes,
@@ -20,7 +20,7 @@ import {
 } from '../event/index.ts'
 import type { Log, LogRecord, StoredRecord } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
-import { openBatch, prepareBatch } from './batch.ts'
+import { finishBatch, judgeBatch, openBatch, rowSlots } from './batch.ts'
 import { checksumOf } from './checksum.ts'
 import { judgeAgain, readNote } from './cookieless/index.ts'
 import type { ClaimVerdict } from './dedup/claims.ts'
@@ -32,8 +32,11 @@ import { identityOptionsOf } from './project-options.ts'
 import { type ProjectsOf, projectsOf } from './projects.ts'
 import { takeOutcome } from './replay.ts'
 import { identityRequest } from './steps/identity-request.ts'
+import { openGeoipOf, Transformations } from './transformations.ts'
 
 export type RemakeDeps = {
+  /** As the setting says. */
+  geoipDatabase: string
   sql: Sql
   log: Log
   projects: ProjectCatalog
@@ -66,7 +69,33 @@ export async function* remakeRows(
 ): AsyncGenerator<Remade> {
   if (offsets.length === 0) return
   const receipts = await readReceipts(deps.sql, lane, offsets[0]!, offsets.at(-1)! + 1)
-  const makers = { projectsOf: projectsOf(deps.projects, deps.logger), identity: createIdentity(deps.sql) }
+  const geoip = openGeoipOf(deps.geoipDatabase)
+  const transformations = new Transformations({ ...deps, geoip })
+  const makers = {
+    projectsOf: projectsOf(deps.projects, deps.logger),
+    identity: createIdentity(deps.sql),
+    transformations,
+  }
+  try {
+    yield* remakeInReceipts(deps, makers, lane, offsets, receipts)
+  } finally {
+    await transformations.close()
+  }
+}
+
+type Makers = {
+  projectsOf: ProjectsOf
+  identity: ReturnType<typeof createIdentity>
+  transformations: Transformations
+}
+
+async function* remakeInReceipts(
+  deps: RemakeDeps,
+  makers: Makers,
+  lane: LaneId,
+  offsets: readonly number[],
+  receipts: readonly StoredReceipt[],
+): AsyncGenerator<Remade> {
   const [bounds, output] = await Promise.all([boundsOf(deps.log, lane), outputOf(deps, lane)])
   let at = 0
   const offsetsBelow = (end: number): number[] => {
@@ -85,7 +114,13 @@ export async function* remakeRows(
     if (wanted.size === 0) continue
     if (await isAsThen(deps.log, lane, receipt, bounds)) {
       for await (const raw of readRaw(deps.log, lane, wanted))
-        yield await remakeChunk(makers, lane, output, receipt, raw)
+        yield await remakeChunk(
+          makers,
+          lane,
+          { ...output, configVersion: receipt.configVersion },
+          receipt,
+          raw,
+        )
     }
     if (wanted.size > 0) yield nothing([...wanted], 'other_bytes')
   }
@@ -108,7 +143,14 @@ async function outputOf({ log, partitions }: RemakeDeps, lane: LaneId): Promise<
   const [events] = await log.describe([TOPICS.events])
   const historical = lane.topic === TOPICS.rawHistorical
   const { logId, partition } = lane
-  return { logId, partition, partitions, historical, rowBytesMax: events!.recordBytesMax }
+  return {
+    logId,
+    partition,
+    partitions,
+    historical,
+    configVersion: FIRST_GENERATION,
+    rowBytesMax: events!.recordBytesMax,
+  }
 }
 
 /**
@@ -149,7 +191,7 @@ async function* readRaw(
 }
 
 async function remakeChunk(
-  { projectsOf, identity }: { projectsOf: ProjectsOf; identity: ReturnType<typeof createIdentity> },
+  { projectsOf, identity, transformations }: Makers,
   lane: LaneId,
   output: OutputLane,
   receipt: StoredReceipt,
@@ -161,15 +203,16 @@ async function remakeChunk(
   const noted = readNote(receipt.outbox?.cookieless ?? [], receipt.fromOffset)
   const { slots: all, tokens } = openBatch(raw)
   const projects = await projectsOf(tokens)
-  prepareBatch(
+  const { waiting } = judgeBatch(
     all,
     lane,
     projects,
     (requests) => requests.map(({ offset }) => (codeOf(offset) === DUPLICATE ? COPY : FIRST)),
-    new Map(),
     (event, offset) => judgeAgain(event, noted.get(offset), codeOf(offset)),
     (offset) => codeOf(offset) === STORED,
   )
+  await (await transformations.at(receipt.configVersion)).apply(waiting)
+  finishBatch(all, waiting, new Map())
   const unmakeable = new Map<number, Unmakeable>()
   const slots = all.filter((slot) => {
     const { offset } = slot.record
@@ -181,7 +224,8 @@ async function remakeChunk(
   })
   const bySlot = new Map(slots.map((slot) => [slot.record.offset, slot]))
   for (const [offset, warning] of receipt.outbox?.warnings ?? []) bySlot.get(offset)?.warnings.push(warning)
-  const requests = slots
+  const rowsOf = rowSlots(slots)
+  const requests = rowsOf
     .filter((slot) => !slot.decision)
     .map((slot) => {
       const { event, warnings } = identityRequest(slot.draft!)
@@ -189,8 +233,8 @@ async function remakeChunk(
       return event
     })
   const stamps = await identity.restamp(requests, identityOptionsOf(projects))
-  const rows = encodeRows(slots, stamps, output, true)
-  const records = outputRecords(slots, rows, NO_STATE, output, undefined)
+  const rows = encodeRows(rowsOf, stamps, output, true)
+  const records = outputRecords(rowsOf, rows, NO_STATE, output, undefined)
   return {
     records: records.map(({ header, value, ...record }) => ({
       ...record,

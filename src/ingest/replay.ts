@@ -4,6 +4,7 @@
  * and the rows are marked `_restamped`; state rows of the outbox are read anew. Records get the same sources and
  * `prev`, so a copy of what had landed is recognised by every reader.
  *
+ * Transformations are those of then: the receipt names their generation. What a location database said may differ.
  * The options of a project are those of now, not of then. They cannot change an outcome or a row count; what may
  * differ is inside the rows: `$ip`, what is lifted to the person, person_mode and the person's columns. And the warning
  * of an event that was dropped under an option that is gone is not made again (its outcome is). The ids of cookieless
@@ -20,7 +21,15 @@ import {
   STORED,
 } from '../event/index.ts'
 import type { Log, SendRecord, StoredRecord } from '../log/index.ts'
-import { type Decision, type Judge, openBatch, prepareBatch, type Slot } from './batch.ts'
+import {
+  type Decision,
+  finishBatch,
+  type Judge,
+  judgeBatch,
+  openBatch,
+  rowSlots,
+  type Slot,
+} from './batch.ts'
 import { rangeChecksum } from './checksum.ts'
 import { judgeAgain, readNote } from './cookieless/index.ts'
 import { ingestError } from './errors.ts'
@@ -30,8 +39,16 @@ import { encodeRows, type OutputLane, outputRecords } from './output.ts'
 import { identityOptionsOf } from './project-options.ts'
 import type { ProjectsOf } from './projects.ts'
 import { identityRequest } from './steps/identity-request.ts'
+import type { Transformations } from './transformations.ts'
 
-export type ReplayDeps = { sql: Sql; log: Log; identity: Identity; projectsOf: ProjectsOf; judge: Judge }
+export type ReplayDeps = {
+  sql: Sql
+  log: Log
+  identity: Identity
+  projectsOf: ProjectsOf
+  judge: Judge
+  transformations: Pick<Transformations, 'at'>
+}
 
 /** The records that the batch of `receipt` sends. Throws HR_INGEST_CHANGED when the raw bytes are not the same. */
 export async function replayRecords(
@@ -52,32 +69,34 @@ export async function replayRecords(
   const noted = readNote(receipt.outbox?.cookieless ?? [], receipt.fromOffset)
   const { slots, tokens } = openBatch(raw)
   const projects = await deps.projectsOf(tokens)
-  prepareBatch(
+  const { waiting } = judgeBatch(
     slots,
     lane,
     projects,
     judgeAsDecided(deps.judge, codeOf),
-    new Map(),
     (event, offset) => judgeAgain(event, noted.get(offset), codeOf(offset)),
     (offset) => codeOf(offset) === STORED,
   )
+  await (await deps.transformations.at(receipt.configVersion)).apply(waiting)
+  finishBatch(slots, waiting, new Map())
   slots.forEach((slot, i) => {
     takeOutcome(lane, slot, outcomes[i]!)
   })
   for (const [offset, warning] of receipt.outbox?.warnings ?? [])
     slots[offset - receipt.fromOffset]!.warnings.push(warning)
-  const stored = slots.filter((slot) => !slot.decision)
+  const rowsOf = rowSlots(slots)
+  const stored = rowsOf.filter((slot) => !slot.decision)
   const requests = stored.map((slot) => {
     const { event, warnings } = identityRequest(slot.draft!)
     slot.warnings.push(...warnings)
     return event
   })
   const stamps = await deps.identity.restamp(requests, identityOptionsOf(projects))
-  const rows = encodeRows(slots, stamps, output, true)
+  const rows = encodeRows(rowsOf, stamps, output, true)
   const stateRows = receipt.outbox
     ? await deps.identity.stateRows(receipt.outbox)
     : { persons: [], personDistinctIds: [], groups: [] }
-  return outputRecords(slots, rows, stateRows, output, receipt.prev)
+  return outputRecords(rowsOf, rows, stateRows, output, receipt.prev)
 }
 
 /**
@@ -119,8 +138,10 @@ export function takeOutcome(lane: LaneId, slot: Slot, outcome: OffsetOutcome): v
         `${name(lane)} offset ${slot.record.offset} was stored, but its event cannot be read today`,
       )
     }
+    takeRows(lane, slot, outcome)
     return
   }
+  slot.more = []
   const { state, reason } = describeOutcome(outcome.code)
   if (slot.decision && sameOutcome(slot.decision, state, reason)) return
   if (reason === 'unknown_token') {
@@ -131,15 +152,31 @@ export function takeOutcome(lane: LaneId, slot: Slot, outcome: OffsetOutcome): v
   slot.decision = decisionOf(outcome.code)
 }
 
+/** Of an event of several rows, those that were stored are, and the others end as they did. */
+function takeRows(lane: LaneId, slot: Slot, { rows, gone = [] }: OffsetOutcome): void {
+  const made = rows + gone.length
+  if (made !== 1 + slot.more.length) {
+    throw ingestError(
+      'HR_INGEST_CHANGED',
+      `${name(lane)} offset ${slot.record.offset} was stored as ${made} rows, and comes to ${1 + slot.more.length} today`,
+    )
+  }
+  for (const row of [slot, ...slot.more]) {
+    const end = gone.find(({ sub }) => sub === row.sub)
+    row.decision = end ? decisionOf(end.code) : undefined
+  }
+}
+
 function sameOutcome(decision: Decision, state: string, reason: string): boolean {
   if (decision.kind === 'duplicate') return state === 'duplicate'
   return decision.reason === reason
 }
 
-/** Of reasons that another step than `identity` gives after the event has taken effect. */
-const STEP_OF: Readonly<Record<string, 'stamp' | 'load'>> = {
+/** Of reasons that another step than `identity` gives. */
+const STEP_OF: Readonly<Record<string, 'stamp' | 'load' | 'transform'>> = {
   event_too_large: 'stamp',
   refused_by_warehouse: 'load',
+  transformation_failed: 'transform',
 }
 
 /**

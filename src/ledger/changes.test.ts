@@ -22,7 +22,7 @@ describe('what changed', () => {
       'name and id',
       '{"properties":{"a":1}}',
       { event: 'f', distinct_id: 'g' },
-      { event: 'cut', distinct_id: 'was d' },
+      { event: 'was e', distinct_id: 'was d' },
     ],
     ['no properties at all', '{}', { properties: '{}' }, {}],
     ['unreadable', '[', {}, undefined],

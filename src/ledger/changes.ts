@@ -29,7 +29,8 @@ export function changesOf(
     return undefined
   }
   const changes: Record<string, string> = {}
-  if (row.event !== header.event) changes.event = 'cut'
+  if (row.event !== header.event)
+    changes.event = header.event.startsWith(row.event) ? 'cut' : `was ${header.event}`
   if (row.distinct_id !== header.distinctId) changes.distinct_id = `was ${header.distinctId}`
   const added = Object.keys(stored).filter((name) => !Object.hasOwn(sent, name))
   const removed = Object.keys(sent).filter((name) => !Object.hasOwn(stored, name))

@@ -15,6 +15,7 @@ export type TraceEntry = {
     | 'decided'
     | 'receipt_gone'
     | 'warned'
+    | 'transformed'
     | 'changed'
     | 'waits_for_load'
     | 'stored'
@@ -100,6 +101,33 @@ export function changed(
   const changes = changesOf(header, record.value, row)
   if (!changes || Object.keys(changes).length === 0) return []
   return [entry('changed', 'the steps of ingest changed it', changes)]
+}
+
+/** Which transformations of its project changed it: each row says so of itself. */
+export function transformed(rows: readonly StoredEvent[]): TraceEntry[] {
+  return rows.flatMap(({ properties, sub }) => {
+    const told = transformedIn(properties)
+    if (!told) return []
+    const steps = Object.entries(told.steps).map(([step, keys]) => [step, keys.join(', ')])
+    const fields = { sub, version: told.version, ...Object.fromEntries(steps) }
+    return [
+      entry('transformed', `version ${told.version} of its project's transformations changed it`, fields),
+    ]
+  })
+}
+
+/** As ingest writes it; a client may have sent anything under that name. */
+function transformedIn(properties: string): { version: number; steps: Record<string, string[]> } | undefined {
+  if (!properties.includes('"$transformed"')) return undefined
+  try {
+    const { $transformed: told } = JSON.parse(properties)
+    const isOurs =
+      typeof told.version === 'number' &&
+      Object.values(told.steps as object).every((keys) => Array.isArray(keys))
+    return isOurs ? told : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /** Where the event is now, of what ClickHouse holds. */

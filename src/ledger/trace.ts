@@ -20,6 +20,7 @@ import {
   now,
   received,
   type TraceEntry,
+  transformed,
   waits,
   warned,
 } from './trace-entries.ts'
@@ -131,6 +132,7 @@ async function tellSource(
     raw ? received(raw, header) : waits('raw_record_gone', 'its raw record is no longer in the log'),
   ]
   const where = [
+    ...transformed(at.events),
     ...changed(raw, header, at.events),
     ...(header ? (await warningsOf(deps.warehouse, source, header.nowMs)).map(warned) : []),
     ...now(at),

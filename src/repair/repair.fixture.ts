@@ -237,7 +237,7 @@ export class Bench {
     const projects = new ProjectCatalog(this.sql)
     try {
       return await repairRows(
-        { ...this.deps, warehouse, projects, logger },
+        { ...this.deps, warehouse, projects, logger, geoipDatabase: '' },
         { apply: true, waitMs: 1_000, ...options },
       )
     } finally {

@@ -15,8 +15,10 @@
  * Nothing stands under a key that is absent or null. Of equal times the later arrival counts. A merge joins the registers
  * of both persons by the same rules, the survivor's first among equals.
  */
+
+import { put } from '../../event/index.ts'
 import { deepEqual, type PropertyChange, type Request } from './properties.ts'
-import { put, sanitiseJson, sanitiseText } from './sanitise.ts'
+import { sanitiseJson, sanitiseText } from './sanitise.ts'
 import type { IdentityEvent, Json, JsonObject } from './types.ts'
 
 type KeyTime = number | [once: number, floor: number]

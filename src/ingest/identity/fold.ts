@@ -4,7 +4,7 @@
  * `$set_once`, `$set`, `$unset`, then the stamp, which shows what holds after it.
  * Cost: about 5 µs per event of a person with 1 kB of properties, most of it parsing those that change.
  */
-import { personUuid, type Warning } from '../../event/index.ts'
+import { personUuid, put, type Warning } from '../../event/index.ts'
 import { timedChangeOf } from './event-time.ts'
 import { foldGroupIdentify, stampGroups } from './groups.ts'
 import { foldMerge } from './merge.ts'
@@ -18,7 +18,7 @@ import {
   valuesUnder,
 } from './properties.ts'
 import { limitPerson, type Undo } from './property-limit.ts'
-import { put, sanitiseText } from './sanitise.ts'
+import { sanitiseText } from './sanitise.ts'
 import type { Snapshot } from './snapshot.ts'
 import type { IdentityEvent, JsonObject, Stamp } from './types.ts'
 import { type IdEntry, type WorkingPerson, Workspace } from './workspace.ts'

@@ -3,10 +3,10 @@
  * they were first seen; a group is changed by `$groupidentify` only, key by key, and written only when a value
  * differs by deep equality.
  */
-import type { Warning } from '../../event/index.ts'
+import { put, type Warning } from '../../event/index.ts'
 import { deepEqual, valuesUnder } from './properties.ts'
 import { GROUP_BYTES_MAX, isOver, keepWithin, tooLargeWarning } from './property-limit.ts'
-import { put, sanitiseObject, sanitiseText } from './sanitise.ts'
+import { sanitiseObject, sanitiseText } from './sanitise.ts'
 import { groupKey } from './snapshot.ts'
 import type { GroupStamp, IdentityEvent, JsonObject } from './types.ts'
 import type { WorkingGroup, Workspace } from './workspace.ts'

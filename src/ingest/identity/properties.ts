@@ -4,7 +4,8 @@
  * consists only of known, suppressed keys is shown on the event but not stored. By order of arrival; event-time.ts has
  * the other order.
  */
-import { put, sanitiseJson, sanitiseText } from './sanitise.ts'
+import { put } from '../../event/index.ts'
+import { sanitiseJson, sanitiseText } from './sanitise.ts'
 import type { IdentityEvent, Json, JsonObject } from './types.ts'
 
 /** Events that never update a person. */

@@ -8,10 +8,10 @@
  * stays. Only what was over the limit already (stored by something else) is cut itself, in the same order, down to a
  * target below the limit. Sizes are bytes of compact JSON. Cost: nothing measurable below the limit.
  */
-import type { Warning } from '../../event/index.ts'
+import { put, type Warning } from '../../event/index.ts'
 import type { KeyTimes } from './event-time.ts'
 import { PROTECTED_KEYS } from './protected-keys.ts'
-import { put, sanitiseText } from './sanitise.ts'
+import { sanitiseText } from './sanitise.ts'
 import type { IdentityEvent, Json, JsonObject } from './types.ts'
 import type { WorkingPerson } from './workspace.ts'
 

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
+import { put } from '../../event/index.ts'
 import { deepEqual } from './properties.ts'
-import { JSON_DEPTH_MAX, put, sanitiseJson, sanitiseText } from './sanitise.ts'
+import { JSON_DEPTH_MAX, sanitiseJson, sanitiseText } from './sanitise.ts'
 import type { Json } from './types.ts'
 
 const nested = (levels: number): Json => {

@@ -4,7 +4,7 @@
  * compared in memory is what is stored. Cost: 30 ns for a clean short text.
  */
 import { STATE_ERRORS } from '../../catalog/index.ts'
-import { HeadraceError } from '../../event/index.ts'
+import { HeadraceError, put } from '../../event/index.ts'
 import type { Json, JsonObject } from './types.ts'
 
 /** Postgres reads some thousand levels before its stack limit; no honest property comes near. */
@@ -59,10 +59,4 @@ export function sanitiseObject(object: JsonObject, depth = 0): JsonObject {
     put(copy, cleanKey, clean)
   }
   return copy ?? object
-}
-
-/** Sets an own property, also one that is called `__proto__`. */
-export function put(object: JsonObject, key: string, value: Json): void {
-  if (key !== '__proto__') object[key] = value
-  else Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true })
 }

@@ -28,7 +28,11 @@ export const STEPS = {
     by: 'record',
     does: 'takes from an event without a cookie what tells who sent it, or drops it',
   },
-  // Here is the place of transformations by users: after it is known whose event it is, before anything is derived of it.
+  // After it is known whose event it is, before anything is derived of it.
+  transform: {
+    by: 'batch',
+    does: 'changes, drops or multiplies it as the project wants, in the order of its set',
+  },
   normalise: {
     by: 'record',
     does: 'brings it into the shape that is stored, lifts properties of its person',

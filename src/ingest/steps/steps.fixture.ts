@@ -3,7 +3,7 @@ import { plainHeader } from '../../../test/support/raw-header.ts'
 import type { IngestionOptions } from '../../catalog/index.ts'
 import { encodeRawHeader, type RawHeader } from '../../event/index.ts'
 import type { StoredRecord } from '../../log/index.ts'
-import { type Judge, openBatch, prepareBatch, type Slot } from '../batch.ts'
+import { finishBatch, type Judge, judgeBatch, openBatch, type Slot } from '../batch.ts'
 import { factsAt } from '../cookieless/cookieless.fixture.ts'
 import { judge } from '../cookieless/index.ts'
 import { withDefaults } from '../project-options.ts'
@@ -35,14 +35,14 @@ export function throughSteps(records: readonly StoredRecord[], options: Ingestio
   const { slots } = openBatch(records)
   const projects = new Map([['token', { teamId: 7, options: withDefaults(options) }]])
   const facts = factsAt(NOW_MS)
-  prepareBatch(
+  const { waiting } = judgeBatch(
     slots,
     { logId: '11111111-1111-4111-8111-111111111111' },
     projects,
     everyoneIsFirst,
-    new Map(),
     (event) => judge(event, facts),
   )
+  finishBatch(slots, waiting, new Map())
   return slots
 }
 
