@@ -4,6 +4,7 @@ import pino from 'pino'
 import { plainHeader } from '../../test/support/raw-header.ts'
 import { waitFor } from '../../test/support/wait-for.ts'
 import { startTestWarehouse, type TestWarehouse } from '../../test/support/warehouse.ts'
+import { publishSet } from '../catalog/index.ts'
 import { DEAD_LETTERS, decodeRawHeader, EVENTS, encodeRawHeader, OUTCOMES, TOPICS } from '../event/index.ts'
 import { type Captured, Pipeline, TOKEN, WITHIN_MS } from '../ingest/pipeline.fixture.ts'
 import {
@@ -153,6 +154,26 @@ describe('replay', () => {
       ['paid', 2],
     ])
     expect(await select()).toEqual([])
+  })
+
+  test('one row of several comes not back while another is stored: all would', async () => {
+    const source = 'export default (event) => [event, { ...event, event: "second" }]'
+    await publishSet(pipeline.sql, 1, { steps: [{ name: 'twice', source }] })
+    await pipeline.capture([{ json: '{}' }])
+    await pipeline.ingested(1)
+    const [, second] = await stored()
+    const { team_id, uuid, event, distinct_id, timestamp, _log_id } = second!
+    const [raw] = await pipeline.records(TOPICS.raw)
+    const letter = DEAD_LETTERS.encode({
+      ...{ team_id, uuid, event, distinct_id, timestamp, reason: 'refused_by_warehouse', step: 'load' },
+      ...{ detail: 'x', raw_header: raw!.header, raw_value: raw!.value },
+      ...{ _log_id, _partition: 0, _offset: 0, _sub: 1 },
+    })
+    await servers.warehouse.insertRows({ table: DEAD_LETTERS, rows: [letter], token: Bun.randomUUIDv7() })
+    const id = await replayAll()
+    expect((await jobStatus(pipeline.sql, id))[0]).toMatchObject({ letters: 1, replayed: 0, failed: 1 })
+    expect(await pipeline.records(TOPICS.raw)).toHaveLength(1)
+    await pipeline.sql`TRUNCATE transformation_set, transformation_key`
   })
 
   test('the claim moves on: what the client sends again is a copy of the replayed one', async () => {

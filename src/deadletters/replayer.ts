@@ -38,6 +38,7 @@ import {
 } from './jobs.ts'
 import { bytesKey, readBytes } from './letters.ts'
 import { rawAgain, replayedBy } from './raw-again.ts'
+import { STORED_BESIDE, storedBeside } from './stored-beside.ts'
 
 export type ReplayerDeps = {
   sql: Sql
@@ -252,12 +253,16 @@ export class Replayer {
     letters: readonly JobLetter[],
   ): Promise<void> {
     const { sql, log, onStep } = this.deps
-    const bytes = await readBytes(await this.deps.warehouse(), letters)
+    const warehouse = await this.deps.warehouse()
+    const bytes = await readBytes(warehouse, letters)
+    const offsets = letters.map(({ offset }) => offset)
+    const beside = await storedBeside({ sql, warehouse }, letters[0]!, offsets)
     const refused: [JobLetter, Change][] = []
     const sendable: Sendable[] = []
     for (const letter of letters) {
       const own = bytes.get(bytesKey(letter))
-      const again = own ? rawAgain(letter, own) : 'ClickHouse no longer has its bytes'
+      let again = own ? rawAgain(letter, own) : 'ClickHouse no longer has its bytes'
+      if (beside.has(letter.offset)) again = STORED_BESIDE
       const why = typeof again === 'string' ? again : sizeTrouble(again, topic.recordBytesMax)
       if (typeof again === 'string' || why !== undefined)
         refused.push([letter, { state: 'failed', detail: why! }])
