@@ -18,13 +18,15 @@ import {
   type JudgeCookieless,
   judgeBatch,
   outcomeCode,
+  rowCode,
   rowSlots,
   type Slot,
 } from './batch.ts'
 import type { ClaimRequest } from './dedup/claims.ts'
-import type { LaneId } from './fence.ts'
+import { ingestError } from './errors.ts'
+import { type LaneId, name } from './fence.ts'
 import type { IngestProject } from './project-options.ts'
-import { decisionOf, judgeAsDecided, takeOutcome } from './replay.ts'
+import { decisionOf, isOfTransformations, judgeAsDecided, takeOutcome } from './replay.ts'
 import type { Sets } from './transformations.ts'
 
 /** The row topics say nothing of such an offset: it is decided now. Codes of outcomes end far below. */
@@ -101,14 +103,31 @@ export async function prepareRedo(
   for (const slot of slots) {
     const outcome = redo.at(slot.record.offset)
     if (!outcome || forced.has(slot.record.offset)) continue
-    if (outcome.code !== STORED && tookEffect(outcome) && slot.draft && !slot.decision)
+    const isAfterEffects = outcome.code !== STORED && tookEffect(outcome)
+    if (isAfterEffects && isOfTransformations(slot.decision))
+      throw ingestError(
+        'HR_INGEST_CHANGED',
+        `${name(lane)} offset ${slot.record.offset} took effect on its person, but its project's transformations keep it out today`,
+      )
+    if (isAfterEffects && slot.draft && !slot.decision)
       for (const row of rowSlots([slot])) row.afterEffects = decisionOf(outcome.code)
-    else takeOutcome(lane, slot, outcome)
+    else takeOutcome(lane, slot, outcome.code === STORED ? rowsOfToday(slot) : outcome)
   }
   return claims.filter(({ offset }) => {
     const code = outcomeCode(slots[offset - first]!)
     return code !== DUPLICATE && !DECIDED_BEFORE_DEDUP.has(code)
   })
+}
+
+/** The row topics tell of an offset that it was stored, not as how many rows: its transformations do, as they did then. */
+function rowsOfToday(slot: Slot): OffsetOutcome {
+  const rows = [slot, ...slot.more]
+  const gone = rows.flatMap((row) =>
+    row.decision && row.draft ? [{ sub: row.sub, code: rowCode(row) }] : [],
+  )
+  // One that is not there any more at all is told by `takeOutcome`.
+  if (gone.length === 0 || gone.length === rows.length) return { code: STORED, rows: rows.length }
+  return { code: STORED, rows: rows.length - gone.length, gone }
 }
 
 function tookEffect(outcome: OffsetOutcome | undefined): boolean {

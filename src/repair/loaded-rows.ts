@@ -15,8 +15,10 @@ import {
 } from '../event/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 
+export type RowPlace = { logId: string; offset: number; sub: number }
+
 export type LoadedRowTaker = {
-  takeLoaded(logId: string, teamId: number, offset: number, code: OutcomeCode): void
+  takeLoaded(row: RowPlace, teamId: number, code: OutcomeCode): void
   takeGroupType(teamId: number, type: string, index: number): void
 }
 
@@ -26,25 +28,27 @@ const PAGE_ROWS = 50_000
 const WHERE = '_log_id = {logId:UUID} AND _partition = {partition:UInt16} AND _offset >= {from:UInt64}'
 
 export async function takeLoadedRows(warehouse: Warehouse, at: From, taker: LoadedRowTaker): Promise<void> {
-  type Stored = { offset: number; team: number }
+  type Stored = { offset: number; sub: number; team: number }
   let found = false
   await inPages<Stored>(
     warehouse,
     at,
-    `SELECT _offset AS offset, any(team_id) AS team FROM events WHERE ${WHERE}
+    `SELECT _offset AS offset, max(_sub) AS sub, any(team_id) AS team FROM events WHERE ${WHERE}
      GROUP BY _offset ORDER BY _offset LIMIT ${PAGE_ROWS}`,
-    ({ offset, team }) => {
+    ({ offset, sub, team }) => {
       found = true
-      taker.takeLoaded(at.logId, team, offset, STORED)
+      taker.takeLoaded({ logId: at.logId, offset, sub }, team, STORED)
     },
   )
   // Where both tables know an offset, ClickHouse refused its row after it had been produced.
   await inPages<Stored & Pick<OutcomeRow, 'state' | 'reason'>>(
     warehouse,
     at,
-    `SELECT _offset AS offset, any(team_id) AS team, any(state) AS state, any(reason) AS reason FROM outcomes
+    `SELECT _offset AS offset, min(_sub) AS sub, any(team_id) AS team, argMin(state, _sub) AS state,
+       argMin(reason, _sub) AS reason FROM outcomes
      WHERE ${WHERE} GROUP BY _offset ORDER BY _offset LIMIT ${PAGE_ROWS}`,
-    ({ offset, team, ...outcome }) => taker.takeLoaded(at.logId, team, offset, codeOf(outcome)),
+    ({ offset, sub, team, ...outcome }) =>
+      taker.takeLoaded({ logId: at.logId, offset, sub }, team, codeOf(outcome)),
   )
   if (found) await takeGroupTypes(warehouse, at, taker)
 }

@@ -22,7 +22,7 @@ import {
 import { stretchesSince } from '../ingest/index.ts'
 import type { Log, StoredRecord } from '../log/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
-import { codeOf, type LoadedRowTaker, takeLoadedRows } from './loaded-rows.ts'
+import { codeOf, type LoadedRowTaker, type RowPlace, takeLoadedRows } from './loaded-rows.ts'
 import { loadedStateAhead } from './loaded-state.ts'
 import type { ListedState } from './lost-receipts.ts'
 
@@ -82,6 +82,8 @@ export async function readLostTimeline(
 class Collector implements LoadedRowTaker {
   private readonly decided = new Map<string, Map<number, OutcomeCode>>()
   private readonly projects = new Map<string, Map<number, number>>()
+  /** `log id/offset` of those of which a row other than the first was stored: they stay stored if the first was not. */
+  private readonly several = new Set<string>()
   private readonly state = new Map<string, ListedState>()
   private readonly teamIds = new Set<number>()
   private readonly groupTypes = new Map<number, Map<string, number>>()
@@ -103,13 +105,13 @@ class Collector implements LoadedRowTaker {
     const fence = this.fences.get(source.logId)
     if (fence === undefined || source.offset < fence) return
     if (topic === TOPICS.events) {
-      this.decide(source.logId, source.offset, teamId, STORED)
+      this.decide(source, teamId, STORED)
       this.learnGroupTypes(teamId, value)
-    } else this.decide(source.logId, source.offset, teamId, codeOf(OUTCOMES.decode(new ByteReader(value))))
+    } else this.decide(source, teamId, codeOf(OUTCOMES.decode(new ByteReader(value))))
   }
 
-  takeLoaded(logId: string, teamId: number, offset: number, code: OutcomeCode): void {
-    this.decide(logId, offset, teamId, code)
+  takeLoaded(row: RowPlace, teamId: number, code: OutcomeCode): void {
+    this.decide(row, teamId, code)
   }
 
   takeGroupType(teamId: number, type: string, index: number): void {
@@ -123,7 +125,7 @@ class Collector implements LoadedRowTaker {
     this.buried.add(`${logId}/${partition}/${offset}/${sub}`)
     const fence = this.fences.get(logId)
     if (fence === undefined || offset < fence) return
-    this.decide(logId, offset, teamId, codeOf(OUTCOMES.decode(new ByteReader(value))))
+    this.decide(source, teamId, codeOf(OUTCOMES.decode(new ByteReader(value))))
   }
 
   takeState({ value }: StoredRecord, topic: RowTopic): void {
@@ -146,10 +148,14 @@ class Collector implements LoadedRowTaker {
     if (!known || known.above < one.above) this.state.set(key, one)
   }
 
-  private decide(logId: string, offset: number, teamId: number, code: OutcomeCode): void {
+  /** `events` are taken first. */
+  private decide({ logId, offset, sub }: RowPlace, teamId: number, code: OutcomeCode): void {
     const decided = this.decided.get(logId) ?? new Map<number, OutcomeCode>()
     this.decided.set(logId, decided)
-    decided.set(offset, code)
+    const isStored = code === STORED
+    if (sub > 0 && isStored) this.several.add(`${logId}/${offset}`)
+    if (isStored || (sub === 0 && !this.several.has(`${logId}/${offset}`)) || !decided.has(offset))
+      decided.set(offset, code)
     if (teamId <= 0) return
     this.teamIds.add(teamId)
     const projects = this.projects.get(logId) ?? new Map<number, number>()
