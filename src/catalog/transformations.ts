@@ -1,7 +1,8 @@
 /**
  * The published sets of transformations. In: a definition that is known to be good (src/transform checks it). Out: the
  * sets of all projects as of one generation. What must hold: generations are seen in their order, so that whoever has
- * seen one has seen all before it; that is why publishing takes a lock. A set is never changed.
+ * seen one has seen all before it; that is why publishing takes a lock. A set is never changed, and goes only with its
+ * project.
  */
 import { randomBytes } from 'node:crypto'
 import { type ErrorSpec, errorTable } from '../event/index.ts'
@@ -10,6 +11,12 @@ import { transaction } from './transaction.ts'
 
 /** That of a deployment where nothing was ever published. */
 export const FIRST_GENERATION = 1
+
+/**
+ * A generation is the second in which it was published, or the next: one that went with its project, or that a restored
+ * Postgres knows nothing of, is never given again to other sets, while rows name it.
+ */
+const GENERATIONS_SINCE = '2026-01-01T00:00:00Z'
 
 export type PublishedSet = {
   generation: number
@@ -97,7 +104,8 @@ export async function publishSet(
       if (after !== undefined && before!.version !== after) return undefined
       const [published] = await tx<Row[]>`
         INSERT INTO transformation_set (generation, team_id, version, definition, note)
-        SELECT coalesce(max(generation), ${FIRST_GENERATION}) + 1, ${teamId}, ${before!.version + 1},
+        SELECT greatest(coalesce(max(generation), ${FIRST_GENERATION}) + 1,
+            extract(epoch FROM now() - ${GENERATIONS_SINCE}::timestamptz)::integer), ${teamId}, ${before!.version + 1},
           ${JSON.stringify(definition)}::text::jsonb, ${note}
         FROM transformation_set
         RETURNING generation, team_id, version, definition, note, published_at`
