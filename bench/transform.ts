@@ -1,6 +1,6 @@
 /**
  * Transformations: CPU per event of 1.2 kB in batches of 1,000, of user code by what it does, of a chain of three, and of
- * each built-in. `JSON in JavaScriptCore` is the measure of the machine's mood. One process, one thread; the bottleneck is its core. `--events` (default 20,000 per row). The rows are run in turns, three times,
+ * each built-in. `JSON in JavaScriptCore` is the measure of the machine's mood. One process, one thread; the bottleneck is its core. `--events` (default 20,000 per row); `--only chain`: the rows that are called so. The rows are run in turns, three times,
  * and the cheapest turn of each counts.
  */
 import {
@@ -20,6 +20,8 @@ const BATCH = 1_000
 const TURNS = 3
 const given = process.argv.indexOf('--events')
 const EVENTS = given < 0 ? 20_000 : Number(process.argv[given + 1])
+const onlyAt = process.argv.indexOf('--only')
+const only = onlyAt < 0 ? '' : process.argv[onlyAt + 1]!
 
 const HELPERS = {
   geoip: () => null,
@@ -138,6 +140,7 @@ rows['chain of three'] = ['masks an address', 'renames and adds', 'drops bots'].
 const best = new Map<string, { us: number; seconds: number }>()
 for (let turn = 0; turn <= TURNS; turn++)
   for (const [name, chain] of Object.entries(rows)) {
+    if (!name.includes(only)) continue
     const began = performance.now()
     const cpu = process.cpuUsage()
     for (let done = 0; done < EVENTS; done += BATCH) await runChain(chain, events)

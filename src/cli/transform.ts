@@ -141,7 +141,7 @@ async function runTry(folder: string, flags: Flags & { last: number }): Promise<
     const set = await transform.openSet(definition, { key, geoip })
     const logs: string[] = []
     const outcomes = await transform
-      .runChain(set.steps, events, (step, { text }) => logs.push(`${step}: ${text}`))
+      .runChain(set.steps, events, { onLog: (step, { text }) => logs.push(`${step}: ${text}`) })
       .finally(() => set.close())
     const shown = outcomes.map((outcome, i) => ({
       uuid: events[i]!.uuid,

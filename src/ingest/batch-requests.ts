@@ -5,7 +5,14 @@
  */
 import type { Warning } from '../event/index.ts'
 import type { Slot } from './batch.ts'
-import { findIds, NO_STATES, type VisitorStates, wantedVisitors, withIds } from './cookieless/index.ts'
+import {
+  findIds,
+  NO_STATES,
+  type Visit,
+  type VisitorStates,
+  wantedVisitors,
+  withIds,
+} from './cookieless/index.ts'
 import type { BatchVisitors, IdentityEvent } from './identity/types.ts'
 import { identityRequest } from './steps/identity-request.ts'
 
@@ -21,17 +28,22 @@ export function batchRequests(slots: readonly Slot[]): BatchRequests {
   const requests = slots.map((slot) => identityRequest(slot.draft!))
   const eventsNow = () => requests.map(({ event }) => event)
   const warnings = () => requests.map((request) => request.warnings)
-  const visiting = slots.flatMap((slot, i) => (slot.visit ? [{ slot, i, draft: slot.draft! }] : []))
+  // Rows that were made of one event are of one visit: what it says of its visitor counts once.
+  const visits: Visit[] = []
+  const visiting = slots.flatMap((slot, i) => {
+    if (!slot.visit) return []
+    if (visits.at(-1) !== slot.visit) visits.push(slot.visit)
+    return [{ slot, i, draft: slot.draft!, visit: visits.length - 1 }]
+  })
   if (visiting.length === 0) return { events: eventsNow(), visitors: undefined, warnings }
 
-  const visits = visiting.map(({ slot }) => slot.visit!)
   const resolve = (states: VisitorStates) => {
     const { ids, writes } = findIds(visits, states)
-    visiting.forEach(({ slot, i, draft }, k) => {
-      slot.ids = ids[k]!
-      slot.draft = withIds(draft, ids[k]!)
+    for (const { slot, i, draft, visit } of visiting) {
+      slot.ids = ids[visit]!
+      slot.draft = withIds(draft, slot.ids)
       requests[i] = identityRequest(slot.draft)
-    })
+    }
     return { events: eventsNow(), writes }
   }
   const { events } = resolve(NO_STATES)

@@ -199,34 +199,39 @@ function judgeSlot(
   return wasStored && outcome.kind === 'drop' ? withoutIds(event) : settle(slot, 'cookieless', outcome)
 }
 
-function finishSlot({ slot, judged, became }: Waiting): void {
+function finishSlot({ slot, judged, became, wasStored }: Waiting): void {
   if (became === undefined) {
-    finishRow(slot, judged.event, judged)
+    finishRow(slot, judged.event, judged, wasStored)
     return
   }
   if (!isList(became)) {
     settle(slot, 'transform', became)
     return
   }
-  slot.more = became.slice(1).map((_, i) => {
-    const row = newSlot(slot.record, i + 1)
-    row.header = slot.header
-    row.teamId = slot.teamId
-    return row
-  })
+  slot.more = became.slice(1).map((_, i) => rowBeside(slot, i + 1))
   became.forEach((event, sub) => {
-    finishRow(sub === 0 ? slot : slot.more[sub - 1]!, event, judged)
+    finishRow(sub === 0 ? slot : slot.more[sub - 1]!, event, judged, wasStored)
   })
+}
+
+/** A further row of the record of `slot`. */
+export function rowBeside(slot: Slot, sub: number): Slot {
+  const row = newSlot(slot.record, sub)
+  row.header = slot.header
+  row.teamId = slot.teamId
+  return row
 }
 
 function isList(became: NonNullable<Waiting['became']>): became is readonly ParsedEvent[] {
   return Array.isArray(became)
 }
 
-function finishRow(slot: Slot, given: ParsedEvent, { visit, ids }: Judged): void {
+function finishRow(slot: Slot, given: ParsedEvent, { visit, ids }: Judged, wasStored: boolean): void {
   let event: ParsedEvent | undefined = given
   // What may be half applied is not let in under another name either.
   if (given.header.event !== slot.header!.event) event = settle(slot, 'person-flag', flagPerson(given))
+  // Which of the rows of a stored event were stored its receipt knows, not the options of today.
+  if (!event && wasStored) event = given
   if (!event) return
   const draft = settle(slot, 'normalise', normalise(event))
   if (!draft) return

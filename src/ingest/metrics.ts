@@ -84,12 +84,16 @@ export function countWait(what: 'gate' | 'turn' | 'log', ms: number): void {
 
 export function countBatch(slots: readonly Slot[], seconds: number): void {
   const totals = new Map<string, number>()
-  for (const { decision, warnings } of slots) {
+  for (const slot of slots) {
+    const { warnings } = slot
+    // An event is stored while one of its rows is, as its receipt says.
+    const decision = slot.more.some((row) => !row.decision) ? undefined : slot.decision
     const key = decision
       ? `${decision.kind}\u0000${decision.kind === 'duplicate' ? '' : decision.reason}`
       : 'stored\u0000'
     totals.set(key, (totals.get(key) ?? 0) + 1)
-    for (const warning of warnings) ingestMetrics.warnings.inc({ type: warning.type })
+    for (const { type } of warnings) ingestMetrics.warnings.inc({ type })
+    for (const row of slot.more) for (const { type } of row.warnings) ingestMetrics.warnings.inc({ type })
   }
   for (const [key, count] of totals) {
     const [kind, reason] = key.split('\u0000') as [string, string]

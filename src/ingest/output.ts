@@ -7,6 +7,7 @@ import {
   type ByteRange,
   ByteReader,
   type Bytes,
+  childUuid,
   DEAD_LETTERS,
   encodeOutcomes,
   GROUPS,
@@ -115,7 +116,9 @@ export function makeReceipt(
     const outcome = offsetOutcome(slot)
     outcomes.push(outcome)
     counts[outcome.code === STORED ? 'stored' : COUNT_OF[slot.decision!.kind]]++
-    if (outcome.code === STORED && slot.ids) cookieless.push({ offset: slot.record.offset, ids: slot.ids })
+    // All rows of an event have the same ones.
+    const ids = slot.ids ?? slot.more.find((row) => row.ids)?.ids
+    if (outcome.code === STORED && ids) cookieless.push({ offset: slot.record.offset, ids })
   }
   for (const slot of slots) {
     if (slot.decision) continue
@@ -248,12 +251,12 @@ function record(
   }
 }
 
-/** Columns that outcomes and dead letters share. */
+/** Columns that outcomes and dead letters share: as captured, since a replay need not know what became of it. */
 function identification(slot: Slot, lane: OutputLane) {
-  const header = slot.sub === 0 ? slot.header : (slot.draft?.header ?? slot.header)
+  const { header, sub } = slot
   return {
     team_id: slot.teamId,
-    uuid: header?.uuid ?? NIL_UUID,
+    uuid: header ? (sub === 0 ? header.uuid : childUuid(header.uuid, sub)) : NIL_UUID,
     event: header?.event ?? '',
     distinct_id: header?.distinctId ?? '',
     timestamp: header?.nowMs ?? slot.record.appendedMs,

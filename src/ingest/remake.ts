@@ -9,6 +9,7 @@
  */
 import { FIRST_GENERATION, type ProjectCatalog, type Sql } from '../catalog/index.ts'
 import {
+  codeOfRow,
   DUPLICATE,
   decodeOutcomes,
   LOST,
@@ -20,7 +21,7 @@ import {
 } from '../event/index.ts'
 import type { Log, LogRecord, StoredRecord } from '../log/index.ts'
 import type { Logger } from '../observe/index.ts'
-import { finishBatch, judgeBatch, openBatch, rowSlots } from './batch.ts'
+import { finishBatch, judgeBatch, openBatch, rowSlots, type Slot } from './batch.ts'
 import { checksumOf } from './checksum.ts'
 import { judgeAgain, readNote } from './cookieless/index.ts'
 import type { ClaimVerdict } from './dedup/claims.ts'
@@ -30,7 +31,7 @@ import type { StateRows } from './identity/types.ts'
 import { encodeRows, type OutputLane, outputRecords } from './output.ts'
 import { identityOptionsOf } from './project-options.ts'
 import { type ProjectsOf, projectsOf } from './projects.ts'
-import { takeOutcome } from './replay.ts'
+import { takeOutcome, unlikeThen } from './replay.ts'
 import { identityRequest } from './steps/identity-request.ts'
 import { openGeoipOf, Transformations } from './transformations.ts'
 
@@ -216,15 +217,16 @@ async function remakeChunk(
   const unmakeable = new Map<number, Unmakeable>()
   const slots = all.filter((slot) => {
     const { offset } = slot.record
-    const code = codeOf(offset)
-    const readable = code !== LOST && (code !== STORED || slot.draft !== undefined)
-    if (readable) takeOutcome(lane, slot, outcomeOf(offset))
+    const outcome = outcomeOf(offset)
+    const readable = outcome.code !== LOST && unlikeThen(slot, outcome) === undefined
+    if (readable) takeOutcome(lane, slot, outcome)
     else unmakeable.set(offset, 'unreadable_today')
     return readable
   })
   const bySlot = new Map(slots.map((slot) => [slot.record.offset, slot]))
   for (const [offset, warning] of receipt.outbox?.warnings ?? []) bySlot.get(offset)?.warnings.push(warning)
-  const rowsOf = rowSlots(slots)
+  const isThere = ({ record, sub }: Slot) => codeOfRow(outcomeOf(record.offset), sub) !== LOST
+  const rowsOf = rowSlots(slots).filter(isThere)
   const requests = rowsOf
     .filter((slot) => !slot.decision)
     .map((slot) => {

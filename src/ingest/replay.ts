@@ -27,6 +27,7 @@ import {
   type Judge,
   judgeBatch,
   openBatch,
+  rowBeside,
   rowSlots,
   type Slot,
 } from './batch.ts'
@@ -131,14 +132,11 @@ async function readRange(log: Log, lane: LaneId, receipt: StoredReceipt): Promis
 /** What the receipt says wins over what the steps say today: a token may have become known since. */
 export function takeOutcome(lane: LaneId, slot: Slot, outcome: OffsetOutcome): void {
   if (outcome.code === STORED) {
-    slot.decision = undefined
-    if (!slot.draft) {
-      throw ingestError(
-        'HR_INGEST_CHANGED',
-        `${name(lane)} offset ${slot.record.offset} was stored, but its event cannot be read today`,
-      )
-    }
     takeRows(lane, slot, outcome)
+    return
+  }
+  if (outcome.gone) {
+    takeEnds(slot, outcome.gone)
     return
   }
   slot.more = []
@@ -153,18 +151,51 @@ export function takeOutcome(lane: LaneId, slot: Slot, outcome: OffsetOutcome): v
 }
 
 /** Of an event of several rows, those that were stored are, and the others end as they did. */
-function takeRows(lane: LaneId, slot: Slot, { rows, gone = [] }: OffsetOutcome): void {
-  const made = rows + gone.length
-  if (made !== 1 + slot.more.length) {
+function takeRows(lane: LaneId, slot: Slot, outcome: OffsetOutcome): void {
+  const trouble = unlikeThen(slot, outcome)
+  if (trouble !== undefined)
     throw ingestError(
       'HR_INGEST_CHANGED',
-      `${name(lane)} offset ${slot.record.offset} was stored as ${made} rows, and comes to ${1 + slot.more.length} today`,
+      `${name(lane)} offset ${slot.record.offset} was stored, ${trouble}`,
     )
-  }
   for (const row of [slot, ...slot.more]) {
-    const end = gone.find(({ sub }) => sub === row.sub)
+    const end = outcome.gone?.find(({ sub }) => sub === row.sub)
     row.decision = end ? decisionOf(end.code) : undefined
   }
+}
+
+/** No row of several was stored: each ends as it did. */
+function takeEnds(slot: Slot, gone: NonNullable<OffsetOutcome['gone']>): void {
+  slot.more = gone.flatMap(({ sub }) =>
+    sub === 0 ? [] : [slot.more.find((row) => row.sub === sub) ?? rowBeside(slot, sub)],
+  )
+  for (const row of [slot, ...slot.more])
+    row.decision = decisionOf(gone.find(({ sub }) => sub === row.sub)!.code)
+}
+
+/**
+ * Why the rows of a stored event cannot be made today as they were made then; undefined when they can. What its
+ * transformations would have hidden is never stored as it came in instead.
+ */
+export function unlikeThen(slot: Slot, { code, rows, gone = [] }: OffsetOutcome): string | undefined {
+  if (code !== STORED) return undefined
+  if (isOfTransformations(slot.decision))
+    return `but its project's transformations ${slot.decision?.kind === 'drop' ? 'drop it' : 'fail on it'} today`
+  const made = rows + gone.length
+  const makes = 1 + slot.more.length
+  if (made !== makes) return `as ${made} rows, and comes to ${makes} today`
+  const isGone = (row: Slot) => gone.some(({ sub }) => sub === row.sub)
+  if ([slot, ...slot.more].some((row) => !row.draft && !isGone(row)))
+    return 'but its event cannot be read today'
+  return undefined
+}
+
+export function isOfTransformations(decision: Decision | undefined): boolean {
+  return (
+    decision !== undefined &&
+    decision.kind !== 'duplicate' &&
+    (decision.reason === 'dropped_by_transformation' || decision.reason === 'transformation_failed')
+  )
 }
 
 function sameOutcome(decision: Decision, state: string, reason: string): boolean {

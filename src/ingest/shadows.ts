@@ -14,6 +14,7 @@ import {
 import type { Logger } from '../observe/index.ts'
 import { pause } from '../platform/index.ts'
 import {
+  Allowance,
   type ChainOutcome,
   differences,
   type HostHelpers,
@@ -34,6 +35,7 @@ const EVENTS_AT_ONCE = 5
 const CUTS_MAX = 3
 /** Values in a sample, by their lines. */
 const LINES_MAX = 20
+const OUTPUT_CHARS_MAX = 8 * 2 ** 20
 
 export class Shadows {
   readonly #deps: { sql: Sql; geoip: HostHelpers['geoip']; logger: Logger }
@@ -109,6 +111,8 @@ class Running {
   #cuts = 0
   #toldTrouble = false
   #closed = false
+  /** A draft that is slow without being cut is ended by it, too. */
+  readonly #limits = { allowance: new Allowance(), outputCharsMax: OUTPUT_CHARS_MAX }
 
   constructor(shadow: Shadow, set: OpenSet | undefined, trouble: string) {
     this.shadow = shadow
@@ -134,6 +138,7 @@ class Running {
       const outcomes = await runChain(
         steps,
         some.map(({ given }) => given),
+        { limits: this.#limits },
       )
       some.forEach((one, i) => {
         this.#compare(one, outcomes[i]!)

@@ -12,13 +12,23 @@ import {
   type TransformationState,
   transformationsAt,
 } from '../catalog/index.ts'
-import { boundDistinctId, isObject, isRetriable, type Json, type JsonObject, own } from '../event/index.ts'
+import {
+  boundDistinctId,
+  isObject,
+  isRejected,
+  isRetriable,
+  type Json,
+  type JsonObject,
+  own,
+} from '../event/index.ts'
 import type { Logger } from '../observe/index.ts'
 import {
+  Allowance,
   type ChainOutcome,
   type Change,
   type HostHelpers,
   type OpenSet,
+  OutputTooLarge,
   openGeoip,
   openSet,
   parseSet,
@@ -27,6 +37,7 @@ import {
 } from '../transform/index.ts'
 import type { Waiting } from './batch.ts'
 import type { ParsedEvent } from './draft.ts'
+import { BatchTooLarge } from './identity/errors.ts'
 import { ingestMetrics } from './metrics.ts'
 import { type Seen, Shadows } from './shadows.ts'
 
@@ -40,6 +51,11 @@ export type Sets = {
 export const NO_SETS: Sets = { generation: FIRST_GENERATION, apply: () => Promise.resolve() }
 
 const REFRESH_MS = 2_000
+/** What could not be opened is tried again after this long: there may have been no memory for it. */
+const REOPEN_MS = 30_000
+/** Of one batch: what its events become is held until Postgres and the log have it. */
+const OUTPUT_CHARS_MAX = 64 * 2 ** 20
+const ROWS_MAX = 20_000
 /** Each with its sandboxes, of some MB in use and 32 at most. */
 const OPEN_SETS_MAX = 64
 
@@ -50,6 +66,8 @@ export type TransformationsDeps = {
   refreshMs?: number
 }
 
+type Published = TransformationState['sets'] extends ReadonlyMap<number, infer One> ? One : never
+
 type OpenedSet = {
   readonly version: number
   /** Undefined: it could not be opened, and `trouble` says why. */
@@ -58,7 +76,14 @@ type OpenedSet = {
 }
 
 /** A set of one version; its sandboxes take one batch at a time. */
-type Holder = { opened: Promise<OpenedSet>; busy: Promise<unknown>; users: number }
+type Holder = {
+  opened: Promise<OpenedSet>
+  openedMs: number
+  busy: Promise<unknown>
+  users: number
+  /** Of live traffic. */
+  readonly allowance: Allowance
+}
 
 export class Transformations {
   readonly #deps: TransformationsDeps
@@ -101,7 +126,7 @@ export class Transformations {
     return {
       generation: state.generation,
       apply: async (waiting) => {
-        if (state.sets.size > 0) await this.#apply(state, waiting, this.#shadows)
+        if (state.sets.size > 0) await this.#apply(state, waiting, true)
         if (!this.#shadows.isEmpty) this.#showUnchanged(state, waiting)
       },
     }
@@ -141,7 +166,7 @@ export class Transformations {
     }
   }
 
-  async #apply(state: TransformationState, waiting: readonly Waiting[], shadows?: Shadows): Promise<void> {
+  async #apply(state: TransformationState, waiting: readonly Waiting[], isLive = false): Promise<void> {
     const byTeam = new Map<number, Waiting[]>()
     for (const one of waiting) {
       const { teamId } = one.slot
@@ -150,26 +175,35 @@ export class Transformations {
       if (others) others.push(one)
       else byTeam.set(teamId, [one])
     }
-    for (const [teamId, own] of byTeam) await this.#applySet(state, teamId, own, shadows)
+    for (const [teamId, own] of byTeam) await this.#applySet(state, teamId, own, isLive)
+    if (!isLive || waiting.length === 1) return
+    let rows = 0
+    for (const { became } of waiting) rows += Array.isArray(became) ? became.length : 1
+    if (rows > Math.max(ROWS_MAX, waiting.length))
+      throw new BatchTooLarge(`${waiting.length} events became ${rows} rows`)
   }
 
   async #applySet(
     state: TransformationState,
     teamId: number,
     waiting: readonly Waiting[],
-    shadows?: Shadows,
+    isLive: boolean,
   ): Promise<void> {
     const published = state.sets.get(teamId)!
     const holder = this.#hold(published.generation, () => this.#openSet(published))
     holder.users++
     try {
-      const { set, version, trouble } = await holder.opened
+      const { set, version, trouble } = await this.#opened(holder, published)
       const given = waiting.map(({ judged }) => asGiven(judged.event))
       let outcomes: ChainOutcome[]
       if (set) {
-        const turn = holder.busy.then(() => runChain(set.steps, given))
+        // What was decided before is decided alike, however long it takes and however large it is.
+        const limits = isLive ? { allowance: holder.allowance, outputCharsMax: OUTPUT_CHARS_MAX } : undefined
+        const turn = holder.busy.then(() => runChain(set.steps, given, { limits }))
         holder.busy = turn.catch(() => {})
-        outcomes = await turn
+        outcomes = await turn.catch((error) => {
+          throw error instanceof OutputTooLarge ? new BatchTooLarge(error.message) : error
+        })
       } else {
         const failure = { kind: 'exception', message: trouble, line: undefined } as const
         outcomes = given.map(() => ({ kind: 'quarantined', step: '(set)', failure }))
@@ -177,8 +211,8 @@ export class Transformations {
       for (let i = 0; i < waiting.length; i++)
         waiting[i]!.became = becameOf(waiting[i]!, given[i]!, outcomes[i]!, version)
       count(teamId, outcomes)
-      if (shadows?.has(teamId))
-        shadows.observe(
+      if (isLive && this.#shadows.has(teamId))
+        this.#shadows.observe(
           teamId,
           given.map((event, i) => ({ given: event, outcome: outcomes[i]! })),
         )
@@ -190,32 +224,51 @@ export class Transformations {
   #hold(generation: number, open: () => Promise<OpenedSet>): Holder {
     let holder = this.#open.get(generation)
     if (holder) this.#open.delete(generation)
-    else holder = { opened: open(), busy: Promise.resolve(), users: 0 }
+    else
+      holder = {
+        opened: open(),
+        openedMs: performance.now(),
+        busy: Promise.resolve(),
+        users: 0,
+        allowance: new Allowance(),
+      }
     this.#open.set(generation, holder)
     if (this.#open.size > OPEN_SETS_MAX) this.#closeOne()
     return holder
+  }
+
+  /** Rejects with what is not the set's own fault; then the next batch opens it anew. */
+  #opened(holder: Holder, published: Published): Promise<OpenedSet> {
+    return holder.opened.then(
+      (opened) => {
+        if (opened.set || performance.now() < holder.openedMs + REOPEN_MS) return opened
+        holder.openedMs = performance.now()
+        holder.opened = this.#openSet(published)
+        return holder.opened
+      },
+      (error) => {
+        if (this.#open.get(published.generation) === holder) this.#open.delete(published.generation)
+        throw error
+      },
+    )
   }
 
   #closeOne(): void {
     for (const [generation, holder] of this.#open) {
       if (holder.users > 0) continue
       this.#open.delete(generation)
-      void holder.opened.then(({ set }) => set?.close())
+      void holder.opened.then(({ set }) => set?.close()).catch(() => {})
       return
     }
   }
 
-  async #openSet(published: {
-    teamId: number
-    version: number
-    definition: unknown
-    key: Uint8Array
-  }): Promise<OpenedSet> {
+  async #openSet(published: Published): Promise<OpenedSet> {
     const { teamId, version, definition, key } = published
     try {
       const set = await openSet(parseSet(definition), { key, geoip: this.#deps.geoip })
       return { version, set, trouble: '' }
     } catch (error) {
+      if (!isRejected(error)) throw error
       const trouble = `version ${version} of the transformations cannot be opened: ${(error as Error).message}`
       this.#deps.logger.error({ teamId, docs: 'docs/guides/transformations.md' }, trouble)
       return { version, set: undefined, trouble }
@@ -227,7 +280,8 @@ export class Transformations {
     clearInterval(this.#timer)
     await this.#refreshing
     await this.#shadows.close()
-    for (const holder of this.#open.values()) (await holder.opened).set?.close()
+    for (const holder of this.#open.values())
+      await holder.opened.then(({ set }) => set?.close()).catch(() => {})
     this.#open.clear()
   }
 }
@@ -268,7 +322,7 @@ function keysOf(value: Json | undefined): string[] {
 }
 
 function becameOf(
-  { judged, wasStored }: Waiting,
+  { judged }: Waiting,
   given: TransformEvent,
   outcome: ChainOutcome,
   version: number,
@@ -278,11 +332,9 @@ function becameOf(
       return outcome.events.map(({ event, changes }) =>
         event === given ? judged.event : changed(judged.event, event, changes, version),
       )
-    // What was stored stays stored, even if what a lookup or a location said has changed since.
     case 'dropped':
-      return wasStored ? undefined : { kind: 'drop', reason: 'dropped_by_transformation' }
+      return { kind: 'drop', reason: 'dropped_by_transformation' }
     case 'quarantined': {
-      if (wasStored) return undefined
       const { kind, message, line } = outcome.failure
       const where = line === undefined ? '' : `, line ${line}`
       const detail = `${outcome.step}@${version} (${kind}${where}): ${message}`

@@ -95,7 +95,9 @@ export async function runCases(
     for (const one of cases) {
       locations = one.locations
       const logs: string[] = []
-      const [outcome] = await runChain(steps, [one.input], (step, { text }) => logs.push(`${step}: ${text}`))
+      const [outcome] = await runChain(steps, [one.input], {
+        onLog: (step, { text }) => logs.push(`${step}: ${text}`),
+      })
       results.push({ name: one.name, file: one.file, differences: differencesOf(one, outcome!), logs })
     }
     return results

@@ -14,10 +14,15 @@ import {
   type TransformFailure,
   type TransformOutcome,
 } from './outcome.ts'
-import { EVENTS_MAX, type LogLine, type SandboxResult } from './sandbox.ts'
+import { type BatchLimits, EVENTS_MAX, type LogLine, type SandboxResult } from './sandbox.ts'
 
 /** What user code and built-ins return: one, several or none; the very same event when they change nothing. */
 export type BuiltIn = (event: TransformEvent) => TransformEvent | readonly TransformEvent[] | null | undefined
+
+export type RunUserCode = (
+  events: readonly TransformEvent[],
+  limits?: BatchLimits,
+) => Promise<Omit<SandboxResult, 'rebuilds'>>
 
 export type ChainStep = {
   /** Name and version: what is told of a step names both. */
@@ -26,7 +31,7 @@ export type ChainStep = {
 } & (
   | { readonly apply: BuiltIn }
   /** User code. One outcome for each event, in order. Rejects when the world is at fault. */
-  | { readonly run: (events: readonly TransformEvent[]) => Promise<Omit<SandboxResult, 'rebuilds'>> }
+  | { readonly run: RunUserCode }
 )
 
 /** A failure that the event went on in spite of, or that dropped a part of it. */
@@ -54,12 +59,13 @@ const NONE: readonly never[] = []
 const KEYS_TOLD_MAX = 50
 
 /**
- * Rejects with what a step rejects with: then nothing of the batch may be used. `onLog` is told what user code logs.
+ * Rejects with what a step rejects with, and with OutputTooLarge: then nothing of the batch may be used. `onLog` is told
+ * what user code logs. `limits` are those of live traffic: what was decided before is not kept from running by them.
  */
 export async function runChain(
   steps: readonly ChainStep[],
   events: readonly TransformEvent[],
-  onLog?: (step: string, line: LogLine) => void,
+  { onLog, limits }: { onLog?: (step: string, line: LogLine) => void; limits?: BatchLimits | undefined } = {},
 ): Promise<ChainOutcome[]> {
   const states: ChainOutcome[] = events.map((event) => ({
     kind: 'kept',
@@ -68,7 +74,7 @@ export async function runChain(
   }))
   for (const step of steps) {
     if ('apply' in step) applyBuiltIn(step, step.apply, states, events)
-    else await runUserCode(step, step.run, states, events, onLog)
+    else await runUserCode(step, step.run, states, events, onLog, limits)
   }
   return states
 }
@@ -116,16 +122,17 @@ function unchanged(event: TransformEvent): TransformOutcome {
 
 async function runUserCode(
   step: ChainStep,
-  run: (events: readonly TransformEvent[]) => Promise<Omit<SandboxResult, 'rebuilds'>>,
+  run: RunUserCode,
   states: ChainOutcome[],
   events: readonly TransformEvent[],
   onLog: ((step: string, line: LogLine) => void) | undefined,
+  limits: BatchLimits | undefined,
 ): Promise<void> {
   const given: TransformEvent[] = []
   for (const state of states)
     if (state.kind === 'kept') for (const { event } of state.events) given.push(event)
   if (given.length === 0) return
-  const { outcomes, logs } = await run(given)
+  const { outcomes, logs } = await run(given, limits)
   if (outcomes.length !== given.length)
     throw new Error(`step ${step.name} answered ${outcomes.length} outcomes for ${given.length} events`)
   if (onLog) for (const line of logs) onLog(step.name, line)

@@ -17,6 +17,11 @@ export const TRANSFORM_ERRORS = {
     meaning:
       'A set of transformations cannot be: an unknown built-in, wrong options, two steps of one name. The message says all that is wrong.',
   },
+  HR_TRANSFORM_SANDBOX: {
+    class: 'retriable',
+    meaning:
+      'The sandbox of a transformation that was cut cannot be built again: mostly there is no memory for it. The batch is tried again.',
+  },
   HR_TRANSFORM_GEOIP: {
     class: 'fatal',
     meaning:

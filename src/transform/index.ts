@@ -3,6 +3,7 @@
  * what is stored. The room knows neither the log nor Postgres: it is given events and says what became of them.
  */
 
+export { Allowance } from './allowance.ts'
 export { CASE_KEY, type CaseResult, differences, runCases, type TransformCase, tell } from './cases.ts'
 export { type ChainOutcome, type ChainStep, type Change, runChain, type StepFailure } from './chain.ts'
 export { type CompiledTransformation, compileTransformation, SOURCE_CHARS_MAX } from './compile.ts'
@@ -21,7 +22,14 @@ export {
   type TransformOutcome,
 } from './outcome.ts'
 export type { RealmLimits } from './realm.ts'
-export { type LogLine, SANDBOX_LIMITS, Sandbox, type SandboxResult } from './sandbox.ts'
+export {
+  type BatchLimits,
+  type LogLine,
+  OutputTooLarge,
+  SANDBOX_LIMITS,
+  Sandbox,
+  type SandboxResult,
+} from './sandbox.ts'
 export {
   type OpenSet,
   openSet,

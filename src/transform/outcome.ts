@@ -41,6 +41,8 @@ export type TransformOutcome =
   | { readonly kind: 'kept'; readonly events: readonly TransformEvent[] }
   | { readonly kind: 'dropped' }
   | { readonly kind: 'failed'; readonly failure: TransformFailure }
+  /** It was not run: no policy of its step says what becomes of it. */
+  | { readonly kind: 'suspended'; readonly failure: TransformFailure }
 
 /** What a built-in throws that refuses an event for what it says. */
 export class Refusal extends Error {}
@@ -74,6 +76,8 @@ export function applyPolicy(
       return { kind: 'continue', events: outcome.events, failure: undefined }
     case 'dropped':
       return { kind: 'drop', failure: undefined }
+    case 'suspended':
+      return { kind: 'quarantine', failure: outcome.failure }
     case 'failed':
       switch (policy) {
         case 'pass':

@@ -193,6 +193,7 @@ export class Realm {
   readonly #shapes = new Shapes()
   #looksAtAll = 0
   #asJson = 0
+  #wasJson = false
   #interrupts = 0
   #interruptsMax: number
   #deadline = 0
@@ -314,9 +315,20 @@ export class Realm {
     return this.#runtime.hasPendingJob()
   }
 
+  /** Interrupts of the last call. */
+  get interrupts(): number {
+    return this.#interrupts
+  }
+
+  /** True when the last event crossed as JSON and met interrupts: property by property it might have met too many. */
+  get isHeavyAsJson(): boolean {
+    return this.#wasJson && this.#interrupts > 0
+  }
+
   /** Runs one event. */
-  call(event: TransformEvent): Reply {
+  call(event: TransformEvent, mayBeJson = true): Reply {
     const fresh = this.calls++ === 0
+    this.#wasJson = mayBeJson && this.#asJson > 0 && this.#asJson-- > 0
     try {
       let isTold = true
       const line = layOut(
@@ -327,15 +339,17 @@ export class Realm {
             this.#arm(true)
             isTold = this.#callWith(this.#tell!, shapeLine(shape)).kind === 'text'
           }),
-        this.#asJson > 0 && this.#asJson-- > 0,
+        this.#wasJson,
       )
       if (!isTold) return { kind: 'memory' }
       this.#instance.writeWords(this.#table, this.#words, wordsOf(event, this.#words))
       this.#arm(fresh)
       let reply = this.#callWith(this.#transform!, line)
       if (reply.kind === 'text' && reply.text.startsWith('R') && !isWholePlain(reply.text)) {
+        const { interrupts } = this
         this.#arm(true)
         reply = this.#callWith(this.#again!, '')
+        this.#interrupts += interrupts
       }
       if (reply.kind === 'text') this.#learn(reply.text)
       return reply

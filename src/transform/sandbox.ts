@@ -13,6 +13,7 @@
  */
 import { isDeeperThan, type Json } from '../event/index.ts'
 import { pause } from '../platform/index.ts'
+import { type Allowance, SUSPENDED } from './allowance.ts'
 import { type CompiledTransformation, sourceLine } from './compile.ts'
 import { readEvents, readPlain, UNIT } from './crossing.ts'
 import { transformError } from './errors.ts'
@@ -44,8 +45,20 @@ export type SandboxResult = {
   readonly outcomes: readonly TransformOutcome[]
   /** What `log` was given, at most `logLinesMax` lines. */
   readonly logs: readonly LogLine[]
-  /** Realms thrown away: of a transformation that does this in each batch, somebody should hear. */
+  /** Realms thrown away. */
   readonly rebuilds: number
+}
+
+/** What a batch of live traffic may take, beside what each event may. */
+export type BatchLimits = {
+  readonly allowance: Allowance
+  /** Characters of all that one step answers. */
+  readonly outputCharsMax: number
+}
+
+/** What a batch of several events comes to is more than it may hold in memory: it must be cut. */
+export class OutputTooLarge extends Error {
+  override readonly name = 'OutputTooLarge'
 }
 
 const MEMORY: Reply = { kind: 'memory' }
@@ -62,6 +75,8 @@ export class Sandbox {
   #hostFailure: { cause: unknown } | undefined
   #running = false
   #rebuilds = 0
+  /** Of the event at hand, in all tries. */
+  #interrupts = 0
 
   /** HR_TRANSFORM_START when the module cannot start. */
   static async open(
@@ -94,20 +109,31 @@ export class Sandbox {
   }
 
   /** One batch at a time. Rejects with what a helper threw. */
-  async run(events: readonly TransformEvent[]): Promise<SandboxResult> {
+  async run(events: readonly TransformEvent[], limits?: BatchLimits): Promise<SandboxResult> {
     if (this.#running) throw new Error('a sandbox runs one batch at a time')
     this.#running = true
     this.#logs = []
     this.#rebuilds = 0
     try {
-      this.#realm ??= this.#build()
-      this.#realm.begin()
+      if (!this.#realm) await this.#renew()
+      this.#realm!.begin()
       const outcomes: TransformOutcome[] = []
+      let chars = 0
       for (const event of events) {
+        if (limits?.allowance.isSpent) {
+          outcomes.push({ kind: 'suspended', failure: SUSPENDED })
+          continue
+        }
+        this.#interrupts = 0
         const reply = this.#call(event)
         outcomes.push(isWhole(reply) ? this.#outcome(event, reply.text) : await this.#afterCut(event, reply))
+        if (!limits) continue
+        limits.allowance.spend(this.#interrupts)
+        if (isWhole(reply)) chars += reply.text.length
+        if (chars > limits.outputCharsMax && events.length > 1)
+          throw new OutputTooLarge(`${events.length} events became over ${limits.outputCharsMax} characters`)
       }
-      if (this.#realm.hasPendingJobs) await this.#rebuild(false)
+      if (this.#realm?.hasPendingJobs) await this.#rebuild(false)
       return { outcomes, logs: this.#logs, rebuilds: this.#rebuilds }
     } finally {
       this.#running = false
@@ -129,17 +155,44 @@ export class Sandbox {
     this.#rebuilds++
     const old = this.#realm
     this.#realm = undefined
-    if (trapped) this.#instance = await Instance.create(this.#limits.memoryBytesMax)
-    else old?.dispose()
-    this.#realm = this.#build()
+    if (trapped) await this.#renew()
+    else {
+      old?.dispose()
+      try {
+        this.#realm = this.#build()
+      } catch {
+        // It did start before: what is left of the memory is too little, or in pieces.
+        await this.#renew()
+      }
+    }
     await pause(0)
+  }
+
+  async #renew(): Promise<void> {
+    try {
+      this.#instance = await Instance.create(this.#limits.memoryBytesMax)
+      this.#realm = this.#build()
+    } catch (cause) {
+      throw transformError(
+        'HR_TRANSFORM_SANDBOX',
+        `the sandbox cannot be built again: ${(cause as Error).message}`,
+        cause,
+      )
+    }
   }
 
   #call(event: TransformEvent): Reply {
     const logged = this.#logs.length
     this.#uuid = event.uuid
     this.#hostFailure = undefined
-    const reply = this.#realm!.call(event)
+    let reply = this.#realm!.call(event)
+    if (reply.kind === 'text' && this.#realm!.isHeavyAsJson) {
+      // What crosses how must not decide whether it is cut, so it is asked again the one way that does.
+      this.#interrupts += this.#realm!.interrupts
+      this.#logs.length = logged
+      reply = this.#realm!.call(event, false)
+    }
+    this.#interrupts += this.#realm!.interrupts
     if (this.#hostFailure) throw (this.#hostFailure as { cause: unknown }).cause
     // A reply that says it found no memory is a cut like the others.
     const whole =

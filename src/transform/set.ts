@@ -7,7 +7,7 @@
 import type { ErrorObject } from 'ajv'
 import type { Json } from '../event/index.ts'
 import { isBotName } from './agents.ts'
-import type { ChainStep } from './chain.ts'
+import type { ChainStep, RunUserCode } from './chain.ts'
 import { compileTransformation, SOURCE_CHARS_MAX } from './compile.ts'
 import { transformError } from './errors.ts'
 import { type HostHelpers, hmacSha256 } from './helpers.ts'
@@ -164,7 +164,7 @@ export async function openSet(set: SetDefinition, { key, geoip }: Surroundings):
       }
       const sandbox = await Sandbox.open(await compileTransformation(step.source), helpers)
       sandboxes.push(sandbox)
-      const run = (events: Parameters<Sandbox['run']>[0]) => sandbox.run(events)
+      const run: RunUserCode = (events, limits) => sandbox.run(events, limits)
       steps.push({ name: step.name, policy: step.policy ?? 'quarantine', run })
     }
   } catch (error) {

@@ -1,7 +1,7 @@
 /** Cookieless events through the whole of ingest: their ids, what is left of them, and what no failure may change. */
 import { beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { waitFor } from '../../../test/support/wait-for.ts'
-import { changeIngestionOptions, type IngestionOptions, type Sql } from '../../catalog/index.ts'
+import { changeIngestionOptions, type IngestionOptions, publishSet, type Sql } from '../../catalog/index.ts'
 import { EVENTS, type EventRow, INGESTION_WARNINGS, OUTCOMES, personUuid, TOPICS } from '../../event/index.ts'
 import { type Captured, Pipeline, WITHIN_MS } from '../pipeline.fixture.ts'
 import { COOKIELESS_DISTINCT_ID } from './visitor.ts'
@@ -129,6 +129,21 @@ describe('stateful', () => {
     expect(await pipeline.ingested(6)).toEqual({ stored: 6, dead: 0 })
     const all = await rows()
     expect([all[5]!.distinct_id, all[5]!.person_id]).toEqual([all[3]!.distinct_id, all[3]!.person_id])
+  })
+
+  test('what transformations make of one event is of one visit, also on a replay', async () => {
+    const source = `export default (event) => event.event === '$identify' ? [event, { ...event, event: 'signed_up' }] : event`
+    await publishSet(pipeline.sql, 1, { steps: [{ name: 'more', source }] })
+    await pipeline.capture([identify('198.51.100.1', 'alice'), sent('198.51.100.1')])
+    await pipeline.ingested(2)
+    const before = (await rows()).map(written)
+    expect(before.map(({ event }) => event)).toEqual(['$identify', 'signed_up', '$pageview'])
+    const visitors = await pipeline.sql`SELECT identifies FROM cookieless_visitor`
+    expect(visitors.map(({ identifies }) => identifies)).toEqual([1])
+    await pipeline.sql`UPDATE ingest_fence SET produced_through = 0`
+    await pipeline.run(() => pipeline.isProduced(2))
+    expect((await rows()).slice(3).map(written)).toEqual(before)
+    await pipeline.sql`TRUNCATE transformation_set, transformation_key`
   })
 
   test('I2: what another partition did to a visitor meanwhile counts, and nothing is lost', async () => {
