@@ -1,5 +1,5 @@
 /** Sets on their way through ingest: what they store, drop and keep aside, and that a replay runs the ones of then. */
-import { afterEach, describe, expect, test } from 'bun:test'
+import { afterEach, describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { publishSet, readShadow, startShadow, stopShadow } from '../catalog/index.ts'
 import {
   childUuid,
@@ -10,7 +10,9 @@ import {
   OUTCOMES,
   TOPICS,
 } from '../event/index.ts'
-import { Pipeline } from './pipeline.fixture.ts'
+import { Pipeline, WITHIN_MS } from './pipeline.fixture.ts'
+
+setDefaultTimeout(WITHIN_MS * 2)
 
 const pipeline = new Pipeline()
 const TEAM = 1

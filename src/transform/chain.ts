@@ -6,6 +6,8 @@
  * of a built-in that changes nothing 0.1 µs per event.
  */
 import { childUuid, HeadraceError, isSameJson } from '../event/index.ts'
+import { type PlainChange, readPlain } from './crossing.ts'
+import type { LightChain } from './light-chain.ts'
 import {
   applyPolicy,
   type FailurePolicy,
@@ -14,7 +16,7 @@ import {
   type TransformFailure,
   type TransformOutcome,
 } from './outcome.ts'
-import { type BatchLimits, EVENTS_MAX, type LogLine, type SandboxResult } from './sandbox.ts'
+import { type BatchLimits, EVENTS_MAX, type LogLine, OutputTooLarge, type SandboxResult } from './sandbox.ts'
 
 /** What user code and built-ins return: one, several or none; the very same event when they change nothing. */
 export type BuiltIn = (event: TransformEvent) => TransformEvent | readonly TransformEvent[] | null | undefined
@@ -31,7 +33,11 @@ export type ChainStep = {
 } & (
   | { readonly apply: BuiltIn }
   /** User code. One outcome for each event, in order. Rejects when the world is at fault. */
-  | { readonly run: RunUserCode }
+  | {
+      readonly run: RunUserCode
+      /** Of the first of several such steps in a row: what does most of their work in one call. */
+      readonly light?: LightChain
+    }
 )
 
 /** A failure that the event went on in spite of, or that dropped a part of it. */
@@ -72,11 +78,64 @@ export async function runChain(
     events: [{ event, changes: NONE }],
     failures: NONE,
   }))
-  for (const step of steps) {
-    if ('apply' in step) applyBuiltIn(step, step.apply, states, events)
-    else await runUserCode(step, step.run, states, events, onLog, limits)
+  // The step from which on an event is worked on, where several were done in one call.
+  let from: number[] | undefined
+  for (const [at, step] of steps.entries()) {
+    if ('apply' in step) {
+      applyBuiltIn(step, step.apply, states, events)
+      continue
+    }
+    // What is logged is told by the step's own sandbox.
+    if (step.light && !onLog) from = await runLight(step.light, steps, at, states, events, limits)
+    await runUserCode(
+      step,
+      step.run,
+      states,
+      events,
+      onLog,
+      limits,
+      (i) => from === undefined || from[i]! <= at,
+    )
   }
   return states
+}
+
+/** Does what is light of the steps from `first` on. Says for each event which step comes next. */
+async function runLight(
+  light: LightChain,
+  steps: readonly ChainStep[],
+  first: number,
+  states: ChainOutcome[],
+  events: readonly TransformEvent[],
+  limits: BatchLimits | undefined,
+): Promise<number[]> {
+  const places: number[] = []
+  const given: TransformEvent[] = []
+  states.forEach((state, i) => {
+    if (state.kind !== 'kept' || state.events.length > 1) return
+    places.push(i)
+    given.push(state.events[0]!.event)
+  })
+  const next = states.map(() => first)
+  let chars = 0
+  const answered = await light.run(given)
+  for (let k = 0; k < places.length; k++) {
+    const i = places[k]!
+    const replies = answered[k]
+    if (!replies) continue
+    next[i] = first + replies.length
+    for (const [j, reply] of replies.entries()) {
+      if (reply === 'S') continue
+      chars += reply.length
+      const state = states[i] as Kept
+      const outcome: TransformOutcome =
+        reply === 'D' ? { kind: 'dropped' } : keptPlain(readPlain(state.events[0]!.event, reply))
+      states[i] = afterStep(state, steps[first + j]!, [outcome], events[i]!.uuid)
+    }
+    if (limits && chars > limits.outputCharsMax && events.length > 1)
+      throw new OutputTooLarge(`${events.length} events became over ${limits.outputCharsMax} characters`)
+  }
+  return next
 }
 
 function applyBuiltIn(
@@ -127,10 +186,12 @@ async function runUserCode(
   events: readonly TransformEvent[],
   onLog: ((step: string, line: LogLine) => void) | undefined,
   limits: BatchLimits | undefined,
+  isDue: (place: number) => boolean,
 ): Promise<void> {
   const given: TransformEvent[] = []
-  for (const state of states)
-    if (state.kind === 'kept') for (const { event } of state.events) given.push(event)
+  states.forEach((state, i) => {
+    if (state.kind === 'kept' && isDue(i)) for (const { event } of state.events) given.push(event)
+  })
   if (given.length === 0) return
   const { outcomes, logs } = await run(given, limits)
   if (outcomes.length !== given.length)
@@ -139,7 +200,7 @@ async function runUserCode(
   let at = 0
   for (let i = 0; i < states.length; i++) {
     const state = states[i]!
-    if (state.kind !== 'kept') continue
+    if (state.kind !== 'kept' || !isDue(i)) continue
     const end = at + state.events.length
     states[i] = afterStep(state, step, outcomes.slice(at, end), events[i]!.uuid)
     at = end
@@ -161,7 +222,7 @@ function afterStep(
       return { kind: 'quarantined', step: step.name, failure: decision.failure }
     if (decision.failure) failures = [...failures, { step: step.name, failure: decision.failure }]
     if (decision.kind === 'continue')
-      for (const event of decision.events) events.push(withChange(before, event, step.name))
+      for (const event of decision.events) events.push(withChange(before, event, step.name, decision.changed))
   }
   if (events.length === 0) return { kind: 'dropped', step: step.name, failures }
   if (events.length > EVENTS_MAX)
@@ -186,25 +247,41 @@ function tooMany(count: number): TransformOutcome {
   return { kind: 'failed', failure: { kind: 'output', message, line: undefined } }
 }
 
-function withChange(before: KeptEvent, event: TransformEvent, step: string): KeptEvent {
+function keptPlain({ event, changed }: PlainChange): TransformOutcome {
+  return { kind: 'kept', events: [event], changed }
+}
+
+function withChange(
+  before: KeptEvent,
+  event: TransformEvent,
+  step: string,
+  changed: readonly string[] | undefined,
+): KeptEvent {
   if (event === before.event) return before
-  const keys = changedKeys(before.event, event)
+  const keys = changed ? told([], [...changed]) : changedKeys(before.event, event)
   return { event, changes: keys.length === 0 ? before.changes : [...before.changes, { step, keys }] }
 }
 
 function changedKeys(one: TransformEvent, other: TransformEvent): string[] {
-  const keys: string[] = []
-  if (one.event !== other.event) keys.push('(event)')
-  if (one.distinctId !== other.distinctId) keys.push('(distinct_id)')
+  const fields: string[] = []
+  if (one.event !== other.event) fields.push('(event)')
+  if (one.distinctId !== other.distinctId) fields.push('(distinct_id)')
   const { properties: before } = one
   const { properties: after } = other
-  if (before === after) return keys
+  if (before === after) return fields
+  const keys: string[] = []
   for (const key in after) {
     const was = Object.hasOwn(before, key) ? before[key] : undefined
     if (was !== after[key] && (was === undefined || !isSameJson(was, after[key]!))) keys.push(key)
   }
   for (const key in before) if (!Object.hasOwn(after, key)) keys.push(key)
-  return keys.length <= KEYS_TOLD_MAX ? keys : [...keys.slice(0, KEYS_TOLD_MAX), '…']
+  return told(fields, keys)
+}
+
+/** In an order that does not depend on how the event crossed: a replay says the same. */
+function told(fields: readonly string[], keys: string[]): string[] {
+  const all = [...fields, ...keys.sort()]
+  return all.length <= KEYS_TOLD_MAX ? all : [...all.slice(0, KEYS_TOLD_MAX), '…']
 }
 
 function numbered(kept: KeptEvent, uuid: string, sub: number): KeptEvent {

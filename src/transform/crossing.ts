@@ -17,7 +17,7 @@ const KEYS_MAX = 1_000
 const TABLE_HEAD = 4
 export const TABLE_WORDS = TABLE_HEAD + KEYS_MAX
 /** In the place of a shape: the properties are one value, JSON. */
-const NO_SHAPE = -1
+export const NO_SHAPE = -1
 const SHAPES_MAX = 64
 /** Bits of a word of the table beside the end of a value. */
 const KIND_BITS = 3
@@ -86,6 +86,18 @@ export function layOut(
   }
   table[0] = NO_SHAPE
   return head + JSON.stringify(properties)
+}
+
+/** Where the words of one event stand in a table of several: it is the same table, from `at` on and from `start` on in the text. */
+export function moveInto(
+  words: Int32Array,
+  at: number,
+  table: Int32Array,
+  count: number,
+  start: number,
+): void {
+  words[at] = table[0]!
+  for (let i = 1; i < count; i++) words[at + i] = table[i]! + (start << KIND_BITS)
 }
 
 /** How many words of `table` say something. */
@@ -198,11 +210,15 @@ export function isWholePlain(text: string): boolean {
   return entries === Number(text.slice(1, comma))
 }
 
+/** The event, and the names of those properties that are another than before, or gone. */
+export type PlainChange = { readonly event: TransformEvent; readonly changed: readonly string[] }
+
 /** Reads an answer without JSON (prelude-event.js): what was written, entry by entry. */
-export function readPlain(from: TransformEvent, text: string): TransformEvent {
+export function readPlain(from: TransformEvent, text: string): PlainChange {
   const given = from.properties
   const keys = Object.keys(given)
   const gone: string[] = []
+  const changed: string[] = []
   let properties = given
   for (const entry of text.slice(text.indexOf(UNIT) + 1).split(UNIT)) {
     // A new property that was taken away again.
@@ -214,12 +230,16 @@ export function readPlain(from: TransformEvent, text: string): TransformEvent {
     }
     const value =
       kind === 's' ? raw : kind === 'n' ? Number(raw) : kind === 't' ? true : kind === 'f' ? false : null
-    if (Object.hasOwn(given, key) && given[key] === value) continue
+    if (given[key] === value && Object.hasOwn(given, key)) continue
     if (properties === given) properties = { ...given }
     put(properties, key, value)
+    changed.push(key)
   }
   if (gone.length > 0) properties = without(properties, gone)
-  return properties === given ? from : { ...from, properties }
+  if (properties === given) return { event: from, changed }
+  const { uuid, event, distinctId, timestampMs } = from
+  changed.push(...gone)
+  return { event: { uuid, event, distinctId, timestampMs, properties }, changed }
 }
 
 function entryOf(entry: string, keys: readonly string[]): { key: string; kind: string; raw: string } {

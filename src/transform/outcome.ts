@@ -38,7 +38,12 @@ export type TransformFailure = {
 
 export type TransformOutcome =
   /** The first event keeps the uuid of what came in; the others are numbered by `sub` downstream. */
-  | { readonly kind: 'kept'; readonly events: readonly TransformEvent[] }
+  | {
+      readonly kind: 'kept'
+      readonly events: readonly TransformEvent[]
+      /** Of one event of which only properties changed: which, where that is known. */
+      readonly changed?: readonly string[]
+    }
   | { readonly kind: 'dropped' }
   | { readonly kind: 'failed'; readonly failure: TransformFailure }
   /** It was not run: no policy of its step says what becomes of it. */
@@ -60,6 +65,7 @@ export type StepDecision =
   | {
       readonly kind: 'continue'
       readonly events: readonly TransformEvent[]
+      readonly changed?: readonly string[] | undefined
       readonly failure: TransformFailure | undefined
     }
   | { readonly kind: 'drop'; readonly failure: TransformFailure | undefined }
@@ -73,7 +79,7 @@ export function applyPolicy(
 ): StepDecision {
   switch (outcome.kind) {
     case 'kept':
-      return { kind: 'continue', events: outcome.events, failure: undefined }
+      return { kind: 'continue', events: outcome.events, changed: outcome.changed, failure: undefined }
     case 'dropped':
       return { kind: 'drop', failure: undefined }
     case 'suspended':

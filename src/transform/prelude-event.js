@@ -5,13 +5,13 @@
  * Proxy that takes a value out of the text when it is touched; whatever looks at all of them fills it first, and from
  * then on it has no traps any more. As in prelude.js, nothing that user code replaces changes what this code does.
  */
-;({ helpers, beginEvent }, memory, limits) => {
+;({ helpers, beginEvent }, memory, limits, gone) => {
   const table = new Int32Array(memory)
   const { parse, stringify } = JSON
   const { isArray } = Array
   const { apply, ownKeys, defineProperty, get, set, has, setPrototypeOf, deleteProperty } = Reflect
   const { getOwnPropertyDescriptor, preventExtensions, getPrototypeOf } = Reflect
-  const { prototype: objectPrototype } = Object
+  const { prototype: objectPrototype, create } = Object
   const NativeProxy = Proxy
   const NativeString = String
   const NativePromise = Promise
@@ -41,8 +41,8 @@
 
   // ---- Properties that are taken out of the text when they are touched ----
 
-  /** In `held`: deleted; and set to undefined. */
-  const GONE = { __proto__: null }
+  /** In `held`: deleted, the same for all steps of a chain; and set to undefined. */
+  const GONE = gone ?? { __proto__: null }
   const UNDEFINED = { __proto__: null }
 
   const put = (object, key, value) => {
@@ -53,10 +53,11 @@
 
   const valueAt = (lazy, i) => {
     const { ends } = lazy
-    const end = ends[i + 1]
+    const at = lazy.at + i
+    const end = ends[at + 1]
     switch (end & 7) {
       case TEXT:
-        return lazy.text[SLICE](ends[i] >>> 3, end >>> 3)
+        return lazy.text[SLICE](ends[at] >>> 3, end >>> 3)
       case TRUE:
         return true
       case FALSE:
@@ -64,13 +65,13 @@
       case NULL:
         return null
       default:
-        return parse(lazy.text[SLICE](ends[i] >>> 3, end >>> 3))
+        return parse(lazy.text[SLICE](ends[at] >>> 3, end >>> 3))
     }
   }
 
   /** Remembers a value that the user's code wrote, or may change. */
   const hold = (lazy, key, value) => {
-    lazy.held ??= { __proto__: null }
+    if (lazy.held === undefined) lazy.held = create(null)
     lazy.held[key] = value
   }
 
@@ -80,6 +81,11 @@
     if (held !== undefined) {
       const value = held[key]
       if (value !== undefined) return value === UNDEFINED ? undefined : value
+    }
+    const { base } = lazy
+    if (base !== undefined) {
+      const value = base[key]
+      if (value !== undefined) return value
     }
     const i = lazy.shape.places[key]
     if (i === undefined) return GONE
@@ -92,18 +98,26 @@
   const fill = (lazy) => {
     const { target } = lazy
     const held = lazy.held ?? { __proto__: null }
+    const base = lazy.base ?? { __proto__: null }
     const { keys, places } = lazy.shape
     for (let i = 0; i < keys.length; i++) {
       const key = keys[i]
-      const value = held[key]
+      const value = held[key] ?? base[key]
       if (value === undefined) put(target, key, valueAt(lazy, i))
       else if (value !== GONE) put(target, key, value === UNDEFINED ? undefined : value)
+    }
+    const added = ownKeys(base)
+    for (let i = 0; i < added.length; i++) {
+      const key = added[i]
+      const value = held[key] ?? base[key]
+      if (places[key] === undefined && value !== GONE)
+        put(target, key, value === UNDEFINED ? undefined : value)
     }
     const changed = ownKeys(held)
     for (let i = 0; i < changed.length; i++) {
       const key = changed[i]
       const value = held[key]
-      if (places[key] === undefined && value !== GONE)
+      if (places[key] === undefined && base[key] === undefined && value !== GONE)
         put(target, key, value === UNDEFINED ? undefined : value)
     }
     lazy.isFilled = true
@@ -119,17 +133,20 @@
       return value === GONE ? get(target, key, receiver) : value
     },
     set(target, key, value, receiver) {
-      const before = this.held === undefined ? undefined : this.held[key]
-      const isKnown = before === undefined ? this.shape.places[key] !== undefined : before !== GONE
+      const { held, base } = this
+      let before = held === undefined ? undefined : held[key]
+      if (before === undefined && base !== undefined) before = base[key]
       // A key that was deleted goes to the end of the others; one that is inherited may have a setter.
       if (
         typeof key !== 'string' ||
         receiver !== this.proxy ||
+        before === GONE ||
         key === 'toJSON' ||
-        (!isKnown && (before === GONE || key in target))
+        (before === undefined && this.shape.places[key] === undefined && key in target)
       )
         return set(fill(this), key, value, receiver)
-      hold(this, key, value === undefined ? UNDEFINED : value)
+      if (held === undefined) this.held = create(null)
+      this.held[key] = value === undefined ? UNDEFINED : value
       return true
     },
     has(target, key) {
@@ -159,22 +176,26 @@
     },
   }
 
-  const lazyProperties = (text, shape) => {
-    const { keys } = shape
-    const lazy = {
-      __proto__: TRAPS,
-      text,
-      shape,
-      // Of its own: user code may keep the event, and the table is written anew for the next one.
-      ends: copyTable(table, HEAD - 1, HEAD + keys.length),
-      held: undefined,
-      target: {},
-      proxy: undefined,
-      isFilled: false,
-    }
+  /** `ends` from `at` on say where the values are in `text`; `base` is what steps before have changed. */
+  const lazyProperties = (text, shape, ends, at, base) => {
+    const lazy = new Lazy(text, shape, ends, at, base)
     lazy.proxy = new NativeProxy(lazy.target, lazy)
     return lazy
   }
+
+  // Objects of one constructor share what QuickJS knows of their form; with `__proto__` in a literal each has its own.
+  function Lazy(text, shape, ends, at, base) {
+    this.text = text
+    this.shape = shape
+    this.ends = ends
+    this.at = at
+    this.base = base
+    this.held = undefined
+    this.target = {}
+    this.proxy = undefined
+    this.isFilled = false
+  }
+  Lazy.prototype = TRAPS
 
   // ---- What it became ----
 
@@ -206,34 +227,48 @@
   /**
    * The same without JSON, which takes 6 µs even for little, when texts, numbers and the like are all that was written:
    * entries of a place, or a name and its length, with a letter for what the value is. It says how long it is: a separator or
-   * a NUL in a text makes that wrong, and the host asks for JSON. Undefined when there is an object among them.
+   * a NUL in a text makes that wrong, and the host asks for JSON. Undefined when there is an object among them. `next` is
+   * given what the next step is to see: values as they are once they were written as JSON.
    */
-  const plainChanges = ({ held, shape }) => {
+  const plainChanges = ({ held, shape, base }, next) => {
     const keys = ownKeys(held)
     let body = ''
     for (let i = 0; i < keys.length; i++) {
       const key = keys[i]
-      const place = shape.places[key]
+      // Behind other steps places are not those that were sent.
+      const place = base === undefined ? shape.places[key] : undefined
       const where = place === undefined ? `+${key.length}:${key}` : place
       const value = held[key]
       switch (typeof value) {
         case 'string':
           body += `${UNIT}${where}s${value}`
+          if (next !== undefined) next[key] = value
           continue
-        case 'number':
-          body += value - value === 0 ? `${UNIT}${where}n${value}` : `${UNIT}${where}z`
+        case 'number': {
+          const isNumber = value - value === 0
+          body += isNumber ? `${UNIT}${where}n${value}` : `${UNIT}${where}z`
+          if (next !== undefined) next[key] = isNumber ? value + 0 : null
           continue
+        }
         case 'boolean':
           body += `${UNIT}${where}${value ? 't' : 'f'}`
+          if (next !== undefined) next[key] = value
           continue
         default:
+          // What was given is asked before it is put down as gone.
           if (value === null) body += `${UNIT}${where}z`
           else if (value !== GONE && value !== UNDEFINED) return undefined
-          else if (place !== undefined) body += `${UNIT}${where}g`
+          else if (place !== undefined || isGiven(key, shape, base)) body += `${UNIT}${where}g`
           else body += UNIT
+          if (next !== undefined) next[key] = value === null ? null : GONE
       }
     }
     return `R${keys.length},${body.length}${body}`
+  }
+
+  const isGiven = (key, { places }, base) => {
+    const before = base === undefined ? undefined : base[key]
+    return before === undefined ? places[key] !== undefined : before !== GONE
   }
 
   const fail = (kind, message, stack = '') =>
@@ -295,7 +330,11 @@
       const name = text[SLICE](timeEnd, nameEnd)
       const distinctId = text[SLICE](nameEnd, headEnd)
       beginEvent(uuid, timestamp)
-      const lazy = table[0] < 0 ? undefined : lazyProperties(text, shapes[table[0]])
+      const shape = table[0] < 0 ? undefined : shapes[table[0]]
+      const lazy =
+        shape &&
+        // Ends of its own: user code may keep the event, and the table is written anew for the next one.
+        lazyProperties(text, shape, copyTable(table, HEAD - 1, HEAD + shape.keys.length), 0, undefined)
       const properties = lazy === undefined ? parse(text[SLICE](headEnd)) : lazy.proxy
       const event = { uuid, event: name, distinct_id: distinctId, timestamp, properties }
       let result
@@ -345,8 +384,41 @@
     }
   }
 
+  /**
+   * For a step of a chain that runs in one call (prelude-chain.js): what it answers when that is the event as it was, or
+   * with texts, numbers and the like in its properties; X for all else, which is run again on its own. `event` is what the
+   * chain knows of it; its `base` is brought up to what the next step is to see.
+   */
+  const light = (transform) => (event) => {
+    const { uuid, timestamp, name, distinctId, base } = event
+    beginEvent(uuid, timestamp)
+    const lazy = lazyProperties(event.text, event.shape, event.ends, event.at, base)
+    const properties = lazy.proxy
+    const given = { uuid, event: name, distinct_id: distinctId, timestamp, properties }
+    try {
+      const result = transform(given, helpers)
+      if (result === undefined || result === null) return 'D'
+      if (result !== given || lazy.isFilled) return 'X'
+      const { event: after, distinct_id, properties: same } = given
+      if (after !== name || distinct_id !== distinctId || same !== properties || lazy.isFilled) return 'X'
+      const { held } = lazy
+      if (held === undefined) return 'S'
+      const next = base ?? create(null)
+      const plain = plainChanges(lazy, next)
+      if (plain === undefined || plain.length > limits.outputCharsMax) return 'X'
+      event.base = next
+      return plain
+    } catch {
+      return 'X'
+    } finally {
+      // Without this circle there is nothing for the garbage collector, which walks through all contexts. Whoever kept the
+      // properties meets an object that is filled when it is written to.
+      lazy.proxy = undefined
+    }
+  }
+
   /** The last answer that was not JSON, as JSON. */
   const again = () => `K${UNIT}${UNIT}P${UNIT}${changes(last)}`
 
-  return { bind, tell, again }
+  return { bind, tell, again, light }
 }

@@ -58,9 +58,9 @@ const BUFFER_BYTES_START = 64 * 1024
 const LOOKS_AT_ALL = 16
 const AS_JSON_EVENTS = 1_000
 
-const textOf = (file: string) => readFileSync(new URL(file, import.meta.url), 'utf8')
-const PRELUDE = textOf('./prelude.js')
-const PRELUDE_EVENT = textOf('./prelude-event.js')
+export const textOf = (file: string) => readFileSync(new URL(file, import.meta.url), 'utf8')
+export const PRELUDE = textOf('./prelude.js')
+export const PRELUDE_EVENT = textOf('./prelude-event.js')
 
 let compiled: Promise<WebAssembly.Module> | undefined
 
@@ -122,6 +122,10 @@ export class Instance {
     for (let i = 0, at = pointer >>> 2; i < count; i++) heap[at + i] = words[i]!
   }
 
+  readWord(pointer: number): number {
+    return new DataView(this.#memory.buffer).getInt32(pointer, true)
+  }
+
   /** Pointer to the text in UTF-8, ended by a NUL, until the next call. `text` has no U+0000. */
   writeText(text: string): number {
     const bytesMax = text.length * 3 + 1
@@ -169,11 +173,34 @@ const encoder = new TextEncoder()
 const decoder = new TextDecoder()
 
 /** The raw calls of the library take branded pointers; here they are numbers. */
-type RawCalls = Record<
+export type RawCalls = Record<
   'QTS_NewString' | 'QTS_Call' | 'QTS_GetString' | 'QTS_ResolveException' | 'QTS_NewArrayBuffer',
   (...values: number[]) => number
 > &
   Record<'QTS_FreeValuePointer' | 'QTS_FreeCString', (...values: number[]) => void>
+
+export function limitsIn(context: QuickJSContext, limits: RealmLimits): QuickJSHandle {
+  const all = {
+    ...limits,
+    arrayLengthMax: ARRAY_LENGTH_MAX,
+    searchMax: SEARCH_MAX,
+    textLengthMax: TEXT_LENGTH_MAX,
+  }
+  return context.unwrapResult(context.evalCode(`(${JSON.stringify(all)})`))
+}
+
+/** What a prelude makes of what it is given. */
+export function preludeIn(
+  context: QuickJSContext,
+  name: string,
+  code: string,
+  ...given: QuickJSHandle[]
+): QuickJSHandle {
+  const prelude = context.unwrapResult(context.evalCode(`'use strict';${code}`, name))
+  const made = context.unwrapResult(context.callFunction(prelude, context.undefined, ...given))
+  prelude.dispose()
+  return made
+}
 
 export class Realm {
   readonly #instance: Instance
@@ -228,11 +255,7 @@ export class Realm {
   start(code: string): string | undefined {
     const context = this.#context
     this.#arm(true)
-    const limits = context.unwrapResult(
-      context.evalCode(
-        `(${JSON.stringify({ ...this.#limits, arrayLengthMax: ARRAY_LENGTH_MAX, searchMax: SEARCH_MAX, textLengthMax: TEXT_LENGTH_MAX })})`,
-      ),
-    )
+    const limits = limitsIn(context, this.#limits)
     const host = context.newFunction('host', (name, values) =>
       context.newString(this.#host(context.getString(name), context.getString(values))),
     )
@@ -240,8 +263,16 @@ export class Realm {
     const table = context['memory'].heapValueHandle(
       this.#raw.QTS_NewArrayBuffer(this.#contextPointer, this.#table, TABLE_WORDS * 4) as never,
     ) as QuickJSHandle
-    const world = this.#prelude('prelude.js', PRELUDE, host, limits)
-    const bridge = this.#prelude('prelude-event.js', PRELUDE_EVENT, world, table, limits)
+    const world = preludeIn(context, 'prelude.js', PRELUDE, host, limits)
+    const bridge = preludeIn(
+      context,
+      'prelude-event.js',
+      PRELUDE_EVENT,
+      world,
+      table,
+      limits,
+      context.undefined,
+    )
     const bind = context.getProp(bridge, 'bind')
     this.#begin = context.getProp(world, 'beginBatch')
     this.#tell = context.getProp(bridge, 'tell')
@@ -275,14 +306,6 @@ export class Realm {
     }
     this.#transform = bound
     return undefined
-  }
-
-  #prelude(name: string, code: string, ...given: QuickJSHandle[]): QuickJSHandle {
-    const context = this.#context
-    const prelude = context.unwrapResult(context.evalCode(`'use strict';${code}`, name))
-    const made = context.unwrapResult(context.callFunction(prelude, context.undefined, ...given))
-    prelude.dispose()
-    return made
   }
 
   #describe(error: QuickJSHandle): string {

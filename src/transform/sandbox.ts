@@ -15,9 +15,9 @@ import { isDeeperThan, type Json } from '../event/index.ts'
 import { pause } from '../platform/index.ts'
 import { type Allowance, SUSPENDED } from './allowance.ts'
 import { type CompiledTransformation, sourceLine } from './compile.ts'
-import { readEvents, readPlain, UNIT } from './crossing.ts'
+import { type PlainChange, readEvents, readPlain, UNIT } from './crossing.ts'
 import { transformError } from './errors.ts'
-import type { HostHelpers } from './helpers.ts'
+import { ask, type HostHelpers } from './helpers.ts'
 import type { FailureKind, TransformEvent, TransformFailure, TransformOutcome } from './outcome.ts'
 import { CODE_NAME, Instance, Realm, type RealmLimits, type Reply } from './realm.ts'
 
@@ -210,7 +210,7 @@ export class Sandbox {
       case 'S':
         return { kind: 'kept', events: [event] }
       case 'R':
-        return this.#kept([readPlain(event, text)])
+        return this.#keptPlain(readPlain(event, text))
       case 'K':
       case 'A':
         return this.#kept(readEvents(event, text.slice(1)))
@@ -223,6 +223,11 @@ export class Sandbox {
         })
       }
     }
+  }
+
+  #keptPlain({ event, changed }: PlainChange): TransformOutcome {
+    const outcome = this.#kept([event])
+    return outcome.kind === 'kept' ? { ...outcome, changed } : outcome
   }
 
   #kept(events: readonly TransformEvent[]): TransformOutcome {
@@ -264,21 +269,11 @@ export class Sandbox {
     }
   }
 
-  #help(name: string, [first, second]: string[]): Json {
-    switch (name) {
-      case 'geoip':
-        return this.#helpers.geoip(first!)
-      case 'isBot':
-        return this.#helpers.isBot(first!)
-      case 'hash':
-        return this.#helpers.hash(first!)
-      case 'lookup':
-        return this.#helpers.lookup(first!, second!)
-      default:
-        // `log`; a new realm counts anew, so the batch's bound is kept here.
-        if (this.#logs.length < this.#limits.logLinesMax) this.#logs.push({ uuid: this.#uuid, text: first! })
-        return null
-    }
+  #help(name: string, values: string[]): Json {
+    if (name !== 'log') return ask(this.#helpers, name, values) ?? null
+    // A new realm counts anew, so the batch's bound is kept here.
+    if (this.#logs.length < this.#limits.logLinesMax) this.#logs.push({ uuid: this.#uuid, text: values[0]! })
+    return null
   }
 
   /** No batch may be running. */

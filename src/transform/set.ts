@@ -8,14 +8,15 @@ import type { ErrorObject } from 'ajv'
 import type { Json } from '../event/index.ts'
 import { isBotName } from './agents.ts'
 import type { ChainStep, RunUserCode } from './chain.ts'
-import { compileTransformation, SOURCE_CHARS_MAX } from './compile.ts'
+import { type CompiledTransformation, compileTransformation, SOURCE_CHARS_MAX } from './compile.ts'
 import { transformError } from './errors.ts'
 import { type HostHelpers, hmacSha256 } from './helpers.ts'
 import type { BuiltInKind } from './library/built-in.ts'
 import { schemaCompiler, violationTexts } from './library/contract.ts'
 import { LIBRARY } from './library/index.ts'
+import { LightChain } from './light-chain.ts'
 import type { FailurePolicy } from './outcome.ts'
-import { Sandbox } from './sandbox.ts'
+import { SANDBOX_LIMITS, Sandbox } from './sandbox.ts'
 
 export type StepDefinition = {
   readonly name: string
@@ -148,11 +149,12 @@ export async function openSet(set: SetDefinition, { key, geoip }: Surroundings):
     hash: hmacSha256(key),
     lookup: (table, wanted) => tables.get(table)?.get(wanted) ?? null,
   }
-  const sandboxes: Sandbox[] = []
+  const opened: { close(): void }[] = []
   const close = () => {
-    for (const sandbox of sandboxes) sandbox.close()
+    for (const one of opened) one.close()
   }
   const steps: ChainStep[] = []
+  const codes: { at: number; compiled: CompiledTransformation }[] = []
   try {
     for (const step of set.steps) {
       if ('use' in step) {
@@ -162,8 +164,10 @@ export async function openSet(set: SetDefinition, { key, geoip }: Surroundings):
         steps.push({ name: step.name, policy, apply: kind.make(options, helpers) })
         continue
       }
-      const sandbox = await Sandbox.open(await compileTransformation(step.source), helpers)
-      sandboxes.push(sandbox)
+      const compiled = await compileTransformation(step.source)
+      const sandbox = await Sandbox.open(compiled, helpers)
+      opened.push(sandbox)
+      codes.push({ at: steps.length, compiled })
       const run: RunUserCode = (events, limits) => sandbox.run(events, limits)
       steps.push({ name: step.name, policy: step.policy ?? 'quarantine', run })
     }
@@ -171,5 +175,24 @@ export async function openSet(set: SetDefinition, { key, geoip }: Surroundings):
     close()
     throw error
   }
+  for (const run of inARow(codes)) {
+    const light = new LightChain(
+      run.map(({ compiled }) => compiled),
+      helpers,
+      SANDBOX_LIMITS,
+    )
+    opened.push(light)
+    steps[run[0]!.at] = { ...(steps[run[0]!.at] as ChainStep & { run: RunUserCode }), light }
+  }
   return { steps, close }
+}
+
+function inARow<Step extends { at: number }>(steps: readonly Step[]): Step[][] {
+  const runs: Step[][] = []
+  for (const step of steps) {
+    const run = runs.at(-1)
+    if (run?.at(-1)?.at === step.at - 1) run!.push(step)
+    else runs.push([step])
+  }
+  return runs
 }
