@@ -134,13 +134,14 @@ class LightVm {
     helpers: HostHelpers,
     limits: RealmLimits,
   ): Promise<LightVm | undefined> {
-    const vm = new LightVm(await Instance.create(limits.memoryBytesMax), limits)
+    let vm: LightVm | undefined
     try {
+      vm = new LightVm(await Instance.create(limits.memoryBytesMax), limits)
       if (vm.#start(compiled, helpers, limits)) return vm
+      vm.dispose()
     } catch {
-      vm.#isBroken = true
+      // With its memory it is let go as it is.
     }
-    vm.dispose()
     return undefined
   }
 

@@ -77,7 +77,7 @@ export class Instance {
 
   /** `memoryBytesMax` is a maximum that WebAssembly itself keeps. */
   static async create(memoryBytesMax: number): Promise<Instance> {
-    const wasm = Bun.file(Bun.fileURLToPath(import.meta.resolve('@jitl/quickjs-wasmfile-release-sync/wasm')))
+    const wasm = Bun.file(Bun.resolveSync('@jitl/quickjs-wasmfile-release-sync/wasm', import.meta.dir))
     compiled ??= wasm.arrayBuffer().then((bytes) => WebAssembly.compile(bytes))
     return new Instance(
       memoryBytesMax,

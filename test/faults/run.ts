@@ -16,7 +16,7 @@ const USAGE = `npm run faults -- [--runs 200] [--kafka] [--seed N] [--no-pauses]
   roles of the product killed and paused at random, under load
 npm run faults -- kafka-down [--runs 1000] [--only name,…] [--captures 4] [--seed N]
   ${KAFKA_DOWN_NAMES.join(', ')}
-npm run faults -- ingest [--runs 2000] [--kafka] [--only name,…] [--seed N]
+npm run faults -- ingest [--runs 2000] [--kafka] [--only name,…] [--seed N] [--transform]
   ${INGEST_FAULT_NAMES.join(', ')}
 npm run faults -- load [--runs 1000] [--kafka] [--seed N]
   loaders and ClickHouse killed and paused at their places
@@ -30,6 +30,7 @@ const { values, positionals } = parsed({
     runs: { type: 'string' },
     seed: { type: 'string', default: process.env.HEADRACE_TEST_SEED ?? String(Date.now() % 1_000_000) },
     kafka: { type: 'boolean', default: false },
+    transform: { type: 'boolean', default: false },
     'no-pauses': { type: 'boolean', default: false },
     only: { type: 'string', default: '' },
     captures: { type: 'string', default: '4' },
@@ -65,7 +66,7 @@ switch (positionals.join()) {
   }
   case 'ingest': {
     const [runs, only] = [runsOr(INGEST_KILL_RUNS), onlyOf(INGEST_FAULT_NAMES)]
-    exit(await runIngestFaults({ runs, only, kafka, seed }))
+    exit(await runIngestFaults({ runs, only, kafka, seed, transform: values.transform }))
     break
   }
   case 'load':

@@ -6,6 +6,7 @@
 import type { DeadLetterRow, EventRow, OutcomeRow, Place } from '../../../src/event/index.ts'
 import type { Findings } from './findings.ts'
 import { type Expected, type Model, placeOf } from './model.ts'
+import { isUntouched, wrongAbout } from './transformed.ts'
 
 /** Each list in the order of its topic, one partition after the other. */
 export type OutputRows = {
@@ -58,7 +59,11 @@ function accepted(events: OutputRows['events'], findings: Findings): Map<string,
     const before = last.get(lane) ?? -1
     if (row._offset <= before) {
       const first = stored.get(placeOfRow(row))
-      const isCopy = first !== undefined && first.uuid === row.uuid && first.event === row.event
+      const isCopy =
+        first !== undefined &&
+        first.uuid === row.uuid &&
+        first.event === row.event &&
+        first._config_version === row._config_version
       findings.expect(isCopy, 'I3: out of order, and no copy', () => placeOfRow(row))
       continue
     }
@@ -110,6 +115,8 @@ function checkEvent(
     row.event === header.event &&
     row.distinct_id === header.distinctId
   findings.expect(isItself, 'stored as another event', () => place)
+  const wrong = isUntouched() ? undefined : wrongAbout(row)
+  findings.expect(wrong === undefined, 'not what its transformations make of it', () => `${place} (${wrong})`)
   // What a row says after a replay is later, and an event of two lanes has no one order with those of its id.
   if (!shows || row._restamped || model.eitherLane.has(claim ?? '')) return
   const own: Record<string, unknown> = {}

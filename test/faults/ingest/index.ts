@@ -1,7 +1,8 @@
 /**
- * The long form: `npm run faults -- ingest [--runs 2000] [--kafka] [--only name,name] [--seed N]`. Kills at the failpoints
+ * The long form: `npm run faults -- ingest [--runs 2000] [--kafka] [--only name,name] [--seed N] [--transform]`. Kills at the failpoints
  * of ingest first, `--runs` of them, then what repair mends, then Postgres scenario by scenario, on one rig; on the embedded log, or with
  * `--kafka` on a real one, where a process that is stopped for longer than its session comes back as a zombie.
+ * With `--transform` sets of transformations are at work, another one from the middle of each round on.
  * Prints a line of JSON for each; false when something did not hold.
  */
 import { type KillReport, killAtFailpoints } from './kills.ts'
@@ -9,7 +10,13 @@ import { POSTGRES_SCENARIOS } from './postgres.ts'
 import { REPAIR_SCENARIOS } from './repairs.ts'
 import { Rig } from './rig.ts'
 
-export type IngestFaultsOptions = { runs: number; only: readonly string[]; kafka: boolean; seed: number }
+export type IngestFaultsOptions = {
+  runs: number
+  only: readonly string[]
+  kafka: boolean
+  seed: number
+  transform: boolean
+}
 
 const KILLS = 'kills'
 /** Of each kill, on two busy cores. */
@@ -25,10 +32,11 @@ export const INGEST_FAULT_NAMES: readonly string[] = [
   ...[...REPAIR_SCENARIOS, ...POSTGRES_SCENARIOS].map(({ name }) => name),
 ]
 
-export async function runIngestFaults({ runs, only, kafka, seed }: IngestFaultsOptions): Promise<boolean> {
+export async function runIngestFaults(options: IngestFaultsOptions): Promise<boolean> {
+  const { runs, only, kafka, seed, transform } = options
   const wants = (name: string) => only.length === 0 || only.includes(name)
   const began = performance.now()
-  const rig = await Rig.start({ kafka, seed, say: console.log })
+  const rig = await Rig.start({ kafka, seed, transform, say: console.log })
   const tell = (name: string, report: object) => {
     const seconds = Math.round((performance.now() - began) / 1000)
     console.log(JSON.stringify({ name, seconds, ok: true, ...report }))
@@ -41,6 +49,7 @@ export async function runIngestFaults({ runs, only, kafka, seed }: IngestFaultsO
       for (let left = runs; left > 0; left = runs - sum(reports.map(({ kills }) => kills))) {
         const load = rig.startLoad()
         await load.send(rig.story.crowd())
+        await rig.publishNext()
         const count = Math.min(ROUND_KILLS, left)
         reports.push(await killAtFailpoints(rig, count, LEAST_PER_PLACE, 60_000 + count * KILL_MS_MAX))
         tell(name, { ...together(reports), ...(await rig.prove()) })

@@ -26,6 +26,7 @@ import { type Proven, proveAll } from './proof.ts'
 import { readFences, readLane } from './read.ts'
 import { PostgresServer } from './server.ts'
 import { Story, TOKEN } from './story.ts'
+import { publishNext } from './transformed.ts'
 
 export const PARTITIONS = 4
 const PROCESSES = 2
@@ -46,7 +47,13 @@ const ZOMBIE_MS = { embedded: 400, kafka: 2 * SESSION_MS }
 const SETTINGS = { HEADRACE_INGEST_BATCH_EVENTS_MAX: '25', HEADRACE_INGEST_LINGER_MS: '5' }
 const CONNECTIONS_MAX = 4
 
-export type RigOptions = { kafka: boolean; seed: number; say(line: string): void }
+export type RigOptions = {
+  kafka: boolean
+  seed: number
+  /** Sets of transformations are published, one at the start and one with each round; see transformed.ts. */
+  transform?: boolean
+  say(line: string): void
+}
 
 export class Rig {
   readonly random: () => number
@@ -95,6 +102,7 @@ export class Rig {
     const sql = openPostgres({ url: postgres.url, name: 'rig', connectionsMax: CONNECTIONS_MAX })
     await migrateState(sql)
     const { teamId } = await ensureDefaultProject(sql, TOKEN)
+    if (options.transform) await publishNext(sql, teamId)
     for (const topic of deploymentTopics({ partitions: PARTITIONS }))
       await log.createTopic(
         topic.name === TOPICS.events ? { ...topic, recordBytesMax: ROW_BYTES_MAX } : topic,
@@ -120,6 +128,11 @@ export class Rig {
       )
     }
     return rig
+  }
+
+  /** Another version of the transformations, if any: what is in flight is of the one before. */
+  async publishNext(): Promise<void> {
+    if (this.options.transform) await publishNext(this.sql, this.teamId)
   }
 
   /** How long a process that stops itself is silent. */

@@ -13,6 +13,9 @@ const ROOT = join(import.meta.dir, '../../..')
 /** Files that modules look for, and where they do, once they are one file. */
 const READ_BY_MODULES = [
   [join(ROOT, 'src/event/assembly'), 'assembly'],
+  ...['prelude.js', 'prelude-event.js', 'prelude-chain.js'].map(
+    (file) => [join(ROOT, 'src/transform', file), file] as const,
+  ),
   [join(ROOT, 'node_modules/@platformatic/wasm-utils/dist/native.wasm'), '../dist/native.wasm'],
 ] as const
 const STOPPED = 'stopped at '
