@@ -18,9 +18,9 @@ export async function storedBeside(
 ): Promise<Set<number>> {
   const receipts = await guardState(
     'read receipts of dead letters',
-    () => sql<{ from: number; to: number; outcomes: Uint8Array; own: number[] }[]>`
-      SELECT r.from_offset AS from, r.to_offset AS to, r.outcomes, array_agg(o.at) AS own
-      FROM unnest(${offsets as number[]}::bigint[]) AS o(at)
+    () => sql<{ from: number; to: number; outcomes: Uint8Array; own: string }[]>`
+      SELECT r.from_offset AS from, r.to_offset AS to, r.outcomes, string_agg(o.at::text, ',') AS own
+      FROM unnest(${`{${offsets.join()}}`}::text::bigint[]) AS o(at)
       CROSS JOIN LATERAL (
         SELECT from_offset, to_offset, outcomes FROM receipt
         WHERE log_id = ${logId} AND partition = ${partition} AND from_offset <= o.at
@@ -30,7 +30,7 @@ export async function storedBeside(
   const stored = new Set<number>()
   const unknown = new Set(offsets)
   for (const { from, outcomes, own } of receipts) {
-    const wanted = new Set(own.map(Number))
+    const wanted = new Set(own.split(',').map(Number))
     let at = from
     for (const { length, rows } of decodeRuns(outcomes)) {
       if (rows > 0) for (const offset of wanted) if (offset >= at && offset < at + length) stored.add(offset)
