@@ -9,6 +9,7 @@ import {
   setDefaultTimeout,
   test,
 } from 'bun:test'
+import { publishSet } from '../catalog/index.ts'
 import { PERSON, TOPICS } from '../event/index.ts'
 import { formatAudit } from '../ledger/index.ts'
 import { formatGaps, formatInspection, formatRewind, inspect, repairGaps, rewind } from './index.ts'
@@ -271,6 +272,31 @@ describe('Postgres was restored to an earlier state', () => {
     )
     expect(duplicate!.n).toBe(1)
     await bench.sql`UPDATE project SET settings = '{}'`
+  })
+
+  test('events that had become several rows are so again, also when their first one was not stored', async () => {
+    const source = `export default (event) => {
+      if (event.event === 'later') return [{ ...event, event: '$identify' }, { ...event, event: 'only' }]
+      return event.event === 'cart' ? ['one', 'two', 'three'].map((name) => ({ ...event, event: name })) : event
+    }`
+    await publishSet(bench.sql, 1, { steps: [{ name: 'cart', source }] })
+    const several: Captured[] = [
+      { json: '{"$set":{"n":3}}', event: 'cart' },
+      { json: '{}', event: 'later', personProcessing: 'off' },
+      { json: '{}' },
+    ]
+    await loseTime(several)
+    await bench.loaded()
+    const before = [...(await persons())]
+    await bench.restore()
+    await rewind(bench.deps, LOSS)
+    const end = BEFORE.length + several.length
+    await bench.sentAgain(() => bench.ingested(end))
+    await bench.loaded()
+    const report = await exactAudit()
+    expect(report.partitions[0]).toMatchObject({ through: end, outcomesCompared: true })
+    expect([...(await persons())]).toEqual(before)
+    await bench.sql`TRUNCATE transformation_set, transformation_key`
   })
 
   test('an insert that was under way is completed, and no row of it comes twice', async () => {
