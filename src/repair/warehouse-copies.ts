@@ -10,7 +10,7 @@
  * Cost: a delete rewrites the parts that it touches.
  */
 import { EVENTS, type Place, type Table } from '../event/index.ts'
-import { localName, localTarget, type Warehouse } from '../warehouse/index.ts'
+import { localName, localTarget, syncReplicas, type Warehouse } from '../warehouse/index.ts'
 import type { Lane } from './lost-receipts.ts'
 import type { InsertDeps } from './warehouse-insert.ts'
 import { insertSelect, mutate } from './warehouse-long.ts'
@@ -83,12 +83,15 @@ async function keepFirst(deps: Deps, lane: Lane, places: readonly Place[]): Prom
       deps,
       `INSERT INTO ${localName(warehouse, EVENTS)} (${COLUMNS}, inserted_at)
        SELECT ${COLUMNS}, inserted_at - toIntervalMicrosecond(1) FROM ${EVENTS.name}
-       WHERE ${where} AND ${NAME} IN (${namesOf(first)}) LIMIT 1 BY _offset, _sub
+       WHERE ${where} AND ${NAME} IN (${first.map(nameOf).join()}) LIMIT 1 BY _offset, _sub
        SETTINGS insert_deduplicate = 0${warehouse.variant === 'single' ? '' : ", insert_quorum = 'auto'"}`,
     )
   await reached('copied')
-  // Asked again: what was written is what stays only where it is there.
-  const kept = await firstOf(warehouse, lane, first)
+  // Nothing is deleted of a place whose new copy is not seen: that it is the newest is what keeps it.
+  await syncReplicas(warehouse, EVENTS)
+  const written = new Set(first.map((copy) => nameOf({ ...copy, at: String(BigInt(copy.at) - 1n) })))
+  const kept = (await firstOf(warehouse, lane, first)).filter((copy) => written.has(nameOf(copy)))
+  if (kept.length === 0) return
   await hold()
   // Numbers, and not the question again: each replica carries the mutation out by itself, and must come to the same.
   for (const where of conditionsOf(lane, kept))
@@ -96,12 +99,12 @@ async function keepFirst(deps: Deps, lane: Lane, places: readonly Place[]): Prom
       deps,
       EVENTS,
       `ALTER TABLE ${localTarget(warehouse, EVENTS)} DELETE WHERE ${where}
-         AND ${NAME} NOT IN (${namesOf(kept)}) SETTINGS mutations_sync = 2`,
+         AND ${NAME} NOT IN (${kept.map(nameOf).join()}) SETTINGS mutations_sync = 2`,
     )
 }
 
-function namesOf(copies: readonly Named[]): string {
-  return copies.map(({ offset, sub, at, content }) => `(${offset},${sub},${at},${content})`).join()
+function nameOf({ offset, sub, at, content }: Named): string {
+  return `(${offset},${sub},${at},${content})`
 }
 
 /** The copy that stays, of each of `places` that has more than one. */
