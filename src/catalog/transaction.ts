@@ -33,8 +33,7 @@ export async function transaction<T>(
         if (over) await never()
         return result
       } catch (error) {
-        if (over || CONNECTION_ENDED.test(codeOf(error))) await never()
-        if (isOfAnEnd(error)) await within(CLOSE_MS_MAX, ended.promise)
+        if (!over && isOfAnEnd(error)) await within(CLOSE_MS_MAX, ended.promise)
         if (over) await never()
         throw error
       }
@@ -47,10 +46,14 @@ export async function transaction<T>(
 
 /** `tx`, until its connection has ended. */
 function refusing(tx: Transaction, isOver: () => boolean): Transaction {
-  const refuse = () =>
-    Promise.reject(
+  const refuse = () => {
+    const refused = Promise.reject(
       Object.assign(new Error('the connection of this transaction has ended'), { code: 'CONNECTION_ENDED' }),
     )
+    // As a part of another query nobody waits for it.
+    refused.catch(() => {})
+    return refused
+  }
   return new Proxy(tx, {
     apply: (target, self, args) => (isOver() ? refuse() : Reflect.apply(target, self, args)),
     get: (target, name) => {

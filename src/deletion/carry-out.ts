@@ -23,7 +23,7 @@ import {
   untilLoaded,
 } from '../repair/index.ts'
 import { forgetSnapshot } from '../squash/index.ts'
-import { changeRows, syncReplicas, type Warehouse } from '../warehouse/index.ts'
+import { changeRows, syncReplicas, untilNothingIsCopied, type Warehouse } from '../warehouse/index.ts'
 import { ROW_TABLES, STATE_TABLES } from './conditions.ts'
 import { countRows, endBegunPiece, eraseRows, type RowsWhere } from './erase-rows.ts'
 import { deletionError } from './errors.ts'
@@ -83,6 +83,7 @@ export async function carryOut(
       'another deletion, a squash or a repair of rows is at work; wait for its end',
     )
   return withRowsLock(sql, busy, async (hold) => {
+    await untilNothingIsCopied(deps.warehouse, hold)
     let deletion = await openOrder(sql, order)
     const { id } = deletion
     const resumed = deletion.state !== 'asked'

@@ -4,9 +4,9 @@
  * first. A merge would keep the last one, never merges those with another sort key or on two shards, and ClickHouse may
  * refuse it for minutes.
  *
- * What stays is written once more, a microsecond older, and then everything else of its place is deleted: copies that are
- * the same in everything have no name to tell them apart by, and a merge of the server between the look and the delete keeps
- * the newest of some, which is this one. Whoever calls compares the windows afterwards.
+ * What stays is written once more, a microsecond older, and then the others that were seen are deleted by name: copies that
+ * are the same in everything have none to tell them apart by, and a merge of the server between the look and the delete
+ * keeps the newest of some, which is this one or one that nobody has seen. Whoever calls compares the windows afterwards.
  * Cost: a delete rewrites the parts that it touches.
  */
 import { EVENTS, type Place, type Table } from '../event/index.ts'
@@ -28,6 +28,8 @@ const NAME = `(_offset, _sub, ${STORED_AT}, ${CONTENT})`
 
 /** Of one statement: its text is limited, and names each copy that stays. */
 const NAMED_MAX = 1_000
+/** Rows are as large as their events; the server's own block of 256 MB would hold all of them at once. */
+const BLOCK_BYTES = 16 * 2 ** 20
 /** What is there still after as many was written anew each time by somebody else. */
 const ROUNDS_MAX = 3
 
@@ -84,23 +86,34 @@ async function keepFirst(deps: Deps, lane: Lane, places: readonly Place[]): Prom
       `INSERT INTO ${localName(warehouse, EVENTS)} (${COLUMNS}, inserted_at)
        SELECT ${COLUMNS}, inserted_at - toIntervalMicrosecond(1) FROM ${EVENTS.name}
        WHERE ${where} AND ${NAME} IN (${first.map(nameOf).join()}) LIMIT 1 BY _offset, _sub
-       SETTINGS insert_deduplicate = 0${warehouse.variant === 'single' ? '' : ", insert_quorum = 'auto'"}`,
+       SETTINGS insert_deduplicate = 0, max_partitions_per_insert_block = 0,
+         min_insert_block_size_bytes = ${BLOCK_BYTES}${warehouse.variant === 'single' ? '' : ", insert_quorum = 'auto'"}`,
     )
   await reached('copied')
-  // Nothing is deleted of a place whose new copy is not seen: that it is the newest is what keeps it.
   await syncReplicas(warehouse, EVENTS)
+  const copies = await copiesOf(warehouse, lane, first)
   const written = new Set(first.map((copy) => nameOf({ ...copy, at: String(BigInt(copy.at) - 1n) })))
-  const kept = (await firstOf(warehouse, lane, first)).filter((copy) => written.has(nameOf(copy)))
-  if (kept.length === 0) return
+  const isWritten = (copy: Named) => written.has(nameOf(copy))
+  // Nothing is deleted of a place whose new copy is not seen: that it is the newest is what keeps it.
+  const kept = new Set(copies.filter(isWritten).map(placeOf))
+  const later = copies.filter((copy) => kept.has(placeOf(copy)) && !isWritten(copy))
   await hold()
-  // Numbers, and not the question again: each replica carries the mutation out by itself, and must come to the same.
-  for (const where of conditionsOf(lane, kept))
-    await mutate(
-      deps,
-      EVENTS,
-      `ALTER TABLE ${localTarget(warehouse, EVENTS)} DELETE WHERE ${where}
-         AND ${NAME} NOT IN (${kept.map(nameOf).join()}) SETTINGS mutations_sync = 2`,
-    )
+  // By name, and not all but those that stay: what nobody has seen may be all that a merge has left. And not the question
+  // again: each replica carries the mutation out by itself, and must come to the same.
+  for (let i = 0; i < later.length; i += NAMED_MAX) {
+    const some = later.slice(i, i + NAMED_MAX)
+    for (const where of conditionsOf(lane, some))
+      await mutate(
+        deps,
+        EVENTS,
+        `ALTER TABLE ${localTarget(warehouse, EVENTS)} DELETE WHERE ${where}
+           AND ${NAME} IN (${some.map(nameOf).join()}) SETTINGS mutations_sync = 2`,
+      )
+  }
+}
+
+function placeOf({ offset, sub }: Place): string {
+  return `${offset}/${sub}`
 }
 
 function nameOf({ offset, sub, at, content }: Named): string {
@@ -108,17 +121,34 @@ function nameOf({ offset, sub, at, content }: Named): string {
 }
 
 /** The copy that stays, of each of `places` that has more than one. */
-async function firstOf(warehouse: Warehouse, lane: Lane, places: readonly Place[]): Promise<Named[]> {
-  const first: Named[] = []
+function firstOf(warehouse: Warehouse, lane: Lane, places: readonly Place[]): Promise<Named[]> {
+  return named(warehouse, lane, places, (where) => {
+    return `(SELECT _offset, _sub, min(${COPY}) AS copy FROM ${EVENTS.name} WHERE ${where}
+      GROUP BY _offset, _sub HAVING count() > 1)`
+  })
+}
+
+/** Every copy of each of `places`; those that are the same in everything once. */
+function copiesOf(warehouse: Warehouse, lane: Lane, places: readonly Place[]): Promise<Named[]> {
+  return named(warehouse, lane, places, (where) => {
+    return `(SELECT DISTINCT _offset, _sub, ${COPY} AS copy FROM ${EVENTS.name} WHERE ${where})`
+  })
+}
+
+async function named(
+  warehouse: Warehouse,
+  lane: Lane,
+  places: readonly Place[],
+  from: (where: string) => string,
+): Promise<Named[]> {
+  const copies: Named[] = []
   for (const where of conditionsOf(lane, places))
-    first.push(
+    copies.push(
       ...(await warehouse.query<Named>(
-        `SELECT _offset AS offset, _sub AS sub, toString(kept.2) AS at, toString(kept.3) AS content
-         FROM (SELECT _offset, _sub, min(${COPY}) AS kept FROM ${EVENTS.name} WHERE ${where} GROUP BY _offset, _sub
-           HAVING count() > 1)`,
+        `SELECT _offset AS offset, _sub AS sub, toString(copy.2) AS at, toString(copy.3) AS content FROM ${from(where)}`,
       )),
     )
-  return first
+  return copies
 }
 
 export async function deletePlaces(

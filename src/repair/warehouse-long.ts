@@ -3,9 +3,14 @@
  * answer may be lost, the work goes on: it is waited for until no node has it under way. Nothing here concludes from the
  * silence that it was done; the caller asks for the rows afterwards, or the statement is sent again, which finds little to do.
  */
-import { randomUUID } from 'node:crypto'
 import { HeadraceError, type Table } from '../event/index.ts'
-import { localName, type QueryParameters, systemTable, type Warehouse } from '../warehouse/index.ts'
+import {
+  localName,
+  markedCopy,
+  systemTable,
+  untilNothingIsCopied,
+  type Warehouse,
+} from '../warehouse/index.ts'
 
 type Deps = { warehouse: Warehouse; hold: () => Promise<void> }
 
@@ -25,40 +30,26 @@ export async function mutate(deps: Deps, table: Table, statement: string): Promi
   }
 }
 
-/** An `INSERT … SELECT`: resolves when it was answered, or when it runs no more. */
-export async function insertSelect(deps: Deps, statement: string): Promise<void> {
-  const mark = `headrace ${randomUUID()}`
+/** An `INSERT … SELECT … SETTINGS …`: resolves when it was answered, or when it runs no more. */
+export async function insertSelect({ warehouse, hold }: Deps, statement: string): Promise<void> {
   try {
-    await deps.warehouse.command(`${statement} /* ${mark} */`)
+    await warehouse.command(markedCopy(statement))
   } catch (error) {
     if (!isUnanswered(error)) throw error
-    await untilNone(
-      deps,
-      `SELECT count() AS busy FROM ${systemTable(deps.warehouse, 'processes')} WHERE query_kind = 'Insert' AND position(query, {mark:String}) > 0`,
-      { mark },
-    )
+    await untilNothingIsCopied(warehouse, hold)
   }
 }
 
-function untilIdle(deps: Deps, table: Table): Promise<void> {
-  const of = `database = currentDatabase() AND table = {local:String}`
-  return untilNone(
-    deps,
-    `SELECT (SELECT count() FROM ${systemTable(deps.warehouse, 'merges')} WHERE ${of})
-       + (SELECT count() FROM ${systemTable(deps.warehouse, 'mutations')} WHERE ${of} AND NOT is_done AND latest_fail_reason = '') AS busy`,
-    { local: localName(deps.warehouse, table) },
-  )
-}
-
 /** Throws when ClickHouse does not answer this question either. */
-async function untilNone(
-  { warehouse, hold }: Deps,
-  question: string,
-  parameters: QueryParameters,
-): Promise<void> {
+async function untilIdle({ warehouse, hold }: Deps, table: Table): Promise<void> {
+  const of = `database = currentDatabase() AND table = {local:String}`
   for (;;) {
     await hold()
-    const [row] = await warehouse.query<{ busy: number }>(question, parameters)
+    const [row] = await warehouse.query<{ busy: number }>(
+      `SELECT (SELECT count() FROM ${systemTable(warehouse, 'merges')} WHERE ${of} AND is_mutation)
+         + (SELECT count() FROM ${systemTable(warehouse, 'mutations')} WHERE ${of} AND NOT is_done AND latest_fail_reason = '') AS busy`,
+      { local: localName(warehouse, table) },
+    )
     if (row!.busy === 0) return
     await Bun.sleep(LOOK_AGAIN_MS)
   }

@@ -12,7 +12,7 @@
 import { EVENTS, INGESTION_WARNINGS, TOPICS } from '../event/index.ts'
 import type { RemakeDeps } from '../ingest/index.ts'
 import { type LaneProgress, readProgress } from '../ledger/index.ts'
-import { syncReplicas, type Warehouse } from '../warehouse/index.ts'
+import { syncReplicas, untilNothingIsCopied, type Warehouse } from '../warehouse/index.ts'
 import type { Lane } from './lost-receipts.ts'
 import { withRepairLock } from './warehouse-attempts.ts'
 import { type Doubled, removeCopies } from './warehouse-copies.ts'
@@ -93,6 +93,8 @@ class RowsRun {
 
   async run(): Promise<RowsRepair> {
     const { apply, waitMs = WAIT_MS } = this.options
+    // Of a repair that was killed.
+    if (apply) await untilNothingIsCopied(this.deps.warehouse, this.deps.hold)
     const all = await readProgress(this.deps.sql)
     const attempts = apply ? await settleOpenAttempts(this.deps, all) : 0
     const asked = this.rangesOf(all)

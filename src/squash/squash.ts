@@ -15,7 +15,13 @@
 import { guardState, type Sql, transaction, withRowsLock } from '../catalog/index.ts'
 import { failpoint } from '../platform/index.ts'
 import { type RawEnd, rawEnds, type SettleDeps, untilIngested, untilLoaded } from '../repair/index.ts'
-import { belowOffsets, changeRows, monthsOf, type Warehouse } from '../warehouse/index.ts'
+import {
+  belowOffsets,
+  changeRows,
+  monthsOf,
+  untilNothingIsCopied,
+  type Warehouse,
+} from '../warehouse/index.ts'
 import { squashError } from './errors.ts'
 import { moveSquash, openSquash, type Snapshot, type Squash } from './runs.ts'
 import {
@@ -48,6 +54,7 @@ export async function runSquash(
       'another squash, a deletion or a repair of rows is at work; wait for its end',
     )
   return withRowsLock(deps.sql, busy, async (hold) => {
+    await untilNothingIsCopied(deps.warehouse, hold)
     await prepareSnapshot(deps.warehouse)
     let squash = await openSquash(deps.sql, options.beforeMs, options.by)
     if (squash.state !== 'asked' && !isSame(squash.snapshot, await readSnapshot(deps.warehouse)))

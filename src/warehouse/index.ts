@@ -3,6 +3,7 @@
  * sources are there, and (under `embedded/`) the engine in process for those who run no ClickHouse of their own.
  */
 export * from './client.ts'
+export { markedCopy, untilNothingIsCopied } from './copying.ts'
 export { renderDdl, WAREHOUSE_VARIANTS, type WarehouseVariant } from './ddl.ts'
 export { type DescribedTable, type DescribedView, describeSchema } from './describe.ts'
 export {
