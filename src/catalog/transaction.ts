@@ -7,6 +7,7 @@
  * That the connection ended, the work may hear first, and make an error of its own of it. So an error is looked through, down
  * to what caused it; and since that may be of another connection, such work waits for the end of its own, but not for ever.
  */
+import { endsWithin } from '../platform/index.ts'
 import type { Sql, Transaction } from './postgres.ts'
 
 const CONNECTION_ENDED = /^(CONNECTION_|ECONN|EPIPE|ERR_SOCKET_|ERR_STREAM_)/
@@ -33,7 +34,7 @@ export async function transaction<T>(
         if (over) await never()
         return result
       } catch (error) {
-        if (!over && isOfAnEnd(error)) await within(CLOSE_MS_MAX, ended.promise)
+        if (!over && isOfAnEnd(error)) await endsWithin(ended.promise, CLOSE_MS_MAX)
         if (over) await never()
         throw error
       }
@@ -76,13 +77,6 @@ function isOfAnEnd(error: unknown): boolean {
     cause = cause.cause
   }
   return false
-}
-
-async function within(ms: number, ended: Promise<void>): Promise<void> {
-  const late = Promise.withResolvers<void>()
-  const timer = setTimeout(late.resolve, ms)
-  await Promise.race([ended, late.promise])
-  clearTimeout(timer)
 }
 
 function never(): Promise<never> {

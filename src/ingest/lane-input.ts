@@ -4,6 +4,7 @@
  */
 import type { Place } from '../event/index.ts'
 import type { Reader, StoredRecord } from '../log/index.ts'
+import { endsWithin } from '../platform/index.ts'
 import { ingestError } from './errors.ts'
 import { type LaneId, type LanePosition, name } from './fence.ts'
 
@@ -88,7 +89,7 @@ export class LaneInput {
         return { records, more }
       }
       this.read(left)
-      await this.answered(GATHER_MS)
+      await endsWithin(this.pending, GATHER_MS)
     }
   }
 
@@ -103,16 +104,6 @@ export class LaneInput {
         )
       }
     }
-  }
-
-  /** Resolves when the read that is on its way ended, and after `ms` at the latest. */
-  private async answered(ms: number): Promise<void> {
-    let timer: ReturnType<typeof setTimeout> | undefined
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, ms)
-    })
-    await Promise.race([this.pending, late])
-    clearTimeout(timer)
   }
 
   close(): Promise<void> {

@@ -4,6 +4,7 @@
  */
 export { type Backoff, backoffMs, pause } from './backoff.ts'
 export { makeDir, syncDir, writeDurably, writeFully } from './durable-file.ts'
+export { endsWithin } from './ends-within.ts'
 export { PLATFORM_ERRORS } from './errors.ts'
 export {
   type CaptureFailpoint,

@@ -16,6 +16,7 @@
  * one, the locked way, which has time-outs of its own: a write may hang with its connection for as long as it likes.
  * Cost: a look-up per person that a write under way changes, and no query where nobody met.
  */
+import { endsWithin } from '../../platform/index.ts'
 import { ApplyConflict } from './apply.ts'
 import { adopt, idKey, isFull, type PersonRow, type Snapshot } from './snapshot.ts'
 import { onlyIds, type Wanted } from './wanted.ts'
@@ -226,18 +227,6 @@ export class Turn {
       stale.add(place)
     }
     return stale
-  }
-}
-
-async function endsWithin(end: Promise<void>, ms: number): Promise<boolean> {
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const timeOut = new Promise<boolean>((resolve) => {
-    timer = setTimeout(resolve, ms, false)
-  })
-  try {
-    return await Promise.race([end.then(() => true), timeOut])
-  } finally {
-    clearTimeout(timer)
   }
 }
 
