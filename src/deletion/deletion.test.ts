@@ -1,12 +1,12 @@
 /** A deletion at work beside ingest and load: what waits to be sent again, and what somebody puts back. */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, spyOn, test } from 'bun:test'
+import { expect, setDefaultTimeout, spyOn, test } from 'bun:test'
 import { CANARY_TEAM_ID, createProject, guardState } from '../catalog/index.ts'
 import { refusal } from '../cli/deletion.ts'
 import { EXIT } from '../cli/exit.ts'
 import { planJob, selectLetters } from '../deadletters/index.ts'
 import { PERSON } from '../event/index.ts'
 import { ERASURE_CELL_OFFSETS, placesErased } from '../ledger/index.ts'
-import { Bench, type Captured, Servers } from '../repair/repair.fixture.ts'
+import { bench, benchForEachTest, type Captured } from '../repair/repair.fixture.ts'
 import { rowsOf } from './conditions.ts'
 import { countRows, eraseRows } from './erase-rows.ts'
 import {
@@ -28,18 +28,10 @@ setDefaultTimeout(60_000)
 
 const WAIT_MS = 20_000
 
-let servers: Servers
-let bench: Bench
-beforeAll(async () => {
-  servers = await Servers.start()
-})
-afterAll(() => servers.stop())
-beforeEach(async () => {
-  bench = await Bench.open(servers)
-  await bench.learnRawId()
-  await bench.sql`TRUNCATE deletion, deletion_target, erasures, dead_letter_job, dead_letter_decision, audit_gap CASCADE`
-})
-afterEach(() => bench.close())
+benchForEachTest(
+  ({ sql }) =>
+    sql`TRUNCATE deletion, deletion_target, erasures, dead_letter_job, dead_letter_decision, audit_gap CASCADE`,
+)
 
 const EVENTS: Captured[] = [
   { json: '{"$set":{"email":"anna@example.com"}}', distinctId: 'anna' },

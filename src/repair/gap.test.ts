@@ -1,23 +1,13 @@
 /** What `repair gap` may call lost: only what no row speaks of, in whichever place the row is. */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, test } from 'bun:test'
+import { expect, setDefaultTimeout, test } from 'bun:test'
 import { ROW_TOPICS, TOPICS } from '../event/index.ts'
 import { stretchesSince } from '../ingest/index.ts'
 import { formatGaps, formatInspection, inspect, repairGaps, rewind } from './index.ts'
-import { Bench, type Captured, Servers } from './repair.fixture.ts'
+import { bench, benchForEachTest, type Captured, openBench } from './repair.fixture.ts'
 
 setDefaultTimeout(60_000)
 
-let servers: Servers
-let bench: Bench
-beforeAll(async () => {
-  servers = await Servers.start()
-})
-afterAll(() => servers.stop())
-beforeEach(async () => {
-  bench = await Bench.open(servers)
-  await bench.learnRawId()
-})
-afterEach(() => bench.close())
+benchForEachTest()
 
 const APPLY = { apply: true }
 const plain = (count: number): Captured[] => Array.from({ length: count }, (_, n) => ({ json: `{"n":${n}}` }))
@@ -128,7 +118,7 @@ test.each([
 
 test('load goes on where a row topic begins, behind rows of the lost time that ClickHouse has', async () => {
   await bench.close()
-  bench = await Bench.open(servers, [TOPICS.events, TOPICS.persons])
+  await openBench([TOPICS.events, TOPICS.persons])
   await goBack()
   await bench.retain(TOPICS.events)
   await bench.capture(plain(2))

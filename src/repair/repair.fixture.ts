@@ -3,6 +3,7 @@
  * can be saved and restored, a real ClickHouse engine. Roles run until a condition holds, and stop.
  */
 
+import { afterAll, afterEach, beforeAll, beforeEach } from 'bun:test'
 import { rmSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -357,4 +358,27 @@ export class Bench {
 
 function openSql({ postgres }: Servers, database = 'headrace'): Sql {
   return openPostgres({ url: { ...postgres.url, database }, name: 'repair test', connectionsMax: 20 })
+}
+
+/** Of the file that has called `benchForEachTest`. */
+export let servers: Servers
+export let bench: Bench
+
+/** Servers for the tests of a file, and for each of them a bench, which `prepare` may make emptier still. */
+export function benchForEachTest(prepare: (bench: Bench) => Promise<unknown> = async () => {}): void {
+  beforeAll(async () => {
+    servers = await Servers.start()
+  })
+  afterAll(() => servers.stop())
+  beforeEach(async () => {
+    await openBench()
+    await prepare(bench)
+  })
+  afterEach(() => bench.close())
+}
+
+/** A new one in the place of the test's own, which is closed already. `shortLived` as in `Bench.open`. */
+export async function openBench(shortLived?: readonly string[]): Promise<void> {
+  bench = await Bench.open(servers, shortLived)
+  await bench.learnRawId()
 }

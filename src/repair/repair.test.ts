@@ -1,32 +1,13 @@
 /** Halts that no waiting mends, and what brings ingest back: rows in ClickHouse are the acknowledged events, each once. */
-import {
-  afterAll,
-  afterEach,
-  beforeAll,
-  beforeEach,
-  describe,
-  expect,
-  setDefaultTimeout,
-  test,
-} from 'bun:test'
+import { describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { PERSON, TOPICS } from '../event/index.ts'
 import { formatAudit } from '../ledger/index.ts'
 import { formatGaps, formatInspection, formatRewind, inspect, repairGaps, rewind } from './index.ts'
-import { Bench, type Captured, Servers } from './repair.fixture.ts'
+import { bench, benchForEachTest, type Captured } from './repair.fixture.ts'
 
 setDefaultTimeout(60_000)
 
-let servers: Servers
-let bench: Bench
-beforeAll(async () => {
-  servers = await Servers.start()
-})
-afterAll(() => servers.stop())
-beforeEach(async () => {
-  bench = await Bench.open(servers)
-  await bench.learnRawId()
-})
-afterEach(() => bench.close())
+benchForEachTest()
 
 const LOSS = { apply: true }
 const plain = (count: number): Captured[] => Array.from({ length: count }, (_, n) => ({ json: `{"n":${n}}` }))

@@ -1,14 +1,5 @@
 /** Rows that ClickHouse lacks, has twice, or should not have: afterwards the audit is exact, and no row came twice. */
-import {
-  afterAll,
-  afterEach,
-  beforeAll,
-  beforeEach,
-  describe,
-  expect,
-  setDefaultTimeout,
-  test,
-} from 'bun:test'
+import { describe, expect, setDefaultTimeout, test } from 'bun:test'
 import { startTcpProxy } from '../../test/support/tcp-proxy.ts'
 import {
   DEAD_LETTERS,
@@ -23,22 +14,12 @@ import {
 import { formatAudit, rollUp } from '../ledger/index.ts'
 import { openWarehouse, type Warehouse } from '../warehouse/index.ts'
 import { formatRows, type RowsOptions, type RowsRepair } from './index.ts'
-import { Bench, type Captured, Servers, TOKEN } from './repair.fixture.ts'
+import { bench, benchForEachTest, type Captured, servers, TOKEN } from './repair.fixture.ts'
 import type { RepairStep } from './warehouse-insert.ts'
 
 setDefaultTimeout(60_000)
 
-let servers: Servers
-let bench: Bench
-beforeAll(async () => {
-  servers = await Servers.start()
-})
-afterAll(() => servers.stop())
-beforeEach(async () => {
-  bench = await Bench.open(servers)
-  await bench.learnRawId()
-})
-afterEach(() => bench.close())
+benchForEachTest()
 
 const UUID = '018f4b2e-0000-7000-8000-0000000000aa'
 /** Every kind of end, and two months. */

@@ -1,7 +1,7 @@
 /** A squash beside ingest and load: cut off after its snapshot, with what comes in between. */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, test } from 'bun:test'
+import { expect, setDefaultTimeout, test } from 'bun:test'
 import { deletePerson } from '../deletion/index.ts'
-import { Bench, Servers } from '../repair/repair.fixture.ts'
+import { bench, benchForEachTest } from '../repair/repair.fixture.ts'
 import { changeRows } from '../warehouse/index.ts'
 import { forgetSnapshot, previewSnapshot, runSquash } from './index.ts'
 import { makeDictionary, prepareSnapshot, takeSnapshot } from './snapshot.ts'
@@ -12,19 +12,10 @@ const WAIT_MS = 20_000
 /** All overrides are older, also those that come while a test runs. */
 const LATER_MS = 60_000
 
-let servers: Servers
-let bench: Bench
-beforeAll(async () => {
-  servers = await Servers.start()
-})
-afterAll(() => servers.stop())
-beforeEach(async () => {
-  bench = await Bench.open(servers)
+benchForEachTest(async () => {
   await bench.emptyState()
-  await bench.learnRawId()
   await bench.sql`TRUNCATE squash, deletion, deletion_target, erasures CASCADE`
 })
-afterEach(() => bench.close())
 
 type Sent = { event: string; distinctId: string; json?: string }
 
